@@ -1,0 +1,50 @@
+// The map of the native side: everything that JavaScript sees of it.
+//
+//   cpuInfo()         { instructionSet, instructionSets, processors }      cpu/instruction_set.h, processors.h
+//   cudaInfo()        { devices, driverVersion, runtimeVersion, reason }   ../cuda/devices.h
+//   CpuCodebooks      prepared codebooks: encode, decode, distances        cpu_codebooks.h
+//   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
+//   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
+//
+// Nothing here chooses or falls back: that is lib/'s. Bad arguments are a TypeError, never a crash.
+
+#include <napi.h>
+
+#include "cpu/instruction_set.h"
+#include "cpu_codebooks.h"
+#include "cpu_statistics.h"
+#include "cuda_info.h"
+#include "job.h"
+#include "processors.h"
+
+namespace rvq {
+
+namespace {
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto& levels = cpu::supported_kernels();
+  Napi::Array names = Napi::Array::New(env, levels.size());
+  for (uint32_t i = 0; i < levels.size(); i++) names.Set(i, levels[i]->name);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("instructionSet", levels.front()->name);
+  result.Set("instructionSets", names);
+  result.Set("processors", static_cast<double>(available_processors()));
+  return result;
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  Jobs::attach(env);
+  exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
+  exports.Set("cudaInfo", Napi::Function::New(env, cuda_info, "cudaInfo"));
+  exports.Set("CpuCodebooks", CpuCodebooks::define(env));
+  exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
+  exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(rvq, initialise)
+
+}  // namespace rvq

@@ -1,0 +1,126 @@
+// Reads and checks the fields of a request.
+
+#include "arguments.h"
+
+#include <cmath>
+
+namespace rvq {
+
+namespace {
+
+constexpr double kLargestInteger = 9007199254740991.0;  // 2^53 − 1
+
+struct TypedArray {
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+};
+
+bool read_typed_array(const Napi::Value& value, TypedArray* array) {
+  if (!value.IsTypedArray()) return false;
+  napi_status status =
+      napi_get_typedarray_info(value.Env(), value, &array->type, &array->length, &array->data, nullptr, nullptr);
+  return status == napi_ok;
+}
+
+}  // namespace
+
+Arguments::Arguments(const Napi::Value& value) {
+  if (!value.IsObject()) throw Napi::TypeError::New(value.Env(), "request: expected an object");
+  object_ = value.As<Napi::Object>();
+}
+
+size_t Arguments::size(const char* name) const { return size_between(name, 0, static_cast<size_t>(kLargestInteger)); }
+
+size_t Arguments::size_between(const char* name, size_t least, size_t most) const {
+  Napi::Value value = get(name);
+  double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) || std::floor(number) != number) {
+    throw error(name, std::string("an integer in ") + std::to_string(least) + " … " + std::to_string(most));
+  }
+  return static_cast<size_t>(number);
+}
+
+int Arguments::integer(const char* name) const {
+  Napi::Value value = get(name);
+  double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+  if (!(std::fabs(number) <= 1e6) || std::floor(number) != number) throw error(name, "an integer");
+  return static_cast<int>(number);
+}
+
+bool Arguments::boolean(const char* name) const {
+  Napi::Value value = get(name);
+  if (!value.IsBoolean()) throw error(name, "true or false");
+  return value.As<Napi::Boolean>();
+}
+
+std::string Arguments::string(const char* name) const {
+  Napi::Value value = get(name);
+  if (!value.IsString()) throw error(name, "a string");
+  return value.As<Napi::String>();
+}
+
+Napi::Array Arguments::array(const char* name) const {
+  Napi::Value value = get(name);
+  if (!value.IsArray()) throw error(name, "an array");
+  return value.As<Napi::Array>();
+}
+
+float* Arguments::floats(const char* name, size_t length) {
+  return static_cast<float*>(elements(name, napi_float32_array, length, "Float32Array"));
+}
+
+float* Arguments::floats_or_null(const char* name, size_t length) {
+  Napi::Value value = get(name);
+  return value.IsNull() || value.IsUndefined() ? nullptr : floats(name, length);
+}
+
+double* Arguments::doubles(const char* name, size_t length) {
+  return static_cast<double*>(elements(name, napi_float64_array, length, "Float64Array"));
+}
+
+int32_t* Arguments::integers(const char* name, size_t length) {
+  return static_cast<int32_t*>(elements(name, napi_int32_array, length, "Int32Array"));
+}
+
+cpu::Codes Arguments::codes(const char* name, size_t length) {
+  TypedArray array{};
+  bool wide = read_typed_array(get(name), &array) && array.type == napi_uint32_array;
+  void* data = wide ? elements(name, napi_uint32_array, length, "Uint32Array")
+                    : elements(name, napi_uint16_array, length, "Uint16Array or Uint32Array");
+  return {data, wide, length};
+}
+
+void* Arguments::elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name) {
+  Napi::Value value = get(name);
+  TypedArray array{};
+  // A detached array has length 0.
+  if (!read_typed_array(value, &array) || array.type != type || array.length < length) {
+    throw error(name, std::string("a ") + type_name + " of at least " + std::to_string(length) + " elements");
+  }
+  arrays_.push_back(value.As<Napi::Object>());
+  return array.data;
+}
+
+Napi::TypeError Arguments::error(const char* name, const std::string& expected) const {
+  return Napi::TypeError::New(object_.Env(), std::string(name) + ": expected " + expected);
+}
+
+const float* float_elements(const Napi::Value& value, const char* name, size_t* length) {
+  TypedArray array{};
+  if (!read_typed_array(value, &array) || array.type != napi_float32_array) {
+    throw Napi::TypeError::New(value.Env(), std::string(name) + ": expected a Float32Array");
+  }
+  *length = array.length;
+  return static_cast<const float*>(array.data);
+}
+
+size_t product(Napi::Env env, size_t a, size_t b) {
+  size_t result = 0;
+  if (__builtin_mul_overflow(a, b, &result) || static_cast<double>(result) > kLargestInteger) {
+    throw Napi::TypeError::New(env, "request: sizes are too large");
+  }
+  return result;
+}
+
+}  // namespace rvq

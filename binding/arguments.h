@@ -1,0 +1,55 @@
+// Reads the fields of a request. Everything is checked again here, so that no argument can crash the process; the
+// messages for people come from lib/.
+
+#pragma once
+
+#include <napi.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "cpu/codes.h"
+
+namespace rvq {
+
+// Every reader throws a TypeError that names the field. Pointers are valid while the array is alive and not detached.
+class Arguments {
+ public:
+  // `value` must be an object.
+  explicit Arguments(const Napi::Value& value);
+
+  size_t size(const char* name) const;
+  size_t size_between(const char* name, size_t least, size_t most) const;
+  int integer(const char* name) const;
+  bool boolean(const char* name) const;
+  std::string string(const char* name) const;
+  Napi::Array array(const char* name) const;
+
+  // At least `length` elements, or null / undefined where that is allowed.
+  float* floats(const char* name, size_t length);
+  float* floats_or_null(const char* name, size_t length);
+  double* doubles(const char* name, size_t length);
+  int32_t* integers(const char* name, size_t length);
+  cpu::Codes codes(const char* name, size_t length);
+
+  // The arrays read so far.
+  const std::vector<Napi::Object>& arrays() const { return arrays_; }
+
+  Napi::TypeError error(const char* name, const std::string& expected) const;
+
+ private:
+  Napi::Value get(const char* name) const { return object_.Get(name); }
+  void* elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name);
+
+  Napi::Object object_;
+  std::vector<Napi::Object> arrays_;
+};
+
+// The elements of one Float32Array, which need not be a field.
+const float* float_elements(const Napi::Value& value, const char* name, size_t* length);
+
+// a · b; throws a TypeError where no array can be that long.
+size_t product(Napi::Env env, size_t a, size_t b);
+
+}  // namespace rvq

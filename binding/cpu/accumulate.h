@@ -1,0 +1,54 @@
+// Counts and sums of the vectors of every codeword, as integers on a grid.
+
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "../block_feed.h"
+#include "codes.h"
+#include "kernels.h"
+
+namespace rvq::cpu {
+
+struct AccumulateRequest {
+  const float* vectors;  // [count][dim]
+  size_t count;
+  size_t dim;
+  Codes codes;  // [count]
+  size_t num_codewords;
+  int grid_exponent;
+  double* counts;  // in and out [num_codewords]
+  double* sums;    // in and out [num_codewords][dim]
+};
+
+// One accumulate call. The first thread sorts the rows by code; a block is then a range of codewords with all of their
+// rows, so that no two threads write to one place. Integer sums are exact in any order.
+class Accumulate {
+ public:
+  // At most 2^32 − 1 rows.
+  Accumulate(const Kernels& kernels, const AccumulateRequest& request) : kernels_(kernels), request_(request) {}
+
+  size_t blocks() const;
+  double work() const { return 2.0 * static_cast<double>(request_.count) * static_cast<double>(request_.dim); }
+  void run(BlockFeed& feed);
+  // A code had no codeword; nothing was added.
+  bool code_out_of_range() const { return out_of_range_.load(std::memory_order_relaxed); }
+
+ private:
+  bool sort_rows();
+  void cut_blocks();
+
+  const Kernels& kernels_;
+  const AccumulateRequest request_;
+  std::once_flag sorted_;
+  std::atomic<bool> out_of_range_{false};
+  std::vector<size_t> first_row_;     // [num_codewords + 1], in rows_
+  std::vector<uint32_t> rows_;        // [count], by code, ascending within a code
+  std::vector<size_t> block_begins_;  // [blocks() + 1], codewords
+};
+
+}  // namespace rvq::cpu

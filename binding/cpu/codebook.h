@@ -1,0 +1,60 @@
+// The codebooks of a quantizer, prepared once and then only read, by any number of threads.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "aligned_array.h"
+#include "kernels.h"
+#include "packed_codebook.h"
+
+namespace rvq::cpu {
+
+enum class Metric { kL2, kCosine };
+
+// What a quantizer is made of, borrowed for the time of the preparation.
+struct CodebookSpec {
+  struct Stage {
+    const float* codewords;  // [num_codewords][dim], finite; with the cosine metric none is zero
+    size_t num_codewords;
+  };
+  size_t dim;
+  Metric metric;
+  const float* weights;  // [dim] or null
+  std::vector<Stage> stages;
+};
+
+// Codeword k of a row-padded matrix is row k; padding elements are zero.
+struct Stage {
+  size_t num_codewords;
+  AlignedArray<float> codewords;         // [num_codewords][padded_dim], as given
+  AlignedArray<float> units;             // the same brought to unit length; cosine only, else empty
+  std::vector<uint32_t> distinct;        // ascending; a code that is missing has an equal codeword before it
+  std::optional<PackedCodebook> packed;  // where there are two codewords to choose between, and a bound
+
+  // What distances are measured to.
+  const float* searched() const { return units.size() > 0 ? units.data() : codewords.data(); }
+};
+
+struct Codebooks {
+  size_t dim;
+  size_t padded_dim;  // a multiple of kSumLanes
+  Metric metric;
+  AlignedArray<float> weights;  // [padded_dim] or empty
+  std::vector<Stage> stages;
+
+  const float* weights_or_null() const { return weights.size() > 0 ? weights.data() : nullptr; }
+  size_t size_bytes() const;
+};
+
+// All but the stages, which prepare_stage fills one by one, in any order and on any thread.
+Codebooks prepare(const CodebookSpec& spec);
+void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stage, Codebooks& codebooks);
+
+// dim rounded up to a multiple of kSumLanes.
+size_t padded(size_t dim);
+
+}  // namespace rvq::cpu

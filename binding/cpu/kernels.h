@@ -1,0 +1,121 @@
+// The inner loops of the CPU core: a table of functions, of which every instruction set has its own.
+//
+// The tables are filled in kernels_<level>.cpp, each compiled for its processor; nothing but plain data crosses this
+// border, so that no function compiled for a newer processor can end up in common code.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rvq::cpu {
+
+// Codewords in a group: they lie side by side in a panel of the packed codebook and share one error bound.
+inline constexpr size_t kGroupCodewords = 8;
+
+// Partial sums of the canonical distance; every row that a kernel reads is zero-padded to a multiple of this. A padding
+// element adds +0 to its sum, which changes nothing.
+inline constexpr size_t kSumLanes = 8;
+
+// Rows into the screen's space, one row a lane: panel[i][lane] = float(scale[i] · (rows[lane][i] − centre[i])).
+struct PackRows {
+  const float* rows;  // [count][row_stride]
+  size_t count;       // at most the kernels' tile_rows
+  size_t row_stride;
+  size_t dim;
+  const float* centre;    // [dim]
+  const double* scale;    // [dim]
+  size_t panel_stride;    // count rounded up to the kernels' lanes; lanes without a row are filled with anything
+  float* panel;           // out [dim][panel_stride], 64-byte aligned
+  double* squared_norms;  // out [panel_stride], of the panel's columns before they were rounded to float32
+};
+
+// The codebook as the screen reads it; binding/cpu/codebook.h says what the numbers mean.
+struct PackedCodewords {
+  size_t dim;
+  const float* panels;           // [groups][dim][kGroupCodewords]
+  const float* starts;           // [groups][kGroupCodewords], −½|C|²; −infinity where there is no codeword
+  const float* group_norms;      // [groups]
+  const float* group_constants;  // [groups]
+};
+
+// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1. With the bound E = row_slopes ·
+// group_norm + group_constant + row_constants and G the group's best score: upper = G + E, lower = max(lower, G − E).
+struct ScreenTile {
+  PackedCodewords codewords;
+  size_t first_group;
+  size_t last_group;
+  const float* panel;          // [dim][panel_stride], from pack_rows
+  size_t panel_stride;         // a multiple of the kernels' lanes, at most tile_rows
+  const float* row_slopes;     // [panel_stride]
+  const float* row_constants;  // [panel_stride]
+  float* upper;                // out [last_group − first_group][panel_stride]
+  float* lower;                // in and out [panel_stride]
+};
+
+// One place where a group reaches up to a row's best lower bound.
+struct Hit {
+  uint32_t group;  // counted from first_group
+  uint32_t row;
+};
+
+// The nearest codeword by the canonical distance among `count` of them, in the order given.
+struct ScanCodewords {
+  const float* row;  // [padded_dim]
+  size_t padded_dim;
+  const float* codewords;  // [K][padded_dim]
+  const float* weights;    // [padded_dim] or null
+  const uint32_t* order;   // [count], ascending
+  size_t count;
+  double best_distance;  // what there is to beat: +infinity and code 0, or a candidate's
+  uint32_t best_code;
+};
+
+struct DecodeRow {
+  const float* const* codewords;  // [stages], each [padded_dim]
+  size_t stages;
+  size_t dim;
+  float* row;  // out [dim]
+};
+
+struct Kernels {
+  const char* name;
+  size_t lanes;      // rows in one register
+  size_t tile_rows;  // rows that one pass over the codebook serves
+
+  // The screen: float32, any order, fused where the processor fuses. Its error is bounded in binding/cpu/screen.cpp.
+  void (*pack_rows)(const PackRows&);
+  void (*screen_tile)(const ScreenTile&);
+  // The same for one row of a panel, codewords in the lanes: upper[last_group − first_group] and lower[1].
+  void (*screen_row)(const ScreenTile&, size_t row);
+  // Scores of one group for one row of a panel: scores[kGroupCodewords].
+  void (*score_group)(const PackedCodewords&, size_t group, const float* panel, size_t panel_stride, size_t row,
+                      float* scores);
+  // Writes the hits of `groups` groups, at most groups · panel_stride of them, and returns how many.
+  size_t (*collect)(const float* upper, const float* lower, size_t groups, size_t panel_stride, Hit* hits);
+
+  // The canonical arithmetic: the same bits on every level. weights may be null.
+  // d64(x, c); or, once it is clear that this is above the limit, anything else above the limit.
+  double (*distance)(const float* x, const float* c, const float* weights, size_t padded_dim, double limit);
+  uint32_t (*scan)(const ScanCodewords&);
+  // unit[padded_dim] = row / |row|; false, and nothing written, where the row is all zero.
+  bool (*unit_row)(const float* row, size_t padded_dim, float* unit);
+  // The first element that is NaN or infinite, or `count`.
+  size_t (*first_not_finite)(const float* elements, size_t count);
+  // row −= codeword, element by element.
+  void (*subtract)(float* row, const float* codeword, size_t padded_dim);
+  void (*decode_row)(const DecodeRow&);
+  // sums[i] += roundHalfEven(row[i] · inverse_grid), |row[i] · inverse_grid| ≤ 2^51.
+  void (*add_rounded)(double* sums, const float* row, size_t dim, double inverse_grid);
+};
+
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx2Kernels;
+#endif
+#if defined(__aarch64__)
+extern const Kernels kNeonKernels;
+#endif
+extern const Kernels kPortableKernels;
+
+}  // namespace rvq::cpu

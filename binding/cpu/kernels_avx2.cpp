@@ -1,0 +1,45 @@
+// The kernels for x86 processors with AVX2 and FMA: 16 registers of 8 float32.
+
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace rvq::cpu {
+namespace avx2 {
+
+typedef float Floats __attribute__((vector_size(32)));
+typedef float HalfFloats __attribute__((vector_size(16)));
+typedef double Doubles __attribute__((vector_size(32)));
+typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+
+constexpr size_t kLanes = 8;
+// 3 × 4 sums, 3 registers of rows and a codeword: all of the 16 registers.
+constexpr int kTileRegisters = 3;
+constexpr int kTileCodewords = 4;
+
+static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
+static inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+static inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+static inline unsigned reaches(Floats a, Floats b) {
+  return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+
+static inline Floats interleave_low(Floats a, Floats b) {
+  return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+static inline Floats interleave_high(Floats a, Floats b) {
+  return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
+
+static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
+static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
+
+#include "screen_kernels.h"
+// Needs what is above it.
+#include "exact_kernels.h"
+
+}  // namespace avx2
+
+extern const Kernels kAvx2Kernels = avx2::table("avx2");
+
+}  // namespace rvq::cpu

@@ -1,0 +1,43 @@
+// The kernels for x86 processors with AVX-512 (F, VL, DQ, BW): 32 registers of 16 float32.
+
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace rvq::cpu {
+namespace avx512 {
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef float HalfFloats __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(64)));
+typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+
+constexpr size_t kLanes = 16;
+// 3 × 8 sums, 3 registers of rows and a codeword: 28 of the 32 registers, and only 11 loads for 24 multiply-adds.
+constexpr int kTileRegisters = 3;
+constexpr int kTileCodewords = 8;
+
+static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
+static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+static inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+static inline unsigned reaches(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+
+static inline Floats interleave_low(Floats a, Floats b) {
+  return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
+}
+static inline Floats interleave_high(Floats a, Floats b) {
+  return _mm512_permutex2var_ps(a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
+}
+
+static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
+static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
+
+#include "screen_kernels.h"
+// Needs what is above it.
+#include "exact_kernels.h"
+
+}  // namespace avx512
+
+extern const Kernels kAvx512Kernels = avx512::table("avx512");
+
+}  // namespace rvq::cpu

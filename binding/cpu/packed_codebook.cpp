@@ -1,0 +1,131 @@
+// A stage's different codewords as the screen reads them: centre, scale, order and panels.
+
+#include "packed_codebook.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace rvq::cpu {
+
+namespace {
+
+// centre[i] = the mean of the chosen codewords, rounded to float32. A mean of float32 values cannot overflow.
+void mean_of(const float* codewords, size_t stride, const std::vector<uint32_t>& chosen, std::vector<float>& centre) {
+  std::vector<double> sum(centre.size(), 0.0);
+  for (uint32_t k : chosen) {
+    const float* codeword = codewords + k * stride;
+    for (size_t i = 0; i < sum.size(); i++) sum[i] += codeword[i];
+  }
+  double count = static_cast<double>(chosen.size());
+  for (size_t i = 0; i < sum.size(); i++) centre[i] = static_cast<float>(sum[i] / count);
+}
+
+double squared_norm_of(const float* codeword, const std::vector<float>& centre, const std::vector<double>& scale) {
+  double sum = 0;
+  for (size_t i = 0; i < centre.size(); i++) {
+    double x = (static_cast<double>(codeword[i]) - centre[i]) * scale[i];
+    sum += x * x;
+  }
+  return sum;
+}
+
+}  // namespace
+
+PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
+                               const float* weights)
+    : bound_(dim), centre_(dim), scale_(dim, 1.0), codes_(distinct) {
+  choose_centre(codewords, stride, distinct);
+  std::vector<double> squared_norms = choose_scale(codewords, stride, distinct, weights);
+
+  // Neighbours of like norm share a group, so that a few large codewords do not loosen the bound of all others.
+  std::vector<uint32_t> order(distinct.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return squared_norms[a] < squared_norms[b]; });
+  std::vector<double> sorted_norms(order.size());
+  for (size_t position = 0; position < order.size(); position++) {
+    codes_[position] = distinct[order[position]];
+    sorted_norms[position] = squared_norms[order[position]];
+  }
+  fill_panels(codewords, stride, sorted_norms);
+}
+
+// Any centre is correct; a good one is near most codewords. Those far from the mean of all are left out of a second
+// mean: otherwise one codeword of a million among ones of one would move the centre away from every other.
+void PackedCodebook::choose_centre(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct) {
+  constexpr double kFar = 16;  // In squared distances: four times the median distance.
+  mean_of(codewords, stride, distinct, centre_);
+  std::vector<double> distances(distinct.size());
+  for (size_t k = 0; k < distinct.size(); k++) {
+    distances[k] = squared_norm_of(codewords + distinct[k] * stride, centre_, scale_);
+  }
+  std::vector<double> sorted = distances;
+  auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), median, sorted.end());
+  std::vector<uint32_t> near;
+  for (size_t k = 0; k < distinct.size(); k++) {
+    if (distances[k] <= kFar * *median) near.push_back(distinct[k]);
+  }
+  if (near.size() < distinct.size()) mean_of(codewords, stride, near, centre_);
+}
+
+// The power of two brings the largest norm into [½, 1): codebooks of 1e-30 or 1e30 neither underflow nor overflow.
+std::vector<double> PackedCodebook::choose_scale(const float* codewords, size_t stride,
+                                                 const std::vector<uint32_t>& distinct, const float* weights) {
+  if (weights != nullptr) {
+    for (size_t i = 0; i < scale_.size(); i++) scale_[i] = std::sqrt(static_cast<double>(weights[i]));
+  }
+  std::vector<double> squared_norms(distinct.size());
+  double largest = 0;
+  for (size_t k = 0; k < distinct.size(); k++) {
+    squared_norms[k] = squared_norm_of(codewords + distinct[k] * stride, centre_, scale_);
+    largest = std::max(largest, squared_norms[k]);
+  }
+  int exponent = 0;
+  std::frexp(std::sqrt(largest), &exponent);
+  for (double& factor : scale_) factor = std::ldexp(factor, -exponent);
+  for (double& squared_norm : squared_norms) squared_norm = std::ldexp(squared_norm, -2 * exponent);
+  return squared_norms;
+}
+
+void PackedCodebook::fill_panels(const float* codewords, size_t stride, const std::vector<double>& squared_norms) {
+  size_t dim = centre_.size();
+  size_t groups = (codes_.size() + kGroupCodewords - 1) / kGroupCodewords;
+  panels_ = AlignedArray<float>(groups * dim * kGroupCodewords);
+  starts_.resize(groups * kGroupCodewords);
+  norms_.resize(codes_.size());
+  constants_.resize(codes_.size());
+  for (size_t group = 0; group < groups; group++) {
+    float* panel = panels_.data() + group * dim * kGroupCodewords;
+    for (size_t lane = 0; lane < kGroupCodewords; lane++) {
+      size_t position = group * kGroupCodewords + lane;
+      if (position >= codes_.size()) {
+        for (size_t i = 0; i < dim; i++) panel[i * kGroupCodewords + lane] = 0;
+        starts_[position] = -std::numeric_limits<float>::infinity();
+        continue;
+      }
+      const float* codeword = codewords + codes_[position] * stride;
+      for (size_t i = 0; i < dim; i++) {
+        double x = (static_cast<double>(codeword[i]) - centre_[i]) * scale_[i];
+        panel[i * kGroupCodewords + lane] = static_cast<float>(x);
+      }
+      starts_[position] = static_cast<float>(-0.5 * squared_norms[position]);
+      double norm = bound_.norm(squared_norms[position]);
+      norms_[position] = static_cast<float>(norm * (1 + 0x1p-22));
+      constants_[position] = bound_.codeword_constant(norm);
+    }
+    // In order of norm, the last codeword of a group has the loosest bound.
+    size_t last = std::min(codes_.size(), (group + 1) * kGroupCodewords) - 1;
+    group_norms_.push_back(norms_[last]);
+    group_constants_.push_back(constants_[last]);
+  }
+}
+
+size_t PackedCodebook::size_bytes() const {
+  return panels_.size_bytes() + scale_.size() * sizeof(double) + codes_.size() * sizeof(uint32_t) +
+         sizeof(float) * (centre_.size() + starts_.size() + 2 * norms_.size() + 2 * group_norms_.size());
+}
+
+}  // namespace rvq::cpu

@@ -1,0 +1,58 @@
+// A stage's different codewords as the screen reads them: centred, scaled, sorted by norm and laid out in panels.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "aligned_array.h"
+#include "error_bound.h"
+#include "kernels.h"
+
+namespace rvq::cpu {
+
+// error_bound.h defines the space (m is `centre`, s·a is `scale`) and E.
+class PackedCodebook {
+ public:
+  // codewords[…][stride] and the codes of those that differ, at least two; weights[dim] or null.
+  PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
+                 const float* weights);
+
+  const ErrorBound& bound() const { return bound_; }
+  const float* centre() const { return centre_.data(); }
+  const double* scale() const { return scale_.data(); }
+  size_t num_groups() const { return group_norms_.size(); }
+  PackedCodewords view() const {
+    return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
+  }
+
+  // Position group · kGroupCodewords + lane holds codeword code(position); positions from size() on are empty. The
+  // bound of a single codeword is tighter than that of its group.
+  size_t size() const { return codes_.size(); }
+  uint32_t code(size_t position) const { return codes_[position]; }
+  float norm(size_t position) const { return norms_[position]; }
+  float constant(size_t position) const { return constants_[position]; }
+
+  size_t size_bytes() const;
+
+ private:
+  void choose_centre(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct);
+  // Returns the squared norms of the centred, scaled codewords in the order of `distinct`.
+  std::vector<double> choose_scale(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct,
+                                   const float* weights);
+  void fill_panels(const float* codewords, size_t stride, const std::vector<double>& squared_norms);
+
+  ErrorBound bound_;
+  std::vector<float> centre_;
+  std::vector<double> scale_;
+  std::vector<uint32_t> codes_;
+  AlignedArray<float> panels_;
+  std::vector<float> starts_;
+  std::vector<float> norms_;
+  std::vector<float> constants_;
+  std::vector<float> group_norms_;
+  std::vector<float> group_constants_;
+};
+
+}  // namespace rvq::cpu

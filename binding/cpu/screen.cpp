@@ -1,0 +1,138 @@
+// Screens a block of rows in three steps: scores of all groups, the groups within reach of the best, their codewords.
+
+#include "screen.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace rvq::cpu {
+
+namespace {
+
+// Groups screened before their hits are collected: the upper ends of 48 rows then take 48 KiB, part of the L2 cache.
+constexpr size_t kChunkGroups = 256;
+
+// For up to a third of a register of rows it is faster to put the codewords in the lanes.
+bool few(const Kernels& kernels, size_t count) { return 3 * count <= kernels.lanes; }
+
+size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(kernels) {
+  size_t stride = round_up(max_rows, kernels.lanes);
+  panel_ = AlignedArray<float>(dim * stride);
+  squared_norms_ = AlignedArray<double>(stride);
+  row_slopes_ = AlignedArray<float>(stride);
+  row_constants_ = AlignedArray<float>(stride);
+  lower_ = AlignedArray<float>(stride);
+  upper_ = AlignedArray<float>(kChunkGroups * stride);
+  hits_ = AlignedArray<Hit>(kChunkGroups * stride);
+  shortlists_ = AlignedArray<Shortlist>(max_rows);
+}
+
+void Screen::run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride) {
+  codebook_ = &codebook;
+  stride_ = round_up(count, kernels_.lanes);
+  kernels_.pack_rows({rows, count, stride, codebook.view().dim, codebook.centre(), codebook.scale(), stride_,
+                      panel_.data(), squared_norms_.data()});
+  bound_rows(count);
+  if (few(kernels_, count)) {
+    screen_single_rows(count);
+  } else {
+    screen_tile(count);
+  }
+}
+
+void Screen::bound_rows(size_t count) {
+  const ErrorBound& bound = codebook_->bound();
+  for (size_t lane = 0; lane < stride_; lane++) {
+    lower_[lane] = -std::numeric_limits<float>::infinity();
+    // Lanes without a row are screened like a row at the centre; nobody looks at what comes out.
+    double norm = lane < count ? bound.norm(squared_norms_[lane]) : 0;
+    if (lane < count) {
+      Shortlist& shortlist = shortlists_[lane];
+      shortlist.size = 0;
+      // A float64 of squared float32 values overflows for no finite row.
+      shortlist.verdict = !std::isfinite(squared_norms_[lane])  ? Verdict::kNotFinite
+                          : norm <= ErrorBound::kLargestRowNorm ? Verdict::kCandidates
+                                                                : Verdict::kUnknown;
+      if (shortlist.verdict != Verdict::kCandidates) norm = 0;
+    }
+    row_slopes_[lane] = bound.row_slope(norm);
+    row_constants_[lane] = bound.row_constant(norm);
+  }
+}
+
+void Screen::screen_tile(size_t count) {
+  size_t groups = codebook_->num_groups();
+  for (size_t first = 0; first < groups; first += kChunkGroups) {
+    size_t last = std::min(groups, first + kChunkGroups);
+    kernels_.screen_tile({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
+                          row_constants_.data(), upper_.data(), lower_.data()});
+    size_t hits = kernels_.collect(upper_.data(), lower_.data(), last - first, stride_, hits_.data());
+    for (size_t h = 0; h < hits; h++) {
+      auto [group, row] = hits_[h];
+      if (row < count) add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
+    }
+  }
+}
+
+void Screen::screen_single_rows(size_t count) {
+  size_t groups = codebook_->num_groups();
+  for (size_t row = 0; row < count; row++) {
+    for (size_t first = 0; first < groups; first += kChunkGroups) {
+      size_t last = std::min(groups, first + kChunkGroups);
+      kernels_.screen_row({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
+                           row_constants_.data(), upper_.data(), &lower_[row]},
+                          row);
+      for (size_t group = first; group < last; group++) {
+        if (upper_[group - first] >= lower_[row]) add(row, static_cast<uint32_t>(group), upper_[group - first]);
+      }
+    }
+  }
+}
+
+void Screen::add(size_t row, uint32_t group, float upper) {
+  Shortlist& shortlist = shortlists_[row];
+  if (shortlist.verdict != Verdict::kCandidates) return;
+  if (shortlist.size == Shortlist::kCapacity) {
+    // The row's lower bound has risen since the first of them came.
+    uint32_t kept = 0;
+    for (uint32_t entry = 0; entry < shortlist.size; entry++) {
+      if (shortlist.upper[entry] < lower_[row]) continue;
+      shortlist.groups[kept] = shortlist.groups[entry];
+      shortlist.upper[kept++] = shortlist.upper[entry];
+    }
+    shortlist.size = kept;
+    if (kept == Shortlist::kCapacity) {
+      shortlist.verdict = Verdict::kUnknown;
+      return;
+    }
+  }
+  shortlist.groups[shortlist.size] = group;
+  shortlist.upper[shortlist.size++] = upper;
+}
+
+Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
+  const Shortlist& shortlist = shortlists_[row];
+  candidates.clear();
+  if (shortlist.verdict != Verdict::kCandidates) return shortlist.verdict;
+  for (uint32_t entry = 0; entry < shortlist.size; entry++) {
+    if (shortlist.upper[entry] < lower_[row]) continue;
+    size_t group = shortlist.groups[entry];
+    float scores[kGroupCodewords];
+    kernels_.score_group(codebook_->view(), group, panel_.data(), stride_, row, scores);
+    size_t first = group * kGroupCodewords;
+    size_t last = std::min(codebook_->size(), first + kGroupCodewords);
+    for (size_t position = first; position < last; position++) {
+      float bound =
+          row_slopes_[row] * codebook_->norm(position) + (codebook_->constant(position) + row_constants_[row]);
+      if (scores[position - first] + bound >= lower_[row]) candidates.push_back(codebook_->code(position));
+    }
+  }
+  return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;
+}
+
+}  // namespace rvq::cpu

@@ -1,0 +1,59 @@
+// Finds, for a block of rows, the few codewords that can be nearest: float32 scores with a proven error bound.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "aligned_array.h"
+#include "kernels.h"
+#include "packed_codebook.h"
+
+namespace rvq::cpu {
+
+// What the screen knows about a row. `kCandidates`: the answer is one of those listed; a single one is certain.
+// `kNotFinite`: the row holds NaN or infinity. `kUnknown`: too many candidates, or a row the float32 range cannot hold.
+enum class Verdict { kCandidates, kNotFinite, kUnknown };
+
+// The scratch memory of one thread; used for one block and one stage after the other.
+class Screen {
+ public:
+  // For blocks of at most max_rows ≤ kernels.tile_rows rows of dimension dim.
+  Screen(const Kernels& kernels, size_t max_rows, size_t dim);
+
+  // rows[count][stride] against a stage's codewords.
+  void run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride);
+
+  // The verdict on a row of the last run; its candidates' codes in no particular order.
+  Verdict verdict(size_t row, std::vector<uint32_t>& candidates);
+
+ private:
+  // The groups whose best score may be the row's best.
+  struct Shortlist {
+    static constexpr size_t kCapacity = 32;  // 256 candidates: beyond, a scan of all codewords costs less.
+    Verdict verdict;
+    uint32_t size;
+    uint32_t groups[kCapacity];
+    float upper[kCapacity];
+  };
+
+  void bound_rows(size_t count);
+  void screen_tile(size_t count);
+  void screen_single_rows(size_t count);
+  void add(size_t row, uint32_t group, float upper);
+
+  const Kernels& kernels_;
+  const PackedCodebook* codebook_ = nullptr;
+  size_t stride_ = 0;  // of panel and of every array of lanes
+  AlignedArray<float> panel_;
+  AlignedArray<double> squared_norms_;
+  AlignedArray<float> row_slopes_;
+  AlignedArray<float> row_constants_;
+  AlignedArray<float> lower_;
+  AlignedArray<float> upper_;
+  AlignedArray<Hit> hits_;
+  AlignedArray<Shortlist> shortlists_;
+};
+
+}  // namespace rvq::cpu

@@ -1,0 +1,240 @@
+// The screen's inner loops, written once in GCC/Clang vector types.
+//
+// Included by every kernels_<level>.cpp inside that level's own namespace, after it has defined:
+//   Floats, kLanes              a register of float32
+//   HalfFloats, Doubles         half a register of float32, a register of float64 (as many elements)
+//   kTileRegisters              rows of a tile, in registers
+//   kTileCodewords              codewords of a tile, a divisor of kGroupCodewords
+//   broadcast, fused, larger    one value to all lanes; a·b + c, rounded once or twice; the larger of two, lane by lane
+//   reaches(a, b)               bit l is set where a[l] >= b[l]
+//   interleave_low, _high       a0 b0 a1 b1 … from the lower or the upper halves
+//   Group, broadcast_group, fused_group   the same for a group of codewords, one a lane
+// Nothing here may call an inline function of the standard library: the linker keeps one copy of such a function, and
+// it could be the one compiled for the newest processor.
+
+constexpr size_t kDoubles = kLanes / 2;
+constexpr size_t kMaxTileRows = kTileRegisters * kLanes;
+
+template <typename Vector, typename Element>
+static inline Vector load(const Element* from) {
+  Vector v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <typename Vector, typename Element>
+static inline void store(Element* to, const Vector& v) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+// kLanes × kLanes elements: columns of `panel` from the rows that are there, zeros for the others. A round of
+// interleaving turns the element's address (row, column) left by one bit; log2(kLanes) rounds exchange the two.
+static inline void transpose_block(const float* rows, size_t row_stride, size_t count, float* panel,
+                                   size_t panel_stride) {
+  Floats a[kLanes];
+  Floats b[kLanes];
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kLanes; r++) a[r] = r < count ? load<Floats>(rows + r * row_stride) : Floats{};
+#pragma GCC unroll 4
+  for (size_t round = kLanes; round > 1; round /= 2) {
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kLanes / 2; r++) {
+      b[2 * r] = interleave_low(a[r], a[r + kLanes / 2]);
+      b[2 * r + 1] = interleave_high(a[r], a[r + kLanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (size_t r = 0; r < kLanes; r++) a[r] = b[r];
+  }
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kLanes; r++) store(panel + r * panel_stride, a[r]);
+}
+
+static void pack_rows(const PackRows& job) {
+  // Lanes become rows.
+  size_t whole = job.dim - job.dim % kLanes;
+  for (size_t first = 0; first < job.panel_stride; first += kLanes) {
+    const float* rows = job.rows + first * job.row_stride;
+    size_t count = first < job.count ? job.count - first : 0;
+    if (count > kLanes) count = kLanes;
+    for (size_t i = 0; i < whole; i += kLanes) {
+      transpose_block(rows + i, job.row_stride, count, job.panel + i * job.panel_stride + first, job.panel_stride);
+    }
+    for (size_t i = whole; i < job.dim; i++) {
+      float* column = job.panel + i * job.panel_stride + first;
+      for (size_t r = 0; r < kLanes; r++) column[r] = r < count ? rows[r * job.row_stride + i] : 0.0f;
+    }
+  }
+
+  // Centred and scaled in float64, so that one rounding to float32 is the only error worth counting.
+  for (size_t lane = 0; lane < job.panel_stride; lane += kDoubles) {
+    Doubles squared_norm = {};
+    for (size_t i = 0; i < job.dim; i++) {
+      float* place = job.panel + i * job.panel_stride + lane;
+      Doubles x = (__builtin_convertvector(load<HalfFloats>(place), Doubles) - (double)job.centre[i]) * job.scale[i];
+      squared_norm += x * x;
+      store(place, __builtin_convertvector(x, HalfFloats));
+    }
+    store(job.squared_norms + lane, squared_norm);
+  }
+}
+
+// best[r] = the best score of one group for the rows in register r. The sums of kTileCodewords × kRegisters scores stay
+// in registers from the first dimension to the last.
+template <int kRegisters>
+static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
+                                 Floats (&best)[kRegisters]) {
+  for (size_t half = 0; half < kGroupCodewords; half += kTileCodewords) {
+    const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + half;
+    const float* x = panel;
+    Floats sums[kTileCodewords][kRegisters];
+#pragma GCC unroll 8
+    for (int c = 0; c < kTileCodewords; c++) {
+      Floats start = broadcast(codewords.starts[group * kGroupCodewords + half + c]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
+    }
+
+    for (size_t i = codewords.dim; i > 0; i--) {
+      Floats rows[kRegisters];
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileCodewords; c++) {
+        Floats codeword = broadcast(y[c]);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
+      }
+      x += kRegisters * kLanes;
+      y += kGroupCodewords;
+    }
+
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) {
+      Floats top = sums[0][r];
+#pragma GCC unroll 8
+      for (int c = 1; c < kTileCodewords; c++) top = larger(top, sums[c][r]);
+      best[r] = half == 0 ? top : larger(best[r], top);
+    }
+  }
+}
+
+template <int kRegisters>
+static void screen_registers(const ScreenTile& job) {
+  float* upper = job.upper;
+  for (size_t group = job.first_group; group < job.last_group; group++) {
+    Floats best[kRegisters];
+    best_of_group<kRegisters>(job.codewords, group, job.panel, best);
+
+    Floats norm = broadcast(job.codewords.group_norms[group]);
+    Floats constant = broadcast(job.codewords.group_constants[group]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) {
+      Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
+                           constant + load<Floats>(job.row_constants + r * kLanes));
+      store(upper, best[r] + bound);
+      upper += kLanes;
+      store(job.lower + r * kLanes, larger(load<Floats>(job.lower + r * kLanes), best[r] - bound));
+    }
+  }
+}
+
+static void screen_tile(const ScreenTile& job) {
+  switch (job.panel_stride / kLanes) {
+    case 1:
+      return screen_registers<1>(job);
+    case 2:
+      if constexpr (kTileRegisters >= 2) return screen_registers<2>(job);
+      break;
+    case 3:
+      if constexpr (kTileRegisters >= 3) return screen_registers<3>(job);
+      break;
+    case 4:
+      if constexpr (kTileRegisters >= 4) return screen_registers<4>(job);
+      break;
+  }
+}
+
+// Scores of kGroups neighbouring groups for one row, a codeword a lane. Every sum is split into kChains chains, so that
+// an addition need not wait for the one before.
+template <size_t kGroups, size_t kChains>
+static inline void score_groups(const PackedCodewords& codewords, size_t first_group, const float* x,
+                                size_t panel_stride, Group (&scores)[kGroups]) {
+  size_t panel = codewords.dim * kGroupCodewords;
+  const float* y = codewords.panels + first_group * panel;
+  Group sums[kGroups][kChains] = {};
+  size_t i = 0;
+  for (; i + kChains <= codewords.dim; i += kChains) {
+#pragma GCC unroll 8
+    for (size_t chain = 0; chain < kChains; chain++) {
+      Group element = broadcast_group(x[chain * panel_stride]);
+#pragma GCC unroll 8
+      for (size_t g = 0; g < kGroups; g++) {
+        sums[g][chain] = fused_group(element, load<Group>(y + g * panel + chain * kGroupCodewords), sums[g][chain]);
+      }
+    }
+    x += kChains * panel_stride;
+    y += kChains * kGroupCodewords;
+  }
+  for (; i < codewords.dim; i++) {
+#pragma GCC unroll 8
+    for (size_t g = 0; g < kGroups; g++) {
+      sums[g][0] = fused_group(broadcast_group(*x), load<Group>(y + g * panel), sums[g][0]);
+    }
+    x += panel_stride;
+    y += kGroupCodewords;
+  }
+#pragma GCC unroll 8
+  for (size_t g = 0; g < kGroups; g++) {
+    scores[g] = load<Group>(codewords.starts + (first_group + g) * kGroupCodewords);
+#pragma GCC unroll 8
+    for (size_t chain = 0; chain < kChains; chain++) scores[g] += sums[g][chain];
+  }
+}
+
+static void score_group(const PackedCodewords& codewords, size_t group, const float* panel, size_t panel_stride,
+                        size_t row, float* scores) {
+  Group score[1];
+  score_groups<1, 8>(codewords, group, panel + row, panel_stride, score);
+  store(scores, score[0]);
+}
+
+// The bound of one group for one row: see ScreenTile.
+static inline void note_group(const ScreenTile& job, size_t group, size_t row, const Group& scores) {
+  float best = scores[0];
+  for (size_t c = 1; c < kGroupCodewords; c++) best = scores[c] > best ? scores[c] : best;
+  float bound = job.row_slopes[row] * job.codewords.group_norms[group] +
+                (job.codewords.group_constants[group] + job.row_constants[row]);
+  job.upper[group - job.first_group] = best + bound;
+  if (best - bound > *job.lower) *job.lower = best - bound;
+}
+
+static void screen_row(const ScreenTile& job, size_t row) {
+  // Few groups at a time: their panels are often a power of two apart, and compete for the same places in the cache.
+  constexpr size_t kTogether = 2;
+  const float* x = job.panel + row;
+  size_t group = job.first_group;
+  for (; group + kTogether <= job.last_group; group += kTogether) {
+    Group scores[kTogether];
+    score_groups<kTogether, 4>(job.codewords, group, x, job.panel_stride, scores);
+    for (size_t g = 0; g < kTogether; g++) note_group(job, group + g, row, scores[g]);
+  }
+  for (; group < job.last_group; group++) {
+    Group scores[1];
+    score_groups<1, 8>(job.codewords, group, x, job.panel_stride, scores);
+    note_group(job, group, row, scores[0]);
+  }
+}
+
+static size_t collect(const float* upper, const float* lower, size_t groups, size_t panel_stride, Hit* hits) {
+  Hit* next = hits;
+  for (size_t group = 0; group < groups; group++) {
+    for (size_t lane = 0; lane < panel_stride; lane += kLanes) {
+      unsigned found = reaches(load<Floats>(upper), load<Floats>(lower + lane));
+      upper += kLanes;
+      for (; found != 0; found &= found - 1) {
+        *next++ = {(uint32_t)group, (uint32_t)(lane + (unsigned)__builtin_ctz(found))};
+      }
+    }
+  }
+  return (size_t)(next - hits);
+}

@@ -1,0 +1,150 @@
+// Residual encoding of a block: screen, settle what the screen leaves open by the canonical distance, subtract, go on.
+
+#include "search.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "aligned_array.h"
+#include "screen.h"
+
+namespace rvq::cpu {
+
+// A thread's memory for the time of a call.
+struct Encode::Scratch {
+  Scratch(const Kernels& kernels, const Codebooks& codebooks, size_t rows)
+      : screen(kernels, rows, codebooks.dim), residuals(rows * codebooks.padded_dim), codes(rows) {
+    if (codebooks.metric == Metric::kCosine) units = AlignedArray<float>(rows * codebooks.padded_dim);
+  }
+
+  Screen screen;
+  AlignedArray<float> residuals;  // [rows][padded_dim]
+  AlignedArray<float> units;      // [rows][padded_dim], cosine only
+  std::vector<uint32_t> codes;    // [rows], of the stage at hand
+  std::vector<uint32_t> candidates;
+};
+
+Encode::Encode(const Kernels& kernels, const Codebooks& codebooks, const EncodeRequest& request, size_t threads)
+    : kernels_(kernels), codebooks_(codebooks), request_(request) {
+  // Few rows are shared out evenly among the threads, in whole registers.
+  size_t share = (request.count + threads - 1) / std::max<size_t>(threads, 1);
+  block_rows_ =
+      std::clamp((share + kernels.lanes - 1) / kernels.lanes * kernels.lanes, kernels.lanes, kernels.tile_rows);
+}
+
+double Encode::work() const {
+  double codewords = 0;
+  for (size_t s = 0; s < request_.stages; s++) codewords += static_cast<double>(codebooks_.stages[s].num_codewords);
+  return codewords * static_cast<double>(request_.count) * static_cast<double>(codebooks_.dim);
+}
+
+void Encode::run(BlockFeed& feed) {
+  Scratch scratch(kernels_, codebooks_, std::min(block_rows_, request_.count));
+  while (auto block = feed.next()) {
+    size_t first_row = *block * block_rows_;
+    size_t count = std::min(block_rows_, request_.count - first_row);
+    if (!check(first_row, count)) {
+      feed.stop();
+      return;
+    }
+    encode_block(first_row, count, scratch);
+  }
+}
+
+bool Encode::check(size_t first_row, size_t count) {
+  size_t dim = codebooks_.dim;
+  const float* rows = request_.vectors + first_row * dim;
+  size_t elements = count * dim;
+  uint64_t found = kNone;
+
+  size_t at = kernels_.first_not_finite(rows, elements);
+  if (at < elements) found = 2 * (first_row * dim + at);
+  if (codebooks_.metric == Metric::kCosine) {
+    for (size_t r = 0; r < count && 2 * ((first_row + r) * dim) + 1 < found; r++) {
+      const float* row = rows + r * dim;
+      if (std::all_of(row, row + dim, [](float x) { return x == 0; })) found = 2 * ((first_row + r) * dim) + 1;
+    }
+  }
+  if (found == kNone) return true;
+
+  uint64_t smallest = bad_.load(std::memory_order_relaxed);
+  while (found < smallest && !bad_.compare_exchange_weak(smallest, found, std::memory_order_relaxed)) {
+  }
+  return false;
+}
+
+std::optional<BadInput> Encode::bad_input() const {
+  uint64_t bad = bad_.load(std::memory_order_relaxed);
+  if (bad == kNone) return std::nullopt;
+  BadInput::Kind kind = bad % 2 == 0 ? BadInput::Kind::kNotFinite : BadInput::Kind::kZero;
+  return BadInput{kind, bad / 2 / codebooks_.dim, bad / 2 % codebooks_.dim};
+}
+
+void Encode::encode_block(size_t first_row, size_t count, Scratch& scratch) const {
+  size_t dim = codebooks_.dim;
+  size_t padded_dim = codebooks_.padded_dim;
+  for (size_t r = 0; r < count; r++) {
+    float* residual = scratch.residuals.data() + r * padded_dim;
+    std::memcpy(residual, request_.vectors + (first_row + r) * dim, dim * sizeof(float));
+    std::fill(residual + dim, residual + padded_dim, 0.0f);
+  }
+
+  for (size_t s = 0; s < request_.stages; s++) {
+    const Stage& stage = codebooks_.stages[s];
+    search(stage, count, scratch);
+    bool last = s + 1 == request_.stages;
+    for (size_t r = 0; r < count; r++) {
+      uint32_t code = scratch.codes[r];
+      request_.codes.set((first_row + r) * request_.stages + s, code);
+      if (last && request_.residuals == nullptr) continue;
+      kernels_.subtract(scratch.residuals.data() + r * padded_dim, stage.codewords.data() + code * padded_dim,
+                        padded_dim);
+    }
+  }
+
+  if (request_.residuals == nullptr) return;
+  for (size_t r = 0; r < count; r++) {
+    std::memcpy(request_.residuals + (first_row + r) * dim, scratch.residuals.data() + r * padded_dim,
+                dim * sizeof(float));
+  }
+}
+
+// scratch.codes[r] = the nearest of the stage's codewords for every row r of scratch.residuals.
+void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
+  std::fill_n(scratch.codes.begin(), count, 0u);
+  if (stage.distinct.size() == 1) return;
+
+  size_t padded_dim = codebooks_.padded_dim;
+  const float* rows = scratch.residuals.data();
+  if (codebooks_.metric == Metric::kCosine) {
+    for (size_t r = 0; r < count; r++) {
+      float* unit = scratch.units.data() + r * padded_dim;
+      // A residual of zero has no direction: its unit row is marked by the infinity that gets code 0 below.
+      if (!kernels_.unit_row(rows + r * padded_dim, padded_dim, unit)) {
+        std::fill(unit, unit + padded_dim, std::numeric_limits<float>::infinity());
+      }
+    }
+    rows = scratch.units.data();
+  }
+
+  if (stage.packed) scratch.screen.run(*stage.packed, rows, count, padded_dim);
+  for (size_t r = 0; r < count; r++) {
+    Verdict verdict = Verdict::kUnknown;
+    if (stage.packed) verdict = scratch.screen.verdict(r, scratch.candidates);
+    // Every distance of a row that is not finite is infinite or NaN (a weight of zero included), and none of those is
+    // smaller than the infinity that code 0 starts with.
+    if (verdict == Verdict::kNotFinite) continue;
+    if (verdict == Verdict::kCandidates && scratch.candidates.size() == 1) {
+      scratch.codes[r] = scratch.candidates[0];
+      continue;
+    }
+    const uint32_t* order = verdict == Verdict::kCandidates ? scratch.candidates.data() : stage.distinct.data();
+    size_t choices = verdict == Verdict::kCandidates ? scratch.candidates.size() : stage.distinct.size();
+    scratch.codes[r] = kernels_.scan({rows + r * padded_dim, padded_dim, stage.searched(), codebooks_.weights_or_null(),
+                                      order, choices, std::numeric_limits<double>::infinity(), 0});
+  }
+}
+
+}  // namespace rvq::cpu

@@ -1,0 +1,62 @@
+// Residual encoding: all stages over one block of rows after the other.
+
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "../block_feed.h"
+#include "codebook.h"
+#include "codes.h"
+#include "kernels.h"
+
+namespace rvq::cpu {
+
+struct BadInput {
+  enum class Kind { kNotFinite, kZero };
+  Kind kind;
+  uint64_t row;
+  uint64_t column;
+};
+
+struct EncodeRequest {
+  const float* vectors;  // [count][dim]
+  size_t count;
+  size_t stages;
+  Codes codes;       // out [count][stages]
+  float* residuals;  // out [count][dim] or null; may be `vectors`
+};
+
+// One encode call. `run` is called by every thread that takes part; each block belongs to one thread.
+class Encode {
+ public:
+  Encode(const Kernels& kernels, const Codebooks& codebooks, const EncodeRequest& request, size_t threads);
+
+  size_t blocks() const { return (request_.count + block_rows_ - 1) / block_rows_; }
+  // Multiply-adds of the whole call, about.
+  double work() const;
+  void run(BlockFeed& feed);
+
+  // After the last block: the first bad row, the same for any number of threads. Blocks are handed out in order and
+  // each looks at all of its rows first, so every row before a bad one has been looked at.
+  std::optional<BadInput> bad_input() const;
+
+ private:
+  struct Scratch;
+
+  bool check(size_t first_row, size_t count);
+  void encode_block(size_t first_row, size_t count, Scratch& scratch) const;
+  void search(const Stage& stage, size_t count, Scratch& scratch) const;
+
+  const Kernels& kernels_;
+  const Codebooks& codebooks_;
+  const EncodeRequest request_;
+  size_t block_rows_;
+  // Twice the flat index of the first bad element, plus one for a zero row: the smallest wins.
+  static constexpr uint64_t kNone = UINT64_MAX;
+  std::atomic<uint64_t> bad_{kNone};
+};
+
+}  // namespace rvq::cpu

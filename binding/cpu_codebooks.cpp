@@ -1,0 +1,243 @@
+// The JavaScript class CpuCodebooks: reads requests, builds the core's operations and runs them now or later.
+
+#include "cpu_codebooks.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arguments.h"
+#include "core_call.h"
+#include "cpu/codebook.h"
+#include "cpu/decode.h"
+#include "cpu/distances.h"
+#include "cpu/instruction_set.h"
+#include "cpu/search.h"
+#include "cpu_options.h"
+#include "job.h"
+#include "thread_pool.h"
+
+#ifdef RVQ_TESTING
+#include "cpu/screen.h"
+#endif
+
+namespace rvq {
+
+struct PreparedCodebooks {
+  CpuOptions options;
+  cpu::Codebooks codebooks;
+
+  const cpu::Kernels& kernels() const { return *options.kernels; }
+};
+
+namespace {
+
+using Prepared = std::shared_ptr<const PreparedCodebooks>;
+
+class EncodeCall final : public Call {
+ public:
+  EncodeCall(Prepared prepared, const cpu::EncodeRequest& request)
+      : prepared_(std::move(prepared)),
+        operation_(prepared_->kernels(), prepared_->codebooks, request, prepared_->options.threads) {}
+
+  size_t blocks() const override { return operation_.blocks(); }
+  double work() const override { return operation_.work(); }
+  void run(BlockFeed& feed) override { operation_.run(feed); }
+  Napi::Value result(Napi::Env env) override {
+    auto bad = operation_.bad_input();
+    if (!bad) return env.Null();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("kind", bad->kind == cpu::BadInput::Kind::kZero ? "zero" : "not finite");
+    object.Set("row", static_cast<double>(bad->row));
+    object.Set("column", static_cast<double>(bad->column));
+    return object;
+  }
+
+ private:
+  Prepared prepared_;
+  cpu::Encode operation_;
+};
+
+cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
+  cpu::CodebookSpec spec;
+  spec.dim = arguments.size_between("dim", 1, 1u << 24);
+  std::string metric = arguments.string("metric");
+  if (metric != "l2" && metric != "cosine") throw arguments.error("metric", "\"l2\" or \"cosine\"");
+  spec.metric = metric == "cosine" ? cpu::Metric::kCosine : cpu::Metric::kL2;
+  spec.weights = arguments.floats_or_null("weights", spec.dim);
+  if (spec.weights != nullptr && spec.metric == cpu::Metric::kCosine) {
+    throw arguments.error("weights", "null with the cosine metric");
+  }
+  Napi::Array codebooks = arguments.array("codebooks");
+  for (uint32_t s = 0; s < codebooks.Length(); s++) {
+    size_t length = 0;
+    const float* codewords = float_elements(codebooks.Get(s), "codebooks", &length);
+    size_t num_codewords = length / spec.dim;
+    if (num_codewords == 0 || length % spec.dim != 0 || num_codewords > UINT32_MAX) {
+      throw Napi::TypeError::New(env, "codebooks: expected a multiple of dim elements in each");
+    }
+    spec.stages.push_back({codewords, num_codewords});
+  }
+  if (spec.stages.empty()) throw arguments.error("codebooks", "at least one");
+  return spec;
+}
+
+std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  const cpu::Codebooks& codebooks = prepared->codebooks;
+  cpu::EncodeRequest request{};
+  request.count = arguments.size("count");
+  request.stages = arguments.size_between("stages", 1, codebooks.stages.size());
+  size_t elements = product(env, request.count, codebooks.dim);
+  request.vectors = arguments.floats("vectors", elements);
+  request.codes = arguments.codes("codes", product(env, request.count, request.stages));
+  request.residuals = arguments.floats_or_null("residuals", elements);
+  for (size_t s = 0; s < request.stages; s++) {
+    if (!request.codes.wide && codebooks.stages[s].num_codewords > 65536) {
+      throw arguments.error("codes", "a Uint32Array for more than 65536 codewords");
+    }
+  }
+  return std::make_unique<EncodeCall>(prepared, request);
+}
+
+std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  const cpu::Codebooks& codebooks = prepared->codebooks;
+  cpu::DecodeRequest request{};
+  request.count = arguments.size("count");
+  request.stages = arguments.size_between("stages", 1, codebooks.stages.size());
+  request.code_stages = arguments.size("codeStages");
+  if (request.code_stages < request.stages) throw arguments.error("codeStages", "at least stages");
+  request.codes = arguments.codes("codes", product(env, request.count, request.code_stages));
+  request.vectors = arguments.floats("vectors", product(env, request.count, codebooks.dim));
+  return std::make_unique<CoreCall<cpu::Decode>>(prepared, prepared->kernels(), codebooks, request);
+}
+
+std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  const cpu::Codebooks& codebooks = prepared->codebooks;
+  cpu::DistancesRequest request{};
+  request.count = arguments.size("count");
+  request.stages = arguments.size_between("stages", 1, codebooks.stages.size());
+  request.code_stages = arguments.size("codeStages");
+  if (request.code_stages < request.stages) throw arguments.error("codeStages", "at least stages");
+  request.weighted = arguments.boolean("weighted");
+  request.vectors = arguments.floats("vectors", product(env, request.count, codebooks.dim));
+  request.codes = arguments.codes("codes", product(env, request.count, request.code_stages));
+  request.distances = arguments.doubles("distances", product(env, request.count, request.stages));
+  return std::make_unique<CoreCall<cpu::Distances>>(prepared, prepared->kernels(), codebooks, request);
+}
+
+using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);
+
+Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
+  Arguments arguments(info[0]);
+  std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
+  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays());
+}
+
+Napi::Value now(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
+  Arguments arguments(info[0]);
+  std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
+  return run_now(info.Env(), *call, prepared->options.threads);
+}
+
+}  // namespace
+
+Napi::Function CpuCodebooks::define(Napi::Env env) {
+  return DefineClass(env, "CpuCodebooks",
+                     {
+                         InstanceMethod("encode", &CpuCodebooks::encode),
+                         InstanceMethod("encodeSync", &CpuCodebooks::encode_sync),
+                         InstanceMethod("decode", &CpuCodebooks::decode),
+                         InstanceMethod("decodeSync", &CpuCodebooks::decode_sync),
+                         InstanceMethod("distances", &CpuCodebooks::distances),
+                         InstanceMethod("distancesSync", &CpuCodebooks::distances_sync),
+                         InstanceMethod("dispose", &CpuCodebooks::dispose),
+#ifdef RVQ_TESTING
+                         InstanceMethod("screenVerdicts", &CpuCodebooks::screen_verdicts),
+#endif
+                     });
+}
+
+CpuCodebooks::CpuCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CpuCodebooks>(info) {
+  Arguments arguments(info[0]);
+  CpuOptions options = read_cpu_options(arguments);
+  cpu::CodebookSpec spec = read_spec(info.Env(), arguments);
+  auto prepared = std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, cpu::prepare(spec)});
+  auto prepare_stages = [&](BlockFeed& feed) {
+    while (auto stage = feed.next()) cpu::prepare_stage(prepared->kernels(), spec, *stage, prepared->codebooks);
+  };
+  ThreadPool::shared().run(std::make_shared<PoolJob>(spec.stages.size(), options.threads, prepare_stages));
+  prepared_ = std::move(prepared);
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(prepared_->codebooks.size_bytes()));
+}
+
+void CpuCodebooks::Finalize(Napi::BasicEnv env) { release(env); }
+
+void CpuCodebooks::release(Napi::BasicEnv env) {
+  if (!prepared_) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(prepared_->codebooks.size_bytes()));
+  prepared_.reset();
+}
+
+const Prepared& CpuCodebooks::prepared(Napi::Env env) const {
+  if (!prepared_) throw Napi::Error::New(env, "these codebooks have been disposed");
+  return prepared_;
+}
+
+Napi::Value CpuCodebooks::encode(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_encode);
+}
+
+Napi::Value CpuCodebooks::encode_sync(const Napi::CallbackInfo& info) {
+  return now(prepared(info.Env()), info, read_encode);
+}
+
+Napi::Value CpuCodebooks::decode(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_decode);
+}
+
+Napi::Value CpuCodebooks::decode_sync(const Napi::CallbackInfo& info) {
+  return now(prepared(info.Env()), info, read_decode);
+}
+
+Napi::Value CpuCodebooks::distances(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_distances);
+}
+
+Napi::Value CpuCodebooks::distances_sync(const Napi::CallbackInfo& info) {
+  return now(prepared(info.Env()), info, read_distances);
+}
+
+Napi::Value CpuCodebooks::dispose(const Napi::CallbackInfo& info) {
+  release(info.Env());
+  return info.Env().Undefined();
+}
+
+#ifdef RVQ_TESTING
+// screenVerdicts({ vectors, count, stage, verdicts: Int32Array }): the code that the screen alone is certain of, −1
+// where it is not, with the vectors taken as they are (also with the cosine metric).
+Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
+  const Prepared& prepared = this->prepared(info.Env());
+  const cpu::Codebooks& codebooks = prepared->codebooks;
+  Arguments arguments(info[0]);
+  size_t count = arguments.size("count");
+  const float* vectors = arguments.floats("vectors", product(info.Env(), count, codebooks.dim));
+  int32_t* verdicts = arguments.integers("verdicts", count);
+  const cpu::Stage& stage = codebooks.stages[arguments.size_between("stage", 0, codebooks.stages.size() - 1)];
+
+  size_t tile = prepared->kernels().tile_rows;
+  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim);
+  std::vector<uint32_t> candidates;
+  for (size_t first = 0; first < count; first += tile) {
+    size_t rows = std::min(tile, count - first);
+    if (stage.packed) screen.run(*stage.packed, vectors + first * codebooks.dim, rows, codebooks.dim);
+    for (size_t row = 0; row < rows; row++) {
+      bool certain =
+          stage.packed && screen.verdict(row, candidates) == cpu::Verdict::kCandidates && candidates.size() == 1;
+      verdicts[first + row] = certain ? static_cast<int32_t>(candidates[0]) : -1;
+    }
+  }
+  return info.Env().Undefined();
+}
+#endif
+
+}  // namespace rvq

@@ -1,0 +1,132 @@
+// Calls from JavaScript into the core. Long work runs on the process's own pool, never on libuv's four threads; its end
+// is reported through one thread-safe function an environment.
+
+#include "job.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace rvq {
+
+namespace {
+
+// Waking a thread costs some microseconds: about as much as this many multiply-adds.
+constexpr double kWorkPerThread = 1 << 19;
+
+size_t useful_threads(const Call& call, size_t threads) {
+  double useful = 1 + call.work() / kWorkPerThread;
+  return useful < static_cast<double>(threads) ? static_cast<size_t>(useful) : threads;
+}
+
+Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::bad_alloc&) {
+    return Napi::Error::New(env, "out of memory");
+  } catch (const std::exception& error) {
+    return Napi::Error::New(env, error.what());
+  } catch (...) {
+    return Napi::Error::New(env, "unknown native error");
+  }
+}
+
+}  // namespace
+
+Napi::Value run_now(Napi::Env env, Call& call, size_t threads) {
+  auto body = [&call](BlockFeed& feed) { call.run(feed); };
+  ThreadPool::shared().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
+  return call.result(env);
+}
+
+struct Jobs::Pending {
+  std::unique_ptr<Call> call;
+  std::shared_ptr<PoolJob> job;
+  Napi::Promise::Deferred promise;
+  std::vector<Napi::ObjectReference> kept;
+};
+
+void Jobs::attach(Napi::Env env) { env.SetInstanceData(new Jobs(env)); }
+
+Jobs::Jobs(Napi::Env env) {
+  auto settle = [](napi_env caller, napi_value, void* self, void*) {
+    // Without an environment it is being torn down: abandon_all has done what is left to do.
+    if (caller != nullptr) static_cast<Jobs*>(self)->settle_finished(Napi::Env(caller));
+  };
+  napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "rvq"), 0, 1,
+                                                       nullptr, nullptr, this, settle, &wake_);
+  NAPI_THROW_IF_FAILED_VOID(env, status);
+  napi_unref_threadsafe_function(env, wake_);
+  // Hooks run last in, first out: this one before that of the thread-safe function, which must outlive the jobs.
+  env.AddCleanupHook([this] { abandon_all(); });
+}
+
+Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
+                            const std::vector<Napi::Object>& kept) {
+  Jobs* jobs = env.GetInstanceData<Jobs>();
+  auto pending = std::make_unique<Pending>(Pending{std::move(call), nullptr, Napi::Promise::Deferred::New(env), {}});
+  for (const Napi::Object& object : kept) pending->kept.push_back(Napi::Persistent(object));
+  Pending* raw = pending.get();
+  auto body = [raw](BlockFeed& feed) { raw->call->run(feed); };
+  raw->job = std::make_shared<PoolJob>(raw->call->blocks(), useful_threads(*raw->call, threads), body);
+  raw->job->finished = [jobs, raw] { jobs->finish(raw); };
+
+  {
+    std::lock_guard lock(jobs->mutex_);
+    jobs->running_++;
+  }
+  try {
+    ThreadPool::shared().start(raw->job);
+  } catch (const std::exception& error) {
+    std::lock_guard lock(jobs->mutex_);
+    jobs->running_--;
+    throw Napi::Error::New(env, error.what());
+  }
+  // A process with nothing else to do waits for its promises.
+  if (jobs->pending_.empty()) napi_ref_threadsafe_function(env, jobs->wake_);
+  jobs->pending_.push_back(std::move(pending));
+  return raw->promise.Promise();
+}
+
+// On a thread of the pool. The lock is held to the end: once running_ is zero, abandon_all may free everything.
+void Jobs::finish(Pending* pending) {
+  std::lock_guard lock(mutex_);
+  finished_.push_back(pending);
+  napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+  running_--;
+  all_finished_.notify_all();
+}
+
+void Jobs::settle_finished(Napi::Env env) {
+  std::vector<Pending*> finished;
+  {
+    std::lock_guard lock(mutex_);
+    finished.swap(finished_);
+  }
+  for (Pending* pending : finished) {
+    Napi::HandleScope scope(env);
+    auto owned = std::find_if(pending_.begin(), pending_.end(), [&](const auto& p) { return p.get() == pending; });
+    std::unique_ptr<Pending> settled = std::move(*owned);
+    pending_.erase(owned);
+    if (pending_.empty()) napi_unref_threadsafe_function(env, wake_);
+    try {
+      if (settled->job->failure) throw to_error(env, settled->job->failure);
+      settled->promise.Resolve(settled->call->result(env));
+    } catch (const Napi::Error& error) {
+      settled->promise.Reject(error.Value());
+    }
+  }
+}
+
+// The environment is going away (worker.terminate(), the end of the process). Its arrays go with it, so the threads
+// must let go of them first: they finish the blocks in hand and begin no others. The promises stay as they are.
+void Jobs::abandon_all() {
+  for (const auto& pending : pending_) pending->job->feed.stop();
+  std::unique_lock lock(mutex_);
+  all_finished_.wait(lock, [this] { return running_ == 0; });
+  finished_.clear();
+  pending_.clear();
+  napi_release_threadsafe_function(wake_, napi_tsfn_abort);
+}
+
+}  // namespace rvq

@@ -1,0 +1,68 @@
+// Calls from JavaScript into the core: run at once, or on the pool with a promise.
+
+#pragma once
+
+#include <napi.h>
+
+#include <condition_variable>
+#include <cstddef>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "block_feed.h"
+#include "thread_pool.h"
+
+namespace rvq {
+
+// What the pool runs and what JavaScript gets for it.
+class Call {
+ public:
+  Call() = default;
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  virtual ~Call() = default;
+
+  virtual size_t blocks() const = 0;
+  // Multiply-adds, about: small calls are not shared out.
+  virtual double work() const = 0;
+  // On any thread, and on several at once.
+  virtual void run(BlockFeed& feed) = 0;
+  // On the JavaScript thread after the last block; may throw a Napi::Error.
+  virtual Napi::Value result(Napi::Env env) = 0;
+};
+
+// Runs the call on this thread and up to threads − 1 others.
+Napi::Value run_now(Napi::Env env, Call& call, size_t threads);
+
+// The asynchronous calls of one JavaScript environment (the main thread or a worker).
+class Jobs {
+ public:
+  // Once in every environment, when the addon is loaded.
+  static void attach(Napi::Env env);
+
+  // Runs the call on up to `threads` threads of the pool. `kept` are the arrays it reads and writes: they live at least
+  // as long as the call does. The promise settles with the call's result or with what it threw.
+  static Napi::Value run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
+                               const std::vector<Napi::Object>& kept);
+
+ private:
+  struct Pending;
+
+  explicit Jobs(Napi::Env env);
+  void finish(Pending* pending);
+  void settle_finished(Napi::Env env);
+  void abandon_all();
+
+  napi_threadsafe_function wake_ = nullptr;
+  // Of the JavaScript thread.
+  std::list<std::unique_ptr<Pending>> pending_;
+
+  std::mutex mutex_;
+  std::condition_variable all_finished_;
+  size_t running_ = 0;              // guarded by mutex_
+  std::vector<Pending*> finished_;  // guarded by mutex_
+};
+
+}  // namespace rvq

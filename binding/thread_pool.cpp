@@ -1,0 +1,108 @@
+// The threads of the whole process and the list of jobs they serve.
+
+#include "thread_pool.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <system_error>
+
+#include "processors.h"
+
+namespace rvq {
+
+ThreadPool& ThreadPool::shared() {
+  static ThreadPool pool;
+  return pool;
+}
+
+// Runs when the process ends. Jobs still under way are cut short after the blocks in hand; nobody is left to be told.
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    for (const auto& job : jobs_) job->feed.stop();
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadPool::run(const std::shared_ptr<PoolJob>& job) {
+  if (job->max_threads == 1 || job->feed.blocks() <= 1) return job->body(job->feed);
+  std::unique_lock lock(mutex_);
+  add(job, std::min(job->max_threads, job->feed.blocks()) - 1);
+  work_on(job, lock);
+  job_done_.wait(lock, [&] { return job->left == job->joined; });
+  if (job->failure) std::rethrow_exception(job->failure);
+}
+
+void ThreadPool::start(const std::shared_ptr<PoolJob>& job) {
+  std::lock_guard lock(mutex_);
+  add(job, std::clamp<size_t>(job->feed.blocks(), 1, job->max_threads));
+  if (!threads_.empty()) return;
+  jobs_.remove(job);
+  throw std::runtime_error("the operating system refused to start a thread");
+}
+
+void ThreadPool::add(const std::shared_ptr<PoolJob>& job, size_t helpers) {
+  jobs_.push_back(job);
+  if (most_threads_ == 0) most_threads_ = available_processors();
+  // More threads than processors only for a caller who asks for them.
+  most_threads_ = std::max(most_threads_, job->max_threads);
+  for (size_t idle = idle_; idle < helpers && threads_.size() < most_threads_; idle++) {
+    try {
+      threads_.emplace_back([this] { serve(); });
+    } catch (const std::system_error&) {
+      break;  // The threads there are will do.
+    }
+  }
+  if (helpers == 1) {
+    wake_.notify_one();
+  } else {
+    wake_.notify_all();
+  }
+}
+
+void ThreadPool::serve() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    auto open = std::find_if(jobs_.begin(), jobs_.end(),
+                             [](const auto& job) { return !job->exhausted && job->joined < job->max_threads; });
+    if (stopping_) return;
+    if (open == jobs_.end()) {
+      idle_++;
+      wake_.wait(lock);
+      idle_--;
+      continue;
+    }
+    std::shared_ptr<PoolJob> job = *open;
+    work_on(job, lock);
+  }
+}
+
+// Called and left with the lock held.
+void ThreadPool::work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<std::mutex>& lock) {
+  job->joined++;
+  lock.unlock();
+  std::exception_ptr failure;
+  try {
+    job->body(job->feed);
+  } catch (...) {
+    failure = std::current_exception();
+    job->feed.stop();
+  }
+  lock.lock();
+
+  job->exhausted = true;
+  if (failure && !job->failure) job->failure = failure;
+  job->left++;
+  if (job->left < job->joined) return;
+  jobs_.remove(job);
+  job_done_.notify_all();
+  if (job->finished && !stopping_) {
+    lock.unlock();
+    job->finished();
+    lock.lock();
+  }
+}
+
+}  // namespace rvq

@@ -1,0 +1,69 @@
+// The threads of the whole process: every environment and every quantizer shares them.
+
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "block_feed.h"
+
+namespace rvq {
+
+// One call's work, cut into blocks. Every thread that takes part calls `body` once; it works on blocks of the feed
+// until there are none. The threads that take part change nothing about the result.
+struct PoolJob {
+  PoolJob(size_t blocks, size_t threads, std::function<void(BlockFeed&)> body)
+      : feed(blocks), max_threads(threads), body(std::move(body)) {}
+
+  BlockFeed feed;
+  const size_t max_threads;  // at least 1
+  const std::function<void(BlockFeed&)> body;
+  // Called once by the last thread to leave, unless the job is run by its caller; must not throw.
+  std::function<void()> finished;
+  // What the first failing thread threw; read it after the end.
+  std::exception_ptr failure;
+
+  // Guarded by the pool's mutex.
+  size_t joined = 0;
+  size_t left = 0;
+  bool exhausted = false;  // some thread has come back: no block is left to begin
+};
+
+// Jobs are served first come, first served; the threads that one job cannot use go on to the next. Threads start when
+// they are first needed and end with the process.
+class ThreadPool {
+ public:
+  static ThreadPool& shared();
+
+  ThreadPool() = default;
+  ~ThreadPool();
+
+  // Works on the job on the calling thread too; returns at its end and throws what it threw.
+  void run(const std::shared_ptr<PoolJob>& job);
+
+  // Returns at once.
+  void start(const std::shared_ptr<PoolJob>& job);
+
+ private:
+  void add(const std::shared_ptr<PoolJob>& job, size_t helpers);
+  void serve();
+  void work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<std::mutex>& lock);
+
+  std::mutex mutex_;
+  std::condition_variable wake_;      // a job came, or the end
+  std::condition_variable job_done_;  // some job's last thread has left
+  std::list<std::shared_ptr<PoolJob>> jobs_;
+  std::vector<std::thread> threads_;
+  size_t idle_ = 0;
+  size_t most_threads_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace rvq

@@ -1,0 +1,157 @@
+// The contract: the handful of operations every backend offers, with shapes, ties, rounding and errors.
+//
+// The TypeScript backend (`lib/js/`) is the executable meaning of what is written here; a native backend may compute
+// any way it likes as long as every byte it writes is the same (`docs/exactness.md`).
+//
+// Conventions. All matrices are row-major and dense. N vectors of dimension D, S stages, K_s codewords in stage s.
+// Requests have been validated (types, lengths, code ranges, no shared or detached memory) by `lib/check.ts`; a
+// backend may rely on that. The caller keeps the arrays of a request alive and does not touch them until the call
+// settles. What a backend does check, because it reads every element anyway, is the *content* of `vectors`: the first
+// element (in row-major order) that is NaN or infinite, or with the cosine metric the first row that is all zero, is
+// returned as a `BadInput`, and the contents of the outputs are then unspecified.
+
+/** Backend names in the order in which `"auto"` tries them. */
+export const backendNames = ["cuda", "cpu", "js"] as const;
+export type BackendName = (typeof backendNames)[number];
+
+/** `l2`: squared Euclidean distance, optionally weighted per dimension. `cosine`: l2 between unit-length vectors. */
+export type Metric = "l2" | "cosine";
+
+/** A code is one unsigned integer; 16 bits hold it while every K_s ≤ 65536. */
+export type CodeArray = Uint16Array | Uint32Array;
+
+/** What a quantizer is made of. Codebooks are finite, and with the cosine metric no codeword is zero. */
+export interface CodebookSpec {
+  /** D ≥ 1. */
+  readonly dim: number;
+  readonly metric: Metric;
+  /** weights[D], finite and ≥ 0; null: all ones. Only with the l2 metric. */
+  readonly weights: Float32Array | null;
+  /** codebooks[S], each [K_s][D]. */
+  readonly codebooks: readonly Float32Array[];
+}
+
+/** The first offending row and column of an input; `zero` only with the cosine metric (column is then 0). */
+export interface BadInput {
+  readonly kind: "not finite" | "zero";
+  readonly row: number;
+  readonly column: number;
+}
+
+/**
+ * Residual search. r_0 = x; for each stage s: codes[n][s] = the smallest k with the smallest d64(r_s, c_{s,k}), then
+ * r_{s+1} = fround(r_s − c_{s,k}) element by element.
+ *
+ * d64(x, c): in float64, every operation rounded on its own, t_i = x_i − c_i, t_i = t_i·t_i, with weights
+ * t_i = w_i·t_i; eight partial sums, lane i mod 8, each in increasing i from +0; then
+ * ((s0+s4)+(s2+s6))+((s1+s5)+(s3+s7)). A distance that is not smaller than every earlier one (also NaN) does not win,
+ * and the search starts from code 0 at +infinity: so a residual that overflowed to infinity gets code 0.
+ *
+ * Cosine: both sides are first brought to unit length, u_i = fround(x_i / sqrt(n)), n = Σ x_i² by the same lanes; the
+ * residual that is passed on is that of the vectors and codewords as given. A residual that is exactly zero gets
+ * code 0 (a *vector* that is zero is a BadInput).
+ */
+export interface EncodeRequest {
+  /** vectors[count][D]. */
+  readonly vectors: Float32Array;
+  readonly count: number;
+  /** How many stages to search, 1 … S. */
+  readonly stages: number;
+  /** Output codes[count][stages]. */
+  readonly codes: CodeArray;
+  /** Output residuals[count][D] after the last stage, where wanted; may be the same array as `vectors`. */
+  readonly residuals?: Float32Array;
+}
+
+/** Reconstruction: out = 0; for s in stage order: out = fround(out + c_{s,code}) element by element. */
+export interface DecodeRequest {
+  /** codes[count][codeStages], each below K_s. */
+  readonly codes: CodeArray;
+  readonly count: number;
+  /** Row stride of `codes`, ≥ stages. */
+  readonly codeStages: number;
+  /** How many stages to add up, 1 … S. */
+  readonly stages: number;
+  /** Output vectors[count][D]. */
+  readonly vectors: Float32Array;
+}
+
+/**
+ * distances[n][s] = d64(x_n, x̂_{n,s+1}), x̂_{n,s+1} the reconstruction from the first s+1 stages (rounded as in decode).
+ * Without `weighted`, weights count as ones; the metric plays no part.
+ */
+export interface DistanceRequest {
+  /** vectors[count][D]. */
+  readonly vectors: Float32Array;
+  readonly count: number;
+  /** codes[count][codeStages], each below K_s. */
+  readonly codes: CodeArray;
+  readonly codeStages: number;
+  readonly stages: number;
+  readonly weighted: boolean;
+  /** Output distances[count][stages]. */
+  readonly distances: Float64Array;
+}
+
+/**
+ * Statistics of one stage, on the grid q = 2^gridExponent: for every row n, counts[codes[n]] += 1 and
+ * sums[codes[n]][i] += roundHalfEven(x_{n,i} / q). The outputs are added to, not cleared. The caller chooses the grid so
+ * that |x| / q · (all rows ever added) ≤ 2^51: every sum is then an exact integer and independent of order.
+ */
+export interface AccumulateRequest {
+  /** vectors[count][D]. */
+  readonly vectors: Float32Array;
+  readonly count: number;
+  readonly dim: number;
+  /** codes[count], each below numCodewords. */
+  readonly codes: CodeArray;
+  readonly numCodewords: number;
+  readonly gridExponent: number;
+  /** In and out counts[K], integers. */
+  readonly counts: Float64Array;
+  /** In and out sums[K][D], integers, in units of q. */
+  readonly sums: Float64Array;
+}
+
+/** distances[n] = min(distances[n], d64(vectors[n], centre)): the step of k-means++ seeding. */
+export interface LowerDistancesRequest {
+  /** vectors[count][D]. */
+  readonly vectors: Float32Array;
+  readonly count: number;
+  readonly dim: number;
+  /** weights[D] or null. */
+  readonly weights: Float32Array | null;
+  /** centre[D]. */
+  readonly centre: Float32Array;
+  /** In and out distances[count], +infinity at first. */
+  readonly distances: Float64Array;
+}
+
+/** Codebooks in the form a backend searches: packed, centred, with norms. Made once, used by every call, then disposed. */
+export interface PreparedCodebooks {
+  encode(request: EncodeRequest): Promise<BadInput | null>;
+  encodeSync(request: EncodeRequest): BadInput | null;
+  decode(request: DecodeRequest): Promise<void>;
+  decodeSync(request: DecodeRequest): void;
+  distances(request: DistanceRequest): Promise<void>;
+  distancesSync(request: DistanceRequest): void;
+  /** Frees native memory now; a call in flight finishes first. A second call does nothing. */
+  dispose(): void;
+}
+
+export interface Backend {
+  readonly name: BackendName;
+  /** One line for people: file, instruction set, threads or device. */
+  readonly description: string;
+  /** Rows worth handing over in one call: enough to keep the backend busy, few enough to stay responsive. */
+  chunkRows(dim: number, codewordsPerVector: number): number;
+  prepare(spec: CodebookSpec): PreparedCodebooks;
+  accumulate(request: AccumulateRequest): Promise<void>;
+  lowerDistances(request: LowerDistancesRequest): Promise<void>;
+}
+
+/** Options that every backend understands. */
+export interface BackendOptions {
+  /** Threads that one call may use; default: the processors this process may run on. The answer never depends on it. */
+  readonly threads?: number;
+}

@@ -1,0 +1,191 @@
+// Validation at the public edge: every argument a caller can get wrong, one line each, before anything is written.
+
+import { types } from "node:util";
+import type { BadInput, CodeArray, Metric } from "./backend.js";
+import { invalidArgument, RvqError, show } from "./errors.js";
+
+/** Codes of `count` vectors: data[count][stages], row-major; each below the codebook size of its stage. */
+export interface Codes {
+  readonly count: number;
+  readonly stages: number;
+  readonly data: CodeArray;
+}
+
+/** Dimension and stage counts beyond these would overflow 32-bit offsets inside a codebook. */
+export const limits = { dim: 65_536, codebookSize: 2 ** 24, codebookElements: 2 ** 30, stages: 1024 } as const;
+
+export function checkInteger(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) {
+    throw invalidArgument(name, `an integer from ${min} to ${max}`, value);
+  }
+  return value;
+}
+
+export function checkOptions(name: string, value: unknown): void {
+  if (value !== undefined && (typeof value !== "object" || value === null)) {
+    throw invalidArgument(name, "an object", value);
+  }
+}
+
+export function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "function") throw invalidArgument(name, "a function", value);
+}
+
+export function checkSignal(name: string, value: unknown): void {
+  if (value !== undefined && !(value instanceof AbortSignal)) throw invalidArgument(name, "an AbortSignal", value);
+}
+
+export function checkMetric(value: unknown): Metric {
+  if (value !== "l2" && value !== "cosine") throw invalidArgument("metric", '"l2" or "cosine"', value);
+  return value;
+}
+
+export function checkSeed(value: unknown): number {
+  return checkInteger("seed", value, 0, Number.MAX_SAFE_INTEGER);
+}
+
+/** A plain view of a Float32Array whose memory is this thread's own: not shared, not detached. */
+export function checkFloat32(name: string, value: unknown): Float32Array {
+  if (!types.isFloat32Array(value)) throw invalidArgument(name, "a Float32Array", value);
+  checkMemory(name, value);
+  return new Float32Array(value.buffer, value.byteOffset, value.length);
+}
+
+/** vectors[count][dim]; the content (NaN, zero vectors) is looked at by the backend, which reads it anyway. */
+export function checkVectors(name: string, value: unknown, dim: number): Float32Array {
+  const vectors = checkFloat32(name, value);
+  if (vectors.length % dim !== 0) {
+    throw invalidArgument(name, `a length that is a multiple of dim ${dim}`, vectors.length);
+  }
+  return vectors;
+}
+
+/** weights[dim], finite and not negative, as a copy; null stays null. */
+export function checkWeights(value: unknown, dim: number, metric: Metric): Float32Array | null {
+  if (value === undefined || value === null) return null;
+  if (metric !== "l2") throw invalidArgument("weights", 'none with metric "cosine"', value);
+  const weights = checkFloat32("weights", value);
+  if (weights.length !== dim) throw invalidArgument("weights", `dim ${dim} elements`, weights.length);
+  const bad = weights.findIndex((w) => !(w >= 0 && w < Infinity));
+  if (bad >= 0) throw invalidArgument(`weights[${bad}]`, "a finite number that is not negative", weights[bad]);
+  return weights.slice();
+}
+
+/** codebooks[stages], each [K_s][dim] with K_s ≥ 1, finite, with the cosine metric without zero rows; copied. */
+export function checkCodebooks(value: unknown, dim: number, metric: Metric): Float32Array[] {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw invalidArgument("codebooks", "a non-empty array of Float32Array, one a stage", value);
+  }
+  checkInteger("codebooks.length", value.length, 1, limits.stages);
+  return value.map((item: unknown, stage) => {
+    const name = `codebooks[${stage}]`;
+    const codebook = checkVectors(name, item, dim);
+    if (codebook.length === 0) throw invalidArgument(name, `at least one codeword of dim ${dim}`, codebook.length);
+    checkInteger(`${name} codewords`, codebook.length / dim, 1, limits.codebookSize);
+    if (codebook.length > limits.codebookElements) {
+      throw invalidArgument(name, `at most ${limits.codebookElements} elements`, codebook.length);
+    }
+    const bad = firstBadInput(codebook, dim, metric === "cosine");
+    if (bad !== null) throw badInput(name, bad, 0);
+    return codebook.slice();
+  });
+}
+
+/** The shape of codes, and which of the quantizer's stages they have; their range is `checkCodeRange`'s. */
+export function checkCodes(name: string, value: unknown, quantizerStages: number): Codes {
+  if (typeof value !== "object" || value === null) throw invalidArgument(name, "{ count, stages, data }", value);
+  const { count, stages, data } = value as Partial<Record<keyof Codes, unknown>>;
+  checkInteger(`${name}.count`, count, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger(`${name}.stages`, stages, 1, quantizerStages);
+  if (!types.isUint16Array(data) && !types.isUint32Array(data)) {
+    throw invalidArgument(`${name}.data`, "a Uint16Array or a Uint32Array", data);
+  }
+  checkMemory(`${name}.data`, data);
+  const expected = (count as number) * (stages as number);
+  if (data.length !== expected) {
+    throw invalidArgument(`${name}.data`, `count · stages = ${expected} elements`, data.length);
+  }
+  const plain = types.isUint16Array(data)
+    ? new Uint16Array(data.buffer, data.byteOffset, data.length)
+    : new Uint32Array(data.buffer, data.byteOffset, data.length);
+  return { count: count as number, stages: stages as number, data: plain };
+}
+
+/** Throws for the first of data[rows][codeStages] that is not below the codebook size of its stage. */
+export function checkCodeRange(
+  name: string,
+  data: CodeArray,
+  codeStages: number,
+  codebookSizes: readonly number[],
+  firstRow: number,
+): void {
+  for (let start = 0, row = 0; start < data.length; start += codeStages, row++) {
+    for (let stage = 0; stage < codeStages; stage++) {
+      if (data[start + stage] < codebookSizes[stage]) continue;
+      const expected = `codes of stage ${stage} below its codebook size ${codebookSizes[stage]}`;
+      const message = `${name}: expected ${expected}, got ${data[start + stage]} in row ${firstRow + row}`;
+      throw new RvqError("CODE_OUT_OF_RANGE", message);
+    }
+  }
+}
+
+/** The first element that is NaN or infinite, or (where `refuseZero`) the first row that is zero; null: none. */
+export function firstBadInput(vectors: Float32Array, dim: number, refuseZero: boolean): BadInput | null {
+  for (let start = 0, row = 0; start < vectors.length; start += dim, row++) {
+    let zero = refuseZero;
+    for (let column = 0; column < dim; column++) {
+      const value = vectors[start + column];
+      if (value - value !== 0) return { kind: "not finite", row, column };
+      if (value !== 0) zero = false;
+    }
+    if (zero) return { kind: "zero", row, column: 0 };
+  }
+  return null;
+}
+
+/** The error for bad content found by `firstBadInput` or a backend in rows that start at `firstRow`. */
+export function badInput(name: string, bad: BadInput, firstRow: number, value?: number): RvqError {
+  const row = firstRow + bad.row;
+  if (bad.kind === "zero") {
+    const remedy = "the cosine metric has no direction for it; remove the row or use metric l2";
+    return new RvqError(
+      "ZERO_VECTOR",
+      `${name}: expected vectors that are not zero, got zeros in row ${row} (${remedy})`,
+    );
+  }
+  const got = value === undefined ? "NaN or infinity" : String(value);
+  return new RvqError("NOT_FINITE", `${name}: expected finite numbers, got ${got} in row ${row}, column ${bad.column}`);
+}
+
+/** Whether matrix[start … +dim] is all zero. */
+export function isZeroRow(matrix: Float32Array, start: number, dim: number): boolean {
+  for (let i = start; i < start + dim; i++) if (matrix[i] !== 0) return false;
+  return true;
+}
+
+/** A JSON object, as a deep copy that later changes do not reach. */
+export function checkMetadata(value: unknown): Record<string, unknown> {
+  if (value === undefined) return {};
+  try {
+    const copy: unknown = JSON.parse(JSON.stringify(value));
+    if (typeof copy === "object" && copy !== null && !Array.isArray(copy)) return copy as Record<string, unknown>;
+  } catch (cause) {
+    throw new RvqError("INVALID_ARGUMENT", `metadata: expected a JSON object, got ${show(value)}`, { cause });
+  }
+  throw invalidArgument("metadata", "a JSON object", value);
+}
+
+/** Shared memory could change under a check, detached memory is gone: both are refused. */
+function checkMemory(name: string, view: Float32Array | CodeArray): void {
+  if (types.isSharedArrayBuffer(view.buffer)) {
+    throw invalidArgument(name, "memory of its own", "a view of a SharedArrayBuffer");
+  }
+  // A detached array looks like an empty one; only making a view tells them apart on every Node version.
+  if (view.length === 0) {
+    try {
+      new Uint8Array(view.buffer);
+    } catch {
+      throw invalidArgument(name, "an array with memory", "a detached array");
+    }
+  }
+}

@@ -1,0 +1,50 @@
+// `rvq encode`: a WAV file to coded audio.
+
+import { audioSettings, decodeSignal, encodeSignal, signalToNoiseDb } from "../audio/audio-model.js";
+import { writeCodedAudio } from "../audio/coded-audio.js";
+import { resample } from "../audio/resample.js";
+import { describeFormat, readWav, wavToMono } from "../audio/wav.js";
+import { ResidualQuantizer } from "../index.js";
+import { type CommandContext, printLine } from "./context.js";
+import { startProgress } from "./progress.js";
+
+export interface EncodeCommandOptions {
+  readonly model: string;
+  readonly stages?: number;
+}
+
+export async function encodeCommand(
+  context: CommandContext,
+  input: string,
+  output: string,
+  options: EncodeCommandOptions,
+): Promise<void> {
+  const { stdout, stderr, signal } = context;
+  const quantizer = await ResidualQuantizer.load(options.model, context.backend);
+  const { sampleRate, hop } = audioSettings(quantizer);
+  const wav = await readWav(input);
+  if (wav.missing > 0) printLine(stderr, `${input}: truncated; what is there is coded`);
+  const samples = resample(wavToMono(wav), wav.sampleRate, sampleRate);
+
+  const progress = startProgress(stderr, "encoding", samples.length / hop);
+  let codes: Awaited<ReturnType<typeof encodeSignal>>;
+  try {
+    codes = await encodeSignal(quantizer, samples, {
+      stages: options.stages,
+      signal,
+      onProgress: (done) => progress.update(done),
+    });
+  } finally {
+    progress.stop();
+  }
+  const snrDb = signalToNoiseDb(samples, await decodeSignal(quantizer, codes, samples.length, { signal }));
+  signal.throwIfAborted();
+
+  const codebookSizes = quantizer.codebookSizes.slice(0, codes.stages);
+  const coded = { sampleRate, hop, sampleCount: samples.length, modelId: quantizer.id, codebookSizes, codes };
+  const sizeBytes = await writeCodedAudio(output, coded);
+  const seconds = samples.length / sampleRate;
+  const rate = seconds > 0 ? `, ${((8 * sizeBytes) / seconds / 1000).toFixed(2)} kbit/s` : "";
+  printLine(stdout, `${input}: ${describeFormat(wav)}, ${seconds.toFixed(2)} s`);
+  printLine(stdout, `${output}: ${codes.stages} stages, ${sizeBytes} bytes${rate}, SNR ${snrDb.toFixed(2)} dB`);
+}

@@ -1,0 +1,147 @@
+// The commands of `rvq`, their options, and how failures end: one line on stderr and an exit code.
+
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { newSpeakersRecipe } from "../audio/recipe.js";
+import { backendNames } from "../backend.js";
+import { type BackendChoice, RvqError, status } from "../index.js";
+import type { CommandContext, Output } from "./context.js";
+import { decodeCommand } from "./decode.js";
+import { demoCommand } from "./demo.js";
+import { doctorCommand } from "./doctor.js";
+import { encodeCommand } from "./encode.js";
+import { infoCommand } from "./info.js";
+import { trainCommand } from "./train.js";
+
+export interface RunOptions {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly signal: AbortSignal;
+}
+
+const exitCodes = { success: 0, failure: 1, usage: 2, stopped: 130 } as const;
+
+/** Runs `rvq` with these arguments; never throws. The exit code is 0, 1 (failure), 2 (wrong usage) or 130 (stopped). */
+export async function run(args: readonly string[], options: RunOptions): Promise<number> {
+  try {
+    await makeProgram(options).parseAsync(args, { from: "user" });
+    return exitCodes.success;
+  } catch (error) {
+    if (options.signal.aborted) {
+      options.stderr.write("rvq: stopped\n");
+      return exitCodes.stopped;
+    }
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage;
+    // What rvq throws on purpose says all there is to say; anything else is a bug, and its stack helps to find it.
+    const text =
+      error instanceof Error && !(error instanceof RvqError) ? (error.stack ?? error.message) : messageOf(error);
+    options.stderr.write(`rvq: ${text}\n`);
+    return exitCodes.failure;
+  }
+}
+
+function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
+  const program = new Command("rvq")
+    .description("Vector quantization for Node: residual codebooks for speech, on CUDA, CPU SIMD or plain TypeScript.")
+    .version(status().version)
+    .addOption(
+      new Option("--backend <name>", "what computes; the answer never depends on it")
+        .choices(["auto", ...backendNames])
+        .default("auto"),
+    )
+    .option("--threads <n>", "threads to use at most; the answer never depends on it", positiveInteger)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(`rvq: ${text}`) });
+
+  const context = (): CommandContext => {
+    const { backend, threads } = program.opts<{ backend: BackendChoice; threads?: number }>();
+    return { stdout, stderr, signal, backend: threads === undefined ? { backend } : { backend, threads } };
+  };
+
+  // Subcommands are made by `command`, so that they inherit the settings above.
+  program
+    .command("demo")
+    .description("train on bundled speech, then hear and see a clip rebuilt from 4, 8, 16 and 32 codebooks")
+    .argument("[clip]", "a WAV file to rebuild; default: a bundled speaker who was not trained on")
+    .option("--out <folder>", "where the report and the audio go", "rvq-demo")
+    .option("--quick", "small codebooks and three seconds of audio, to see that everything works", false)
+    .option("--seed <n>", "seed of the training", naturalNumber, newSpeakersRecipe.training.seed)
+    .action((clip: string | undefined, options) => demoCommand(context(), clip, options));
+
+  program
+    .command("train")
+    .description("check recordings and train codebooks on them")
+    .argument("<paths...>", "WAV files, and folders that are searched for them")
+    .option("-o, --out <file>", "the model to write", "model.rvqm")
+    .option("--codewords <n>", "codewords in each codebook", positiveInteger, newSpeakersRecipe.training.codebookSize)
+    .option("--stages <n>", "codebooks", positiveInteger, newSpeakersRecipe.training.stages)
+    .option("--iterations <n>", "k-means iterations a codebook", positiveInteger, newSpeakersRecipe.training.iterations)
+    .option("--seed <n>", "seed of the training", naturalNumber, newSpeakersRecipe.training.seed)
+    .option("--rate <hz>", "sample rate to train at", positiveInteger, newSpeakersRecipe.sampleRate)
+    .option(
+      "--hop <samples>",
+      "samples a frame, and the dimension of the vectors",
+      positiveInteger,
+      newSpeakersRecipe.hop,
+    )
+    .addOption(
+      new Option("--other-rates <what>", "what happens to recordings at another sample rate")
+        .choices(["resample", "refuse"])
+        .default("resample"),
+    )
+    .option("--check-only", "check the recordings and train nothing", false)
+    .option("--report <file>", "write what the check found as JSON")
+    .action((paths: string[], options) => trainCommand(context(), paths, options));
+
+  program
+    .command("encode")
+    .description("code a WAV file with a trained model")
+    .argument("<in.wav>")
+    .argument("<out.rvq>")
+    .requiredOption("-m, --model <file>", "the model, from rvq train or rvq demo")
+    .option("--stages <n>", "codebooks to use; default: all", positiveInteger)
+    .action((input: string, output: string, options) => encodeCommand(context(), input, output, options));
+
+  program
+    .command("decode")
+    .description("rebuild a WAV file from coded audio")
+    .argument("<in.rvq>")
+    .argument("<out.wav>")
+    .requiredOption("-m, --model <file>", "the model that coded it")
+    .option("--stages <n>", "codebooks to use; default: all that were stored", positiveInteger)
+    .action((input: string, output: string, options) => decodeCommand(context(), input, output, options));
+
+  program
+    .command("info")
+    .description("show what is in a model or in coded audio")
+    .argument("<file>")
+    .option("--json", "as JSON", false)
+    .action((file: string, options) => infoCommand(context(), file, options));
+
+  program
+    .command("doctor")
+    .description("show which backends run on this machine, and what to do about those that do not")
+    .option("--json", "as JSON", false)
+    .action((options) => doctorCommand(context(), options));
+
+  return program;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function positiveInteger(text: string): number {
+  return integerFrom(text, 1);
+}
+
+function naturalNumber(text: string): number {
+  return integerFrom(text, 0);
+}
+
+function integerFrom(text: string, smallest: number): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < smallest) {
+    throw new InvalidArgumentError(`expected an integer of at least ${smallest}.`);
+  }
+  return value;
+}

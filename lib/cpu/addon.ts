@@ -1,0 +1,58 @@
+// The native addon as TypeScript sees it; `binding/addon.cpp` is the map of what is behind it.
+
+import type {
+  AccumulateRequest,
+  BadInput,
+  CodebookSpec,
+  DecodeRequest,
+  DistanceRequest,
+  EncodeRequest,
+  LowerDistancesRequest,
+} from "../backend.js";
+
+/** What every entry to the CPU core is told. */
+export interface CpuOptions {
+  /** 1 … 1024. */
+  readonly threads: number;
+  /** One of `cpuInfo().instructionSets`. */
+  readonly instructionSet: string;
+}
+
+export interface CpuInfo {
+  /** The best level of this machine. */
+  readonly instructionSet: string;
+  /** All levels of this machine, best first. */
+  readonly instructionSets: readonly string[];
+  /** Processors that this process may use: affinity and container quota. */
+  readonly processors: number;
+}
+
+export interface CudaInfo {
+  readonly devices: readonly { name: string; computeCapability: string; memoryBytes: number }[];
+  /** CUDA versions, such as "13.0"; null without a driver, or in a build without CUDA. */
+  readonly driverVersion: string | null;
+  readonly runtimeVersion: string | null;
+  /** Why there are no devices; null where there are some. */
+  readonly reason: string | null;
+}
+
+/** Throws a TypeError for any request that does not fit; after dispose() every call throws. */
+export interface CpuCodebooks {
+  encode(request: EncodeRequest): Promise<BadInput | null>;
+  encodeSync(request: EncodeRequest): BadInput | null;
+  decode(request: DecodeRequest): Promise<void>;
+  decodeSync(request: DecodeRequest): void;
+  distances(request: DistanceRequest): Promise<void>;
+  distancesSync(request: DistanceRequest): void;
+  dispose(): void;
+  /** Only in builds for tests: the codes that the screen alone is certain of, −1 where it is not. */
+  screenVerdicts?(request: { vectors: Float32Array; count: number; stage: number; verdicts: Int32Array }): void;
+}
+
+export interface Addon {
+  cpuInfo(): CpuInfo;
+  cudaInfo(): CudaInfo;
+  readonly CpuCodebooks: new (spec: CodebookSpec & CpuOptions) => CpuCodebooks;
+  accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
+  lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
+}

@@ -1,0 +1,205 @@
+// Lloyd's k-means over a backend: k-means++ or random seeding, exact sums, empty clusters re-seeded, bit-reproducible.
+
+import type { Backend, CodeArray, Metric } from "./backend.js";
+import { isZeroRow } from "./check.js";
+import { forEachChunk } from "./chunks.js";
+import { unitVector } from "./js/canonical.js";
+import { newCodeArray } from "./pack-codes.js";
+import type { Random } from "./random.js";
+import { accumulate, emptyStatistics, gridExponentFor, writeMeans } from "./statistics.js";
+
+export interface KmeansOptions {
+  readonly dim: number;
+  readonly metric: Metric;
+  readonly weights: Float32Array | null;
+  readonly numCodewords: number;
+  readonly iterations: number;
+  readonly init: "k-means++" | "random";
+  /** Seeds are drawn from a random sample of at most this many rows. */
+  readonly sampleSize: number;
+  /** λ of `writeMeans`. */
+  readonly shrinkage: number;
+  /** Clusters with fewer vectors than this start again elsewhere, as empty ones do. */
+  readonly minClusterSize: number;
+  /** Called after every iteration with the mean squared error per element of the assignment just made. */
+  readonly onIteration: (iteration: number, mse: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * A codebook [K][D] for vectors[N][D], N ≥ 1, all finite (and none zero with the cosine metric, where cells are formed
+ * by direction and codewords are the plain means that minimise the reconstruction error within them).
+ * Stops early when an iteration changes no code.
+ */
+export async function trainCodebook(
+  backend: Backend,
+  vectors: Float32Array,
+  random: Random,
+  options: KmeansOptions,
+): Promise<Float32Array> {
+  const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
+  const count = vectors.length / dim;
+  const gridExponent = gridExponentFor(maxMagnitude(vectors), count);
+  const codebook = await seedCodebook(backend, vectors, random, options);
+
+  let codes = newCodeArray(count, [numCodewords]);
+  let previous = newCodeArray(count, [numCodewords]);
+  const distances = new Float64Array(count);
+  for (let iteration = 0; iteration < iterations; iteration++) {
+    // Assign, and measure what was assigned.
+    const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
+    try {
+      const assignChunk = async (first: number, rows: number) => {
+        const chunk = {
+          vectors: vectors.subarray(first * dim, (first + rows) * dim),
+          count: rows,
+          stages: 1,
+          codes: codes.subarray(first, first + rows),
+        };
+        await prepared.encode(chunk);
+        const chunkDistances = distances.subarray(first, first + rows);
+        await prepared.distances({ ...chunk, codeStages: 1, weighted: false, distances: chunkDistances });
+      };
+      await forEachChunk(count, backend.chunkRows(dim, numCodewords), { signal }, assignChunk, () => {});
+    } finally {
+      prepared.dispose();
+    }
+    options.onIteration(iteration, distances.reduce((sum, d) => sum + d, 0) / vectors.length);
+    if (iteration > 0 && sameCodes(codes, previous)) break;
+
+    // Update: exact means; clusters that lost every vector start again elsewhere.
+    signal?.throwIfAborted();
+    const statistics = emptyStatistics(numCodewords, dim, gridExponent);
+    await accumulate(backend, statistics, vectors, codes);
+    const before = codebook.slice();
+    writeMeans(statistics, codebook, shrinkage);
+    if (metric === "cosine") keepNonZero(codebook, before, dim);
+    const smallest = iteration < iterations - settlingIterations(iterations) ? minClusterSize : 1;
+    reseedSmall(smallest, statistics.counts, codebook, vectors, distances, random);
+    [codes, previous] = [previous, codes];
+  }
+  return codebook;
+}
+
+/** The first codewords: rows of the data, chosen by k-means++ (Arthur and Vassilvitskii, 2007) or uniformly. */
+async function seedCodebook(
+  backend: Backend,
+  vectors: Float32Array,
+  random: Random,
+  options: KmeansOptions,
+): Promise<Float32Array> {
+  const { dim, metric, weights, numCodewords, init, sampleSize, signal } = options;
+  const count = vectors.length / dim;
+  const codebook = new Float32Array(numCodewords * dim);
+
+  if (init === "random") {
+    // Different rows while there are enough of them.
+    const rows = count >= numCodewords ? random.sample(count, numCodewords) : null;
+    for (let k = 0; k < numCodewords; k++)
+      copyRow(vectors, rows === null ? random.below(count) : rows[k], codebook, k, dim);
+    return codebook;
+  }
+
+  const sample = count <= sampleSize ? vectors : gatherRows(vectors, random.sample(count, sampleSize), dim);
+  const sampleCount = sample.length / dim;
+  const positions = metric === "cosine" ? unitRows(sample, dim) : sample;
+  const distances = new Float64Array(sampleCount).fill(Infinity);
+  let row = random.below(sampleCount);
+  for (let k = 0; k < numCodewords; k++) {
+    if (k > 0) row = drawProportionally(distances, random);
+    copyRow(sample, row, codebook, k, dim);
+    signal?.throwIfAborted();
+    const centre = positions.subarray(row * dim, (row + 1) * dim);
+    if (k < numCodewords - 1) {
+      await backend.lowerDistances({ vectors: positions, count: sampleCount, dim, weights, centre, distances });
+    }
+  }
+  return codebook;
+}
+
+/**
+ * An index drawn with probability distances[i] / Σ distances; uniform where all are zero (fewer different vectors than
+ * codewords). Sums run in index order, so every backend draws the same.
+ */
+function drawProportionally(distances: Float64Array, random: Random): number {
+  let total = 0;
+  for (let i = 0; i < distances.length; i++) total += distances[i];
+  const target = random.fraction() * total;
+  if (total === 0) return random.below(distances.length);
+  let sum = 0;
+  let last = 0;
+  for (let i = 0; i < distances.length; i++) {
+    if (distances[i] === 0) continue;
+    last = i;
+    sum += distances[i];
+    if (sum > target) return i;
+  }
+  return last;
+}
+
+/** With the cosine metric a codeword needs a direction: where the mean is exactly zero it keeps its earlier value. */
+function keepNonZero(codebook: Float32Array, before: Float32Array, dim: number): void {
+  for (let start = 0; start < codebook.length; start += dim) {
+    if (!isZeroRow(codebook, start, dim)) continue;
+    codebook.set(before.subarray(start, start + dim), start);
+  }
+}
+
+/**
+ * Starts every cluster with fewer than `smallest` vectors again elsewhere. An empty one goes to a row drawn in proportion
+ * to its squared distance from its own codeword, each row at most once: where the error is. Where all distances are zero
+ * there is nothing to gain, and the codeword keeps its value. A small one had been drawn to outliers, which
+ * that rule would find again: it goes to any row.
+ */
+function reseedSmall(
+  smallest: number,
+  counts: Float64Array,
+  codebook: Float32Array,
+  vectors: Float32Array,
+  distances: Float64Array,
+  random: Random,
+): void {
+  const dim = codebook.length / counts.length;
+  for (let k = 0; k < counts.length; k++) {
+    if (counts[k] >= smallest) continue;
+    if (counts[k] === 0 && !distances.some((distance) => distance > 0)) continue;
+    const row = counts[k] === 0 ? drawProportionally(distances, random) : random.below(distances.length);
+    copyRow(vectors, row, codebook, k, dim);
+    distances[row] = 0;
+  }
+}
+
+/** The last iterations, in which small clusters are left in peace: re-seeding to the very end would leave loose ends. */
+function settlingIterations(iterations: number): number {
+  return Math.ceil(iterations / 6);
+}
+
+function sameCodes(a: CodeArray, b: CodeArray): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+export function maxMagnitude(vectors: Float32Array): number {
+  let max = 0;
+  for (let i = 0; i < vectors.length; i++) {
+    const magnitude = Math.abs(vectors[i]);
+    if (magnitude > max) max = magnitude;
+  }
+  return max;
+}
+
+function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Float32Array {
+  const gathered = new Float32Array(rows.length * dim);
+  for (let i = 0; i < rows.length; i++) copyRow(vectors, rows[i], gathered, i, dim);
+  return gathered;
+}
+
+function copyRow(from: Float32Array, row: number, to: Float32Array, toRow: number, dim: number): void {
+  to.set(from.subarray(row * dim, (row + 1) * dim), toRow * dim);
+}
+
+function unitRows(vectors: Float32Array, dim: number): Float32Array {
+  const unit = new Float32Array(vectors.length);
+  for (let offset = 0; offset < vectors.length; offset += dim) unitVector(vectors, offset, dim, unit, offset);
+  return unit;
+}

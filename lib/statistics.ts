@@ -1,0 +1,100 @@
+// Statistics of codes and codebooks: exact sums and means on an integer grid, usage and perplexity.
+
+import type { Backend, CodeArray } from "./backend.js";
+
+/** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */
+export interface Statistics {
+  readonly dim: number;
+  /** The grid: sums are in units of 2^gridExponent. */
+  readonly gridExponent: number;
+  /** counts[K], integers. */
+  readonly counts: Float64Array;
+  /** sums[K][D], integers in units of the grid. */
+  readonly sums: Float64Array;
+}
+
+export function emptyStatistics(numCodewords: number, dim: number, gridExponent: number): Statistics {
+  return {
+    dim,
+    gridExponent,
+    counts: new Float64Array(numCodewords),
+    sums: new Float64Array(numCodewords * dim),
+  };
+}
+
+/** Adds vectors[count][D] with codes[count] to the statistics. */
+export function accumulate(
+  backend: Backend,
+  statistics: Statistics,
+  vectors: Float32Array,
+  codes: CodeArray,
+): Promise<void> {
+  const { dim, gridExponent, counts, sums } = statistics;
+  const numCodewords = counts.length;
+  return backend.accumulate({ vectors, count: codes.length, dim, codes, numCodewords, gridExponent, counts, sums });
+}
+
+/**
+ * The grid for `rows` vectors of magnitude at most `maxMagnitude`: the finest power of two on which the sum of that many
+ * rounded elements stays within 2^51. Float32 has nothing finer than 2^-149.
+ */
+export function gridExponentFor(maxMagnitude: number, rows: number): number {
+  // maxMagnitude < 2^magnitudeBits and rows ≤ 2^rowBits, from the float's own exponent: no logarithm to round.
+  const bits = new Uint32Array(Float32Array.of(maxMagnitude).buffer)[0];
+  const magnitudeBits = Math.max(1, bits >>> 23) - 126;
+  const rowBits = rows <= 1 ? 0 : Math.ceil(Math.log2(rows));
+  return Math.max(-149, magnitudeBits + rowBits + 1 - 51);
+}
+
+/**
+ * Writes the mean of every codeword that has vectors; the others are left alone.
+ *
+ * With `shrinkage` λ > 0 a mean is drawn towards the mean m of all vectors as if λ more of them lay there,
+ * c = (Σx + λ·m) / (n + λ): a codeword that few vectors vouch for strays less (ridge, or James and Stein's, estimate).
+ * float64 in the order written, rounded to float32 once.
+ */
+export function writeMeans(statistics: Statistics, codebook: Float32Array, shrinkage: number): void {
+  const { dim, gridExponent, counts, sums } = statistics;
+  const grid = 2 ** gridExponent;
+  const prior = shrinkage === 0 ? new Float64Array(dim) : overallMean(statistics).map((m) => shrinkage * m);
+  for (let k = 0; k < counts.length; k++) {
+    if (counts[k] === 0) continue;
+    const weight = counts[k] + shrinkage;
+    for (let i = 0; i < dim; i++) codebook[k * dim + i] = (sums[k * dim + i] * grid + prior[i]) / weight;
+  }
+}
+
+function overallMean({ dim, gridExponent, counts, sums }: Statistics): Float64Array {
+  const mean = new Float64Array(dim);
+  let total = 0;
+  for (let k = 0; k < counts.length; k++) {
+    total += counts[k];
+    for (let i = 0; i < dim; i++) mean[i] += sums[k * dim + i];
+  }
+  return mean.map((sum) => (sum * 2 ** gridExponent) / total);
+}
+
+/** How one stage's codewords are used. */
+export interface Usage {
+  /** counts[K]: vectors per codeword. */
+  readonly counts: Float64Array;
+  /** exp(−Σ p ln p), 1 … K: how many equally used codewords would carry as much; 0 without vectors. */
+  readonly perplexity: number;
+  /** The fraction of codewords used at least once. */
+  readonly used: number;
+}
+
+/** Usage of `numCodewords` codewords by column `stage` of data[count][codeStages]. */
+export function stageUsage(data: CodeArray, codeStages: number, stage: number, numCodewords: number): Usage {
+  const counts = new Float64Array(numCodewords);
+  for (let i = stage; i < data.length; i += codeStages) counts[data[i]]++;
+  const total = data.length / codeStages;
+  let entropy = 0;
+  let used = 0;
+  for (const count of counts) {
+    if (count === 0) continue;
+    used++;
+    entropy -= (count / total) * Math.log(count / total);
+  }
+  return { counts, perplexity: total === 0 ? 0 : Math.exp(entropy), used: used / numCodewords };
+}

@@ -1,0 +1,207 @@
+// Trains residual codebooks: stage after stage, k-means on what the stages before left over.
+
+import type { Backend, CodebookSpec, Metric } from "./backend.js";
+import {
+  badInput,
+  checkFunction,
+  checkInteger,
+  checkMetric,
+  checkOptions,
+  checkSeed,
+  checkSignal,
+  checkVectors,
+  checkWeights,
+  firstBadInput,
+  isZeroRow,
+  limits,
+} from "./check.js";
+import { forEachChunk } from "./chunks.js";
+import { invalidArgument, RvqError } from "./errors.js";
+import { trainCodebook } from "./kmeans.js";
+import type { BackendChoice } from "./open-backend.js";
+import { newCodeArray } from "./pack-codes.js";
+import { Random } from "./random.js";
+
+export interface TrainOptions {
+  /** D, the length of one vector. */
+  readonly dim: number;
+  /** K, the number of codewords of every stage, or one number a stage. Default 1024. */
+  readonly codebookSize?: number | readonly number[];
+  /** S, the number of stages. Default: 8, or as many as `codebookSize` lists. */
+  readonly stages?: number;
+  readonly metric?: Metric;
+  /** weights[D] of the weighted l2 distance, finite and ≥ 0. */
+  readonly weights?: Float32Array;
+  /** Seed of every random choice: same data, options and seed give the same bytes on every backend. Default 0. */
+  readonly seed?: number;
+  /** Lloyd iterations a stage at most; a stage ends early when no code changes. Default 20. */
+  readonly iterations?: number;
+  /** How the first codewords are chosen. Default "k-means++". */
+  readonly init?: "k-means++" | "random";
+  /** k-means++ draws its codewords from a random sample of at most this many vectors. Default 65,536. */
+  readonly sampleSize?: number;
+  /**
+   * λ ≥ 0: draws each codeword towards the mean of all vectors as if λ more of its vectors lay there, c = (Σx + λm)/(n + λ).
+   * Helps codebooks to fit vectors they were not trained on. Default 0.
+   */
+  readonly shrinkage?: number;
+  /** Clusters with fewer vectors than this are re-seeded, in one number or one a stage. Default 1: only empty ones. */
+  readonly minClusterSize?: number | readonly number[];
+  readonly backend?: BackendChoice;
+  readonly threads?: number;
+  /** Called after every iteration. */
+  readonly onProgress?: (progress: TrainProgress) => void;
+  readonly signal?: AbortSignal;
+  /** A JSON object that is stored with the model. */
+  readonly metadata?: Record<string, unknown>;
+}
+
+export interface TrainProgress {
+  /** The stage in training, from 0. */
+  readonly stage: number;
+  readonly stages: number;
+  /** The iteration just done, from 0; a stage may end before `iterations` of them. */
+  readonly iteration: number;
+  readonly iterations: number;
+  /** Mean squared error per element over the training vectors after this stage, by the assignment just made. */
+  readonly mse: number;
+  /** 10·log10 of the vectors' energy over the error's. */
+  readonly snrDb: number;
+}
+
+/**
+ * Codebooks for vectors[N][D]. The training set must stay as it is until the promise settles; it is copied first.
+ * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
+ */
+export async function trainCodebooks(
+  backend: Backend,
+  vectorsArgument: unknown,
+  options: TrainOptions,
+): Promise<CodebookSpec> {
+  const { dim, sizes, metric, weights, seed, minClusterSizes, ...kmeans } = checkTrainOptions(options);
+  const given = checkVectors("vectors", vectorsArgument, dim);
+  if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
+  const bad = firstBadInput(given, dim, metric === "cosine");
+  if (bad !== null) throw badInput("vectors", bad, 0, given[bad.row * dim + bad.column]);
+
+  const { onProgress, signal } = options;
+  const random = new Random(seed);
+  const residuals = given.slice();
+  const energy = residuals.reduce((sum, x) => sum + x * x, 0);
+  const codebooks: Float32Array[] = [];
+  for (const [stage, numCodewords] of sizes.entries()) {
+    const rows = metric === "cosine" ? nonZeroRows(residuals, dim, stage) : residuals;
+    const codebook = await trainCodebook(backend, rows, random, {
+      dim,
+      metric,
+      weights,
+      numCodewords,
+      ...kmeans,
+      minClusterSize: minClusterSizes[stage],
+      signal,
+      onIteration(iteration, mse) {
+        // Rows left out above have no error, so the mean is taken over all elements.
+        const overall = mse * (rows.length / residuals.length);
+        const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
+        onProgress?.({ stage, stages: sizes.length, iteration, iterations: kmeans.iterations, mse: overall, snrDb });
+      },
+    });
+    codebooks.push(codebook);
+    if (stage + 1 < sizes.length)
+      await subtractStage(backend, { dim, metric, weights, codebooks: [codebook] }, residuals, signal);
+  }
+  return { dim, metric, weights, codebooks };
+}
+
+function checkTrainOptions(options: TrainOptions) {
+  checkOptions("options", options ?? null);
+  const dim = checkInteger("dim", options.dim, 1, limits.dim);
+  const metric = checkMetric(options.metric ?? "l2");
+  const init = options.init ?? "k-means++";
+  if (init !== "k-means++" && init !== "random") throw invalidArgument("init", '"k-means++" or "random"', init);
+  const shrinkage = options.shrinkage ?? 0;
+  if (!(shrinkage >= 0 && shrinkage < Infinity)) throw invalidArgument("shrinkage", "a finite number ≥ 0", shrinkage);
+  checkFunction("onProgress", options.onProgress);
+  checkSignal("signal", options.signal);
+
+  const listed = Array.isArray(options.codebookSize) ? options.codebookSize.length : undefined;
+  const stages = checkInteger("stages", options.stages ?? listed ?? 8, 1, limits.stages);
+  return {
+    dim,
+    sizes: checkPerStage("codebookSize", options.codebookSize ?? 1024, stages, limits.codebookSize),
+    minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 1, stages, 2 ** 32),
+    metric,
+    weights: checkWeights(options.weights, dim, metric),
+    seed: checkSeed(options.seed ?? 0),
+    iterations: checkInteger("iterations", options.iterations ?? 20, 1, 1_000_000),
+    init,
+    sampleSize: checkInteger("sampleSize", options.sampleSize ?? 65_536, 1, 2 ** 32),
+    shrinkage,
+  } as const;
+}
+
+/** One integer from 1 to max for every stage, from a single one or a list. */
+function checkPerStage(name: string, value: unknown, stages: number, max: number): number[] {
+  if (!Array.isArray(value)) return new Array<number>(stages).fill(checkInteger(name, value, 1, max));
+  if (value.length !== stages) throw invalidArgument(name, `one number or ${stages}, as many as stages`, value);
+  return value.map((entry, stage) => checkInteger(`${name}[${stage}]`, entry, 1, max));
+}
+
+/** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
+function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Float32Array {
+  const rows: number[] = [];
+  for (let start = 0; start < residuals.length; start += dim) {
+    if (!isZeroRow(residuals, start, dim)) rows.push(start);
+  }
+  if (rows.length * dim === residuals.length) return residuals;
+  if (rows.length === 0) {
+    throw invalidArgument("stages", `at most ${stage}: after those every residual is zero`, `more than ${stage}`);
+  }
+  const gathered = new Float32Array(rows.length * dim);
+  for (let i = 0; i < rows.length; i++) gathered.set(residuals.subarray(rows[i], rows[i] + dim), i * dim);
+  return gathered;
+}
+
+/** residuals[N][D] −= the stage's codeword of each row. */
+async function subtractStage(
+  backend: Backend,
+  spec: CodebookSpec,
+  residuals: Float32Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { dim, codebooks } = spec;
+  const count = residuals.length / dim;
+  const codebook = codebooks[0];
+  // A zero residual has code 0 by definition, but as the *input* of a search it would be refused: subtract it here.
+  const zeroRows: number[] = [];
+  if (spec.metric === "cosine") {
+    for (let start = 0; start < residuals.length; start += dim)
+      if (isZeroRow(residuals, start, dim)) zeroRows.push(start);
+    for (const start of zeroRows) residuals.set(codebook.subarray(0, dim), start);
+  }
+
+  const codes = newCodeArray(count, [codebook.length / dim]);
+  const prepared = backend.prepare(spec);
+  try {
+    const encodeChunk = (first: number, rows: number) => {
+      const vectors = residuals.subarray(first * dim, (first + rows) * dim);
+      return prepared.encode({
+        vectors,
+        count: rows,
+        stages: 1,
+        codes: codes.subarray(first, first + rows),
+        residuals: vectors,
+      });
+    };
+    await forEachChunk(count, backend.chunkRows(dim, codebook.length / dim), { signal }, encodeChunk, () => {});
+  } finally {
+    prepared.dispose();
+  }
+  for (const start of zeroRows) {
+    for (let i = 0; i < dim; i++) residuals[start + i] = 0 - codebook[i];
+  }
+  if (!residuals.every((x) => x - x === 0)) {
+    const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
+    throw new RvqError("INVALID_ARGUMENT", message);
+  }
+}

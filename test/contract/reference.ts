@@ -1,0 +1,92 @@
+// The definition in as few lines as possible: no tiles, no screens, no early exit. What every backend is compared with.
+
+import type { Metric } from "../../lib/backend.js";
+
+/** d64 of docs/exactness.md. */
+export function d64(x: Float32Array, c: Float32Array, weights: Float32Array | null = null): number {
+  const s = [0, 0, 0, 0, 0, 0, 0, 0];
+  for (let i = 0; i < x.length; i++) {
+    const t = x[i] - c[i];
+    s[i % 8] += weights === null ? t * t : weights[i] * (t * t);
+  }
+  return s[0] + s[4] + (s[2] + s[6]) + (s[1] + s[5] + (s[3] + s[7]));
+}
+
+export function unit(x: Float32Array): Float32Array {
+  return x.map((value) => value / Math.sqrt(d64(x, new Float32Array(x.length))));
+}
+
+export function nearest(x: Float32Array, codebook: Float32Array, metric: Metric, weights: Float32Array | null): number {
+  const dim = x.length;
+  const query = metric === "cosine" ? unit(x) : x;
+  let code = 0;
+  let smallest = Infinity;
+  for (let k = 0; k < codebook.length / dim; k++) {
+    const c = codebook.subarray(k * dim, (k + 1) * dim);
+    const distance = d64(query, metric === "cosine" ? unit(c) : c, weights);
+    if (distance < smallest) {
+      smallest = distance;
+      code = k;
+    }
+  }
+  return code;
+}
+
+export interface Encoded {
+  /** codes[count][stages] */
+  readonly codes: number[];
+  /** residuals[count][dim] after the last stage */
+  readonly residuals: Float32Array;
+  /** reconstructions[stages][count][dim] from the first 1, 2, … stages */
+  readonly reconstructions: Float32Array[];
+}
+
+export function encode(
+  vectors: Float32Array,
+  codebooks: readonly Float32Array[],
+  dim: number,
+  metric: Metric,
+  weights: Float32Array | null,
+): Encoded {
+  const codes: number[] = [];
+  const residuals = vectors.slice();
+  const reconstructions = codebooks.map(() => new Float32Array(vectors.length));
+  for (let start = 0; start < vectors.length; start += dim) {
+    const residual = residuals.subarray(start, start + dim);
+    const sum = new Float32Array(dim);
+    codebooks.forEach((codebook, stage) => {
+      const k = nearest(residual, codebook, metric, weights);
+      codes.push(k);
+      for (let i = 0; i < dim; i++) {
+        residual[i] -= codebook[k * dim + i];
+        sum[i] += codebook[k * dim + i];
+      }
+      reconstructions[stage].set(sum, start);
+    });
+  }
+  return { codes, residuals, reconstructions };
+}
+
+/** Sums of round(x / 2^gridExponent), ties to even, by BigInt: exact whatever the order. */
+export function sums(
+  vectors: Float32Array,
+  codes: ArrayLike<number>,
+  numCodewords: number,
+  dim: number,
+  gridExponent: number,
+): bigint[] {
+  const total = new Array<bigint>(numCodewords * dim).fill(0n);
+  for (let n = 0; n < codes.length; n++) {
+    for (let i = 0; i < dim; i++) {
+      total[codes[n] * dim + i] += roundHalfEven(vectors[n * dim + i] * 2 ** -gridExponent);
+    }
+  }
+  return total;
+}
+
+function roundHalfEven(x: number): bigint {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  const up = rest > 0.5 || (rest === 0.5 && floor % 2 !== 0);
+  return BigInt(up ? floor + 1 : floor);
+}

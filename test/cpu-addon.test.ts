@@ -1,0 +1,207 @@
+// The native addon as a guest in a process: bad arguments, lifetimes, threads, workers and the event loop.
+
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { loadAddon } from "../lib/addon.js";
+import type { Addon } from "../lib/cpu/addon.js";
+import { openCpu } from "../lib/cpu/backend.js";
+import { Random } from "../lib/random.js";
+
+const loaded = loadAddon();
+const addon = loaded.addon as Addon;
+const dim = 16;
+const options = { threads: 2, instructionSet: loaded.addon === null ? "" : addon.cpuInfo().instructionSet };
+
+describe.skipIf(loaded.addon === null)("the native addon", () => {
+  afterEach(() => vi.unstubAllEnvs());
+
+  it("answers every request that does not fit with a TypeError", async () => {
+    const core = makeCore(50);
+    const encode = { vectors: new Float32Array(4 * dim), count: 4, stages: 1, codes: new Uint16Array(4) };
+    const decode = { ...encode, codeStages: 1 };
+    const distances = { ...decode, weighted: false, distances: new Float64Array(4) };
+    const accumulate = {
+      ...{ vectors: encode.vectors, count: 4, dim, codes: encode.codes, numCodewords: 50, gridExponent: 0 },
+      ...{ counts: new Float64Array(50), sums: new Float64Array(50 * dim) },
+    };
+    const lower = { vectors: encode.vectors, count: 4, dim, weights: null, centre: new Float32Array(dim) };
+    const spec = { dim, metric: "l2", weights: null, codebooks: [new Float32Array(dim)], ...options };
+    type Operation = [object, (request: never) => unknown];
+    const operations: Operation[] = [
+      [encode, (request) => core.encodeSync(request)],
+      [encode, (request) => core.encode(request)],
+      [decode, (request) => core.decodeSync(request)],
+      [decode, (request) => core.decode(request)],
+      [distances, (request) => core.distancesSync(request)],
+      [distances, (request) => core.distances(request)],
+      [accumulate, (request) => addon.accumulate(request, options)],
+      [{ ...lower, distances: new Float64Array(4) }, (request) => addon.lowerDistances(request, options)],
+      [spec, (request) => new addon.CpuCodebooks(request)],
+    ];
+    const detached = new Float32Array(4 * dim);
+    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    const odd: unknown[] = [undefined, -1, 1.5, Number.NaN, 1e300, 2 ** 40, "x", {}, Symbol("x"), 7n, true, () => 1];
+    odd.push([], [1], new Float32Array(3), new Float64Array(1), new Uint8Array(999), new ArrayBuffer(8), detached);
+    for (const [request, run] of operations) {
+      expect(() => run(undefined as never)).toThrow(TypeError);
+      expect(() => run(1 as never)).toThrow(TypeError);
+      await run(request as never);
+      for (const name of Object.keys(request)) {
+        for (const value of odd) {
+          try {
+            await run({ ...request, [name]: value } as never);
+          } catch (error) {
+            expect(error).toBeInstanceOf(Error);
+          }
+        }
+        // No value that is nothing fits, but for the two that may be left out.
+        if (name !== "weights") expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
+        if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
+      }
+    }
+    expect(() => addon.accumulate(accumulate, { threads: 0, instructionSet: "portable" })).toThrow(TypeError);
+    expect(() => addon.accumulate(accumulate, { threads: 1, instructionSet: "mmx" })).toThrow(TypeError);
+  });
+
+  it("refuses a code that has no codeword", async () => {
+    const core = makeCore(50);
+    const codes = Uint32Array.of(49, 50, 0);
+    const vectors = new Float32Array(3 * dim);
+    const request = { codes, count: 3, codeStages: 1, stages: 1, vectors };
+    expect(() => core.decodeSync(request)).toThrow(RangeError);
+    await expect(core.decode(request)).rejects.toThrow(RangeError);
+    const measured = { ...request, weighted: false, distances: new Float64Array(3) };
+    expect(() => core.distancesSync(measured)).toThrow(RangeError);
+    const counts = new Float64Array(50);
+    const statistics = { vectors, count: 3, dim, codes, numCodewords: 50, gridExponent: 0, counts };
+    await expect(addon.accumulate({ ...statistics, sums: new Float64Array(50 * dim) }, options)).rejects.toThrow(
+      RangeError,
+    );
+    expect(counts.every((count) => count === 0)).toBe(true);
+  });
+
+  it("finishes a call in flight when its codebooks are disposed, and refuses the next", async () => {
+    const core = makeCore(1000);
+    const request = makeRequest(20000);
+    const expected = new Uint16Array(20000);
+    core.encodeSync({ ...request, codes: expected });
+    const running = core.encode(request);
+    core.dispose();
+    core.dispose();
+    expect(await running).toBeNull();
+    expect(request.codes).toEqual(expected);
+    expect(() => core.encodeSync(request)).toThrow("disposed");
+    expect(() => core.decode({ ...request, codeStages: 1 })).toThrow("disposed");
+  });
+
+  it("serves many calls at once, of several codebooks, and each gets its own answer", async () => {
+    const cores = [100, 700, 1300].map((numCodewords) => makeCore(numCodewords));
+    const calls = Array.from({ length: 60 }, (_, i) => ({ core: cores[i % 3], request: makeRequest(1 + 37 * i, i) }));
+    await Promise.all(calls.map(({ core, request }) => core.encode(request)));
+    for (const { core, request } of calls) {
+      const codes = new Uint16Array(request.count);
+      core.encodeSync({ ...request, codes });
+      expect(request.codes).toEqual(codes);
+    }
+  });
+
+  it("gives the same codes for more threads than there are processors or blocks", () => {
+    const request = makeRequest(3000);
+    const expected = new Uint16Array(3000);
+    makeCore(300, 1).encodeSync({ ...request, codes: expected });
+    for (const threads of [3, 16, 1024]) {
+      makeCore(300, threads).encodeSync(request);
+      expect(request.codes).toEqual(expected);
+    }
+  });
+
+  it("leaves the event loop free while it works", async () => {
+    const core = makeCore(4000);
+    const request = makeRequest(60000);
+    let done = false;
+    const running = core.encode(request).then(() => {
+      done = true;
+    });
+    let turns = 0;
+    while (!done) {
+      await sleep(1);
+      turns++;
+    }
+    await running;
+    expect(turns).toBeGreaterThan(3);
+  });
+
+  it("waits for its calls when a worker is terminated in the middle of one", async () => {
+    for (let round = 0; round < 5; round++) {
+      const worker = new Worker(workerSource, { eval: true, workerData: { file: loaded.file, calls: 4 } });
+      await once(worker, "message");
+      await sleep(round);
+      expect(await worker.terminate()).toBe(1);
+    }
+    const core = makeCore(10);
+    expect(await core.encode(makeRequest(10))).toBeNull();
+  });
+
+  it("works in several workers at once", async () => {
+    const workers = Array.from(
+      { length: 3 },
+      () => new Worker(workerSource, { eval: true, workerData: { file: loaded.file, calls: 2 } }),
+    );
+    const ends = await Promise.all(workers.map((worker) => once(worker, "exit")));
+    expect(ends.map(([code]) => code)).toEqual([0, 0, 0]);
+  });
+
+  it("reports what the machine has", () => {
+    const { instructionSet, instructionSets, processors } = addon.cpuInfo();
+    expect(instructionSets[0]).toBe(instructionSet);
+    expect(instructionSets.at(-1)).toBe("portable");
+    expect(processors).toBeGreaterThanOrEqual(1);
+    const cuda = addon.cudaInfo();
+    if (cuda.devices.length === 0) expect(cuda.reason).toMatch(/\w/);
+    else expect(cuda.reason).toBeNull();
+  });
+
+  it("takes the level that RVQ_CPU names, and lists the levels where there is no such one", () => {
+    const file = loaded.file ?? "";
+    for (const level of addon.cpuInfo().instructionSets) {
+      vi.stubEnv("RVQ_CPU", level);
+      expect(openCpu(addon, file).description).toContain(level);
+    }
+    vi.stubEnv("RVQ_CPU", "mmx");
+    expect(() => openCpu(addon, file)).toThrow(/RVQ_CPU=mmx is not a level of this machine, which has .*portable/);
+    vi.stubEnv("RVQ_CPU", "");
+    expect(openCpu(addon, file).description).toContain(addon.cpuInfo().instructionSet);
+    expect(() => openCpu(addon, file, { threads: 0 })).toThrow("threads: expected an integer in 1 … 1024, got 0");
+    expect(() => openCpu({}, "other.node")).toThrow(/other\.node lacks cpuInfo/);
+  });
+});
+
+/** Encodes on and on, and tells its parent once the first calls are under way. */
+const workerSource = `
+  const { parentPort, workerData } = require("node:worker_threads");
+  const addon = require(workerData.file);
+  const dim = 64;
+  const spec = { dim, metric: "l2", weights: null, threads: 2, instructionSet: addon.cpuInfo().instructionSet };
+  const codebook = Float32Array.from({ length: 1000 * dim }, (_, i) => Math.sin(i * i));
+  const core = new addon.CpuCodebooks({ ...spec, codebooks: [codebook] });
+  const count = 20000;
+  const vectors = Float32Array.from({ length: count * dim }, (_, i) => Math.cos(i));
+  for (let call = 0; call < workerData.calls; call++) {
+    core.encode({ vectors, count, stages: 1, codes: new Uint16Array(count) });
+  }
+  parentPort.postMessage("running");
+`;
+
+function makeCore(numCodewords: number, threads = 2) {
+  const random = new Random(numCodewords);
+  const codebook = Float32Array.from({ length: numCodewords * dim }, () => random.fraction());
+  return new addon.CpuCodebooks({ ...options, dim, metric: "l2", weights: null, codebooks: [codebook], threads });
+}
+
+function makeRequest(count: number, seed = 0) {
+  const random = new Random(seed);
+  const vectors = Float32Array.from({ length: count * dim }, () => random.fraction());
+  return { vectors, count, stages: 1, codes: new Uint16Array(count) };
+}

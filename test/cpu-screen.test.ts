@@ -1,0 +1,138 @@
+// The screen's bound: whatever the data, a codeword that it certifies is the answer. Needs a build with RVQ_TESTING.
+
+import { describe, expect, it } from "vitest";
+import { loadAddon } from "../lib/addon.js";
+import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
+import { Random } from "../lib/random.js";
+import { familyNames, makeData, normal } from "./contract/families.js";
+
+const loaded = loadAddon();
+const addon = loaded.addon as Addon;
+const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.prototype;
+const levels = canRun ? addon.cpuInfo().instructionSets : [];
+
+/** Rows a family, and sizes: `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs more than ten million rows. */
+const rounds = Number(process.env.RVQ_SCREEN_ROUNDS ?? 1);
+const shapes = [
+  { count: 300, dim: 1, numCodewords: 200 },
+  { count: 300, dim: 3, numCodewords: 64 },
+  { count: 200, dim: 8, numCodewords: 100 },
+  { count: 100, dim: 33, numCodewords: 129 },
+  { count: 48, dim: 200, numCodewords: 90 },
+];
+
+describe.skipIf(!canRun)("the screen of the CPU core", () => {
+  it.each([...familyNames, ...Object.keys(hardFamilies)])("never certifies a wrong winner on %s data", (family) => {
+    for (let round = 0; round < rounds; round++) {
+      shapes.forEach((shape, index) => {
+        const seed = round * shapes.length + index;
+        const { vectors, codebook } =
+          family in hardFamilies ? hardFamilies[family](shape, seed) : makeData(family, shape, seed);
+        const random = new Random(seed);
+        const weights = Float32Array.from({ length: shape.dim }, () => 2 ** (10 * normal(random)));
+        for (const w of [null, weights]) {
+          const expected = search(vectors, codebook, shape.dim, w);
+          for (const level of levels) {
+            const verdicts = screen(level, vectors, codebook, shape, w);
+            const wrong = verdicts.findIndex((code, n) => code >= 0 && code !== expected[n]);
+            const context = { level, family, seed, weighted: w !== null, ...shape };
+            if (wrong >= 0)
+              throw new Error(`row ${wrong}: ${verdicts[wrong]}, not ${expected[wrong]}: ${JSON.stringify(context)}`);
+          }
+        }
+      });
+    }
+  });
+
+  it.each(["gaussian", "correlated", "clustered", "offset", "tiny", "one outlier codeword"])(
+    "leaves few rows open on %s data",
+    (family) => {
+      const shape = { count: 2000, dim: 64, numCodewords: 300 };
+      const { vectors, codebook } = makeData(family, shape, 1);
+      for (const level of levels) {
+        const open = screen(level, vectors, codebook, shape, null).filter((code) => code < 0).length;
+        expect(open / shape.count, level).toBeLessThan(0.05);
+      }
+    },
+  );
+
+  it("is certain of nothing between two codewords", () => {
+    const shape = { count: 100, dim: 16, numCodewords: 20 };
+    const { codebook } = makeData("gaussian", shape, 3);
+    codebook.copyWithin(16, 0, 16);
+    codebook[16] += 2 ** -20;
+    const vectors = Float32Array.from({ length: 16 * 100 }, (_, i) => codebook[i % 16]);
+    vectors.forEach((_, i) => {
+      if (i % 16 === 0) vectors[i] = (codebook[0] + codebook[16]) / 2;
+    });
+    for (const level of levels) expect(new Set(screen(level, vectors, codebook, shape, null))).toEqual(new Set([-1]));
+  });
+});
+
+type Shape = (typeof shapes)[number];
+
+/** Data made to sit on the edge of the bound, at any scale. */
+const hardFamilies: Record<string, (shape: Shape, seed: number) => { vectors: Float32Array; codebook: Float32Array }> =
+  {
+    // The two nearest codewords are equally far but for the rounding of the vector to float32.
+    "midpoints of neighbours": ({ count, dim, numCodewords }, seed) => {
+      const random = new Random(seed);
+      const scale = 2 ** Math.round(20 * normal(random));
+      const apart = 2 ** -random.below(20);
+      const codebook = Float32Array.from({ length: numCodewords * dim }, () => scale * normal(random));
+      for (let i = 0; i < codebook.length; i++) {
+        if (Math.floor(i / dim) % 2 === 1) codebook[i] = codebook[i - dim] + scale * apart * normal(random);
+      }
+      const pairs = Math.floor(numCodewords / 2);
+      const vectors = Float32Array.from({ length: count * dim }, (_, i) => {
+        const first = 2 * (Math.floor(i / dim) % pairs) * dim + (i % dim);
+        return (codebook[first] + codebook[first + dim]) / 2;
+      });
+      return { vectors, codebook };
+    },
+    // So far from the codebook that float64 itself can hardly tell the codewords apart.
+    "far away": ({ count, dim, numCodewords }, seed) => {
+      const random = new Random(seed);
+      const codebook = Float32Array.from({ length: numCodewords * dim }, () => normal(random));
+      const vectors = new Float32Array(count * dim);
+      for (let start = 0; start < vectors.length; start += dim) {
+        const distance = 2 ** random.below(60);
+        for (let i = 0; i < dim; i++) vectors[start + i] = distance * normal(random);
+      }
+      return { vectors, codebook };
+    },
+  };
+
+function screen(
+  instructionSet: string,
+  vectors: Float32Array,
+  codebook: Float32Array,
+  { count, dim }: { count: number; dim: number },
+  weights: Float32Array | null,
+): Int32Array {
+  const spec = { dim, metric: "l2", weights, codebooks: [codebook], threads: 1, instructionSet } as const;
+  const core = new addon.CpuCodebooks(spec) as Required<CpuCodebooks>;
+  const verdicts = new Int32Array(count);
+  core.screenVerdicts({ vectors, count, stage: 0, verdicts });
+  core.dispose();
+  return verdicts;
+}
+
+/** The definition. */
+function search(vectors: Float32Array, codebook: Float32Array, dim: number, weights: Float32Array | null): Uint32Array {
+  const codes = new Uint32Array(vectors.length / dim);
+  const s = new Float64Array(8);
+  for (let n = 0; n < codes.length; n++) {
+    let smallest = Infinity;
+    for (let k = 0; k < codebook.length / dim; k++) {
+      s.fill(0);
+      for (let i = 0; i < dim; i++) {
+        const t = vectors[n * dim + i] - codebook[k * dim + i];
+        s[i & 7] += weights === null ? t * t : weights[i] * (t * t);
+      }
+      const distance = s[0] + s[4] + (s[2] + s[6]) + (s[1] + s[5] + (s[3] + s[7]));
+      if (distance < smallest) [smallest, codes[n]] = [distance, k];
+    }
+  }
+  return codes;
+}

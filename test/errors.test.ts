@@ -1,0 +1,303 @@
+// Bad input: one typed error each, naming the argument, what was expected and what came.
+
+import { describe, expect, it } from "vitest";
+import { type Codes, packCodes, ResidualQuantizer, RvqError, unpackCodes } from "../lib/index.js";
+
+const codebook = Float32Array.of(1, 1, 0, -1, -1, 0);
+const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 3 });
+const codes: Codes = { count: 1, stages: 2, data: Uint16Array.of(0, 1) };
+
+function detached<View extends Float32Array | Uint16Array>(view: View): View {
+  structuredClone(view.buffer, { transfer: [view.buffer as ArrayBuffer] });
+  return view;
+}
+
+/** The error of a call that must fail, however wrong its types are. */
+async function errorOf(call: () => unknown): Promise<RvqError> {
+  try {
+    await call();
+  } catch (error) {
+    expect(error).toBeInstanceOf(RvqError);
+    return error as RvqError;
+  }
+  throw new Error("the call did not fail");
+}
+
+const wrong = (value: unknown) => value as never;
+
+const cases: readonly [what: string, call: () => unknown, code: string, message: RegExp][] = [
+  [
+    "vectors of the wrong type",
+    () => rq.encode(wrong([1, 2, 3])),
+    "INVALID_ARGUMENT",
+    /vectors: expected a Float32Array, got an array of 3/,
+  ],
+  ["no vectors", () => rq.encode(wrong(undefined)), "INVALID_ARGUMENT", /vectors: .*undefined/],
+  ["float64 vectors", () => rq.encode(wrong(new Float64Array(3))), "INVALID_ARGUMENT", /Float64Array\(3\)/],
+  [
+    "an object that pretends",
+    () => rq.encode(wrong({ length: 3, [Symbol.toStringTag]: "Float32Array" })),
+    "INVALID_ARGUMENT",
+    /vectors/,
+  ],
+  ["a wrong length", () => rq.encode(new Float32Array(4)), "INVALID_ARGUMENT", /multiple of dim 3, got 4/],
+  [
+    "shared vectors",
+    () => rq.encode(new Float32Array(new SharedArrayBuffer(12))),
+    "INVALID_ARGUMENT",
+    /SharedArrayBuffer/,
+  ],
+  ["detached vectors", () => rq.encode(detached(new Float32Array(3))), "INVALID_ARGUMENT", /detached/],
+  ["NaN", () => rq.encode(Float32Array.of(0, 0, 0, 0, NaN, 0)), "NOT_FINITE", /vectors: .* got NaN in row 1, column 1/],
+  [
+    "infinity, at once",
+    () => rq.encodeSync(Float32Array.of(0, 0, -Infinity)),
+    "NOT_FINITE",
+    /-Infinity in row 0, column 2/,
+  ],
+  [
+    "too many stages",
+    () => rq.encode(new Float32Array(3), { stages: 3 }),
+    "INVALID_ARGUMENT",
+    /stages: expected an integer from 1 to 2, got 3/,
+  ],
+  ["half a stage", () => rq.encodeSync(new Float32Array(3), { stages: 1.5 }), "INVALID_ARGUMENT", /stages/],
+  [
+    "options that are none",
+    () => rq.encode(new Float32Array(3), wrong(5)),
+    "INVALID_ARGUMENT",
+    /options: expected an object, got 5/,
+  ],
+  ["a signal that is none", () => rq.encode(new Float32Array(3), { signal: wrong({}) }), "INVALID_ARGUMENT", /signal/],
+  [
+    "progress that is no function",
+    () => rq.encode(new Float32Array(3), { onProgress: wrong(1) }),
+    "INVALID_ARGUMENT",
+    /onProgress/,
+  ],
+  ["no codes", () => rq.decode(wrong(null)), "INVALID_ARGUMENT", /codes: .*null/],
+  [
+    "codes of the wrong type",
+    () => rq.decode(wrong({ count: 1, stages: 2, data: [0, 1] })),
+    "INVALID_ARGUMENT",
+    /codes.data/,
+  ],
+  [
+    "codes of the wrong length",
+    () => rq.decode({ ...codes, count: 2 }),
+    "INVALID_ARGUMENT",
+    /count · stages = 4 elements, got 2/,
+  ],
+  ["a negative count", () => rq.decode({ ...codes, count: -1 }), "INVALID_ARGUMENT", /codes.count/],
+  ["an absurd count", () => rq.decode({ ...codes, count: 2 ** 52 }), "INVALID_ARGUMENT", /codes.data/],
+  [
+    "more stages than the quantizer",
+    () => rq.decode({ count: 1, stages: 3, data: new Uint16Array(3) }),
+    "INVALID_ARGUMENT",
+    /codes.stages/,
+  ],
+  [
+    "more stages than the codes",
+    () => rq.decodeSync({ count: 2, stages: 1, data: Uint16Array.of(0, 1) }, { stages: 2 }),
+    "INVALID_ARGUMENT",
+    /stages/,
+  ],
+  [
+    "a code out of range",
+    () => rq.decode({ ...codes, data: Uint16Array.of(0, 2) }),
+    "CODE_OUT_OF_RANGE",
+    /stage 1 below its codebook size 2, got 2 in row 0/,
+  ],
+  [
+    "a code out of range, at once",
+    () => rq.decodeSync({ ...codes, data: Uint32Array.of(4e9, 0) }),
+    "CODE_OUT_OF_RANGE",
+    /stage 0/,
+  ],
+  [
+    "usage of codes out of range",
+    () => rq.usage({ ...codes, data: Uint16Array.of(9, 0) }),
+    "CODE_OUT_OF_RANGE",
+    /codes/,
+  ],
+  [
+    "shared codes",
+    () => rq.decode({ ...codes, data: new Uint16Array(new SharedArrayBuffer(4)) }),
+    "INVALID_ARGUMENT",
+    /SharedArrayBuffer/,
+  ],
+  [
+    "detached codes",
+    () => rq.decode({ count: 0, stages: 2, data: detached(new Uint16Array(4)) }),
+    "INVALID_ARGUMENT",
+    /detached/,
+  ],
+  [
+    "vectors that do not fit the codes",
+    () => rq.distortion(new Float32Array(6), codes),
+    "INVALID_ARGUMENT",
+    /codes.count · dim = 3/,
+  ],
+  ["distortion of NaN", () => rq.distortion(Float32Array.of(0, NaN, 0), codes), "NOT_FINITE", /row 0, column 1/],
+  ["no dim", () => ResidualQuantizer.fromCodebooks([codebook], wrong({})), "INVALID_ARGUMENT", /dim: .*undefined/],
+  ["dim 0", () => ResidualQuantizer.fromCodebooks([codebook], { dim: 0 }), "INVALID_ARGUMENT", /dim/],
+  [
+    "no options",
+    () => ResidualQuantizer.fromCodebooks([codebook], wrong(undefined)),
+    "INVALID_ARGUMENT",
+    /options|dim/,
+  ],
+  ["no codebooks", () => ResidualQuantizer.fromCodebooks([], { dim: 3 }), "INVALID_ARGUMENT", /codebooks/],
+  [
+    "one codebook instead of a list",
+    () => ResidualQuantizer.fromCodebooks(wrong(codebook), { dim: 3 }),
+    "INVALID_ARGUMENT",
+    /codebooks/,
+  ],
+  [
+    "an empty codebook",
+    () => ResidualQuantizer.fromCodebooks([new Float32Array(0)], { dim: 3 }),
+    "INVALID_ARGUMENT",
+    /codebooks\[0\]/,
+  ],
+  [
+    "a codebook of the wrong length",
+    () => ResidualQuantizer.fromCodebooks([codebook, new Float32Array(4)], { dim: 3 }),
+    "INVALID_ARGUMENT",
+    /codebooks\[1\]: .*got 4/,
+  ],
+  [
+    "a codebook with NaN",
+    () => ResidualQuantizer.fromCodebooks([Float32Array.of(0, NaN, 0)], { dim: 3 }),
+    "NOT_FINITE",
+    /codebooks\[0\]: .*row 0, column 1/,
+  ],
+  [
+    "an unknown metric",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, metric: wrong("l1") }),
+    "INVALID_ARGUMENT",
+    /metric: .*"l1"/,
+  ],
+  [
+    "a zero codeword with cosine",
+    () => ResidualQuantizer.fromCodebooks([new Float32Array(3)], { dim: 3, metric: "cosine" }),
+    "ZERO_VECTOR",
+    /codebooks\[0\].*row 0/,
+  ],
+  [
+    "weights of the wrong length",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, weights: new Float32Array(2) }),
+    "INVALID_ARGUMENT",
+    /weights: expected dim 3 elements, got 2/,
+  ],
+  [
+    "a negative weight",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, weights: Float32Array.of(1, -1, 1) }),
+    "INVALID_ARGUMENT",
+    /weights\[1\]: .*-1/,
+  ],
+  [
+    "weights with cosine",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, metric: "cosine", weights: new Float32Array(3) }),
+    "INVALID_ARGUMENT",
+    /weights/,
+  ],
+  [
+    "metadata that is no object",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, metadata: wrong([1]) }),
+    "INVALID_ARGUMENT",
+    /metadata/,
+  ],
+  [
+    "metadata that is no JSON",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, metadata: { n: 1n } }),
+    "INVALID_ARGUMENT",
+    /metadata/,
+  ],
+  [
+    "an unknown backend",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, backend: wrong("gpu") }),
+    "INVALID_ARGUMENT",
+    /backend: .*"gpu"/,
+  ],
+  [
+    "no threads",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, threads: 0 }),
+    "INVALID_ARGUMENT",
+    /threads/,
+  ],
+  [
+    "nothing to train on",
+    () => ResidualQuantizer.train(new Float32Array(0), { dim: 3 }),
+    "INVALID_ARGUMENT",
+    /at least one vector/,
+  ],
+  [
+    "training without options",
+    () => ResidualQuantizer.train(codebook, wrong(undefined)),
+    "INVALID_ARGUMENT",
+    /options|dim/,
+  ],
+  [
+    "training on NaN",
+    () => ResidualQuantizer.train(Float32Array.of(0, 0, 0, 1, 1, NaN), { dim: 3 }),
+    "NOT_FINITE",
+    /row 1, column 2/,
+  ],
+  [
+    "training on a zero vector with cosine",
+    () => ResidualQuantizer.train(Float32Array.of(1, 0, 0, 0, 0, 0), { dim: 3, metric: "cosine" }),
+    "ZERO_VECTOR",
+    /row 1/,
+  ],
+  [
+    "a codebook size of 0",
+    () => ResidualQuantizer.train(codebook, { dim: 3, codebookSize: 0 }),
+    "INVALID_ARGUMENT",
+    /codebookSize/,
+  ],
+  [
+    "sizes and stages that disagree",
+    () => ResidualQuantizer.train(codebook, { dim: 3, codebookSize: [2, 2], stages: 3 }),
+    "INVALID_ARGUMENT",
+    /stages/,
+  ],
+  [
+    "an unknown init",
+    () => ResidualQuantizer.train(codebook, { dim: 3, init: wrong("farthest") }),
+    "INVALID_ARGUMENT",
+    /init/,
+  ],
+  ["a negative seed", () => ResidualQuantizer.train(codebook, { dim: 3, seed: -1 }), "INVALID_ARGUMENT", /seed/],
+  [
+    "no iterations",
+    () => ResidualQuantizer.train(codebook, { dim: 3, iterations: 0 }),
+    "INVALID_ARGUMENT",
+    /iterations/,
+  ],
+  ["a rate that is none", () => rq.describe({ vectorsPerSecond: 0 }), "INVALID_ARGUMENT", /vectorsPerSecond/],
+  ["bits of no stage", () => rq.bitsPerVector(0), "INVALID_ARGUMENT", /stages/],
+  [
+    "packing codes out of range",
+    () => packCodes(codes, [1, 2]) && packCodes({ ...codes, data: Uint16Array.of(0, 3) }, [2, 2]),
+    "CODE_OUT_OF_RANGE",
+    /stage 1/,
+  ],
+  ["unpacking a wrong length", () => unpackCodes(new Uint8Array(2), 1, [2, 2]), "INVALID_ARGUMENT", /expected 1 bytes/],
+  ["unpacking codes out of range", () => unpackCodes(Uint8Array.of(3), 1, [3]), "CODE_OUT_OF_RANGE", /size 3, got 3/],
+  ["dirty padding", () => unpackCodes(Uint8Array.of(0x80), 1, [4]), "INVALID_STREAM", /padding/],
+  ["a model that is none", () => ResidualQuantizer.fromBytes(new Uint8Array(100)), "INVALID_MODEL", /RVQM/],
+  ["model bytes of the wrong type", () => ResidualQuantizer.fromBytes(wrong("model")), "INVALID_ARGUMENT", /bytes/],
+  ["a missing model file", () => ResidualQuantizer.load("/nonexistent/model.rvqm"), "IO", /nonexistent/],
+  ["a folder that does not exist", () => rq.save("/nonexistent/model.rvqm"), "IO", /nonexistent/],
+];
+
+describe("typed errors", () => {
+  for (const [what, call, code, message] of cases) {
+    it(`refuse ${what}`, async () => {
+      const error = await errorOf(call);
+      expect(error.code).toBe(code);
+      expect(error.message).toMatch(message);
+    });
+  }
+});

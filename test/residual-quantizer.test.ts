@@ -1,0 +1,281 @@
+// What a user of ResidualQuantizer relies on: shapes, prefixes, rates, statistics, cancellation and a free event loop.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { type Codes, ResidualQuantizer } from "../lib/index.js";
+import { Random } from "../lib/random.js";
+import { candidates } from "./contract/backends.js";
+import { makeData, normal } from "./contract/families.js";
+
+const dim = 4;
+/** Two stages by hand: corners of a square, then small steps. */
+const corners = Float32Array.of(1, 1, 0, 0, 1, -1, 0, 0, -1, 1, 0, 0, -1, -1, 0, 0);
+const steps = Float32Array.of(0, 0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 0.5);
+
+function gaussianVectors(count: number, width: number, seed = 1): Float32Array {
+  const random = new Random(seed);
+  return Float32Array.from({ length: count * width }, () => normal(random));
+}
+
+describe("fromCodebooks", () => {
+  const rq = ResidualQuantizer.fromCodebooks([corners, steps], { dim, metadata: { name: "square" } });
+
+  it("encodes to the nearest codeword of each stage, the lowest on a tie", async () => {
+    const vectors = Float32Array.of(1, 1, 0.5, 0, -1, -1, 0, 0.4, 0, 0, 0, 0);
+    const codes = await rq.encode(vectors);
+    expect(codes).toEqual({ count: 3, stages: 2, data: Uint16Array.of(0, 1, 3, 2, 0, 0) });
+    expect(rq.encodeSync(vectors)).toEqual(codes);
+  });
+
+  it("decodes any prefix of the stages", async () => {
+    const codes: Codes = { count: 1, stages: 2, data: Uint16Array.of(3, 2) };
+    expect(await rq.decode(codes)).toEqual(Float32Array.of(-1, -1, 0, 0.5));
+    expect(await rq.decode(codes, { stages: 1 })).toEqual(Float32Array.of(-1, -1, 0, 0));
+    expect(rq.decodeSync(codes, { stages: 1 })).toEqual(Float32Array.of(-1, -1, 0, 0));
+    const first = rq.encodeSync(Float32Array.of(-1, -1, 0, 0.5), { stages: 1 });
+    expect(first).toEqual({ count: 1, stages: 1, data: Uint16Array.of(3) });
+    expect(rq.decodeSync(first)).toEqual(Float32Array.of(-1, -1, 0, 0));
+  });
+
+  it("takes no vectors at all", async () => {
+    const empty = { count: 0, stages: 2, data: new Uint16Array(0) };
+    expect(await rq.encode(new Float32Array(0))).toEqual(empty);
+    expect(rq.encodeSync(new Float32Array(0))).toEqual(empty);
+    expect(await rq.decode(empty)).toEqual(new Float32Array(0));
+    expect(rq.usage(empty).map((usage) => usage.perplexity)).toEqual([0, 0]);
+  });
+
+  it("reads views into larger buffers", () => {
+    const buffer = new Float32Array(12);
+    buffer.set([1, -1, 0, 0], 5);
+    expect([...rq.encodeSync(buffer.subarray(5, 9)).data]).toEqual([1, 0]);
+  });
+
+  it("keeps its own copy of the codebooks", () => {
+    const mine = corners.slice();
+    const other = ResidualQuantizer.fromCodebooks([mine], { dim });
+    mine.fill(7);
+    expect(other.codebooks()[0]).toEqual(corners);
+    expect([...other.encodeSync(Float32Array.of(1, -1, 0, 0)).data]).toEqual([1]);
+  });
+
+  it("states sizes, capacity and rates", () => {
+    expect(rq.bitsPerVector()).toBeCloseTo(2 + Math.log2(3), 12);
+    expect(rq.bitsPerVector(1)).toBe(2);
+    expect(rq.describe({ vectorsPerSecond: 100 })).toEqual({
+      dim: 4,
+      metric: "l2",
+      weighted: false,
+      stages: 2,
+      codebookSizes: [4, 3],
+      codebookBytes: 112,
+      log2Capacity: 2 + Math.log2(3),
+      rates: [
+        { stages: 1, bitsPerVector: 2, packedBitsPerVector: 2, bitsPerSecond: 200 },
+        { stages: 2, bitsPerVector: 2 + Math.log2(3), packedBitsPerVector: 4, bitsPerSecond: 100 * (2 + Math.log2(3)) },
+      ],
+    });
+    expect(rq.metadata).toEqual({ name: "square" });
+  });
+
+  it("measures distortion and usage per stage", async () => {
+    const vectors = Float32Array.of(1, 1, 0.5, 0, 1, 1, 0, 0, -1, -1, 0, 1);
+    const codes = await rq.encode(vectors);
+    const distortion = await rq.distortion(vectors, codes);
+    expect(distortion).toEqual([
+      { stages: 1, distortion: 1.25 / 3, mse: 1.25 / 12, snrDb: 10 * Math.log10(7.25 / 1.25) },
+      { stages: 2, distortion: 0.25 / 3, mse: 0.25 / 12, snrDb: 10 * Math.log10(7.25 / 0.25) },
+    ]);
+    const usage = rq.usage(codes);
+    expect([...usage[0].counts]).toEqual([2, 0, 0, 1]);
+    expect(usage[0].used).toBe(0.5);
+    expect(usage[0].perplexity).toBeCloseTo(Math.exp(-(2 / 3) * Math.log(2 / 3) - (1 / 3) * Math.log(1 / 3)), 12);
+    expect(usage[1].perplexity).toBeCloseTo(3, 12);
+  });
+
+  it("weighs dimensions in search and in distortion, not in mse", async () => {
+    const weights = Float32Array.of(0, 1, 0, 0);
+    const weighted = ResidualQuantizer.fromCodebooks([corners], { dim, weights });
+    const vectors = Float32Array.of(-1, 0.5, 0, 0);
+    const codes = await weighted.encode(vectors);
+    expect([...codes.data]).toEqual([0]);
+    const [first] = await weighted.distortion(vectors, codes);
+    expect(first).toMatchObject({ stages: 1, distortion: 0.25, mse: 4.25 / 4 });
+    expect(weighted.weights()).toEqual(weights);
+  });
+
+  it("compares directions with the cosine metric and emits the codewords as given", async () => {
+    const codebook = Float32Array.of(10, 0, 0, 0, 0, 0.1, 0, 0);
+    const cosine = ResidualQuantizer.fromCodebooks([codebook], { dim, metric: "cosine" });
+    const codes = await cosine.encode(Float32Array.of(0.1, 0.09, 0, 0, 0.1, 9, 0, 0));
+    expect([...codes.data]).toEqual([0, 1]);
+    expect(cosine.decodeSync(codes)).toEqual(codebook);
+  });
+});
+
+describe("train", () => {
+  it("reports progress, respects the seed and improves with every stage", async () => {
+    const { vectors } = makeData("correlated", { count: 500, dim: 6, numCodewords: 1 }, 9);
+    const seen: string[] = [];
+    const options = { dim: 6, codebookSize: 16, stages: 3, iterations: 5, seed: 42 };
+    const rq = await ResidualQuantizer.train(vectors, {
+      ...options,
+      metadata: { purpose: "test" },
+      onProgress: ({ stage, stages, iteration, iterations, snrDb }) => {
+        seen.push(`${stage}/${stages} ${iteration}/${iterations}`);
+        expect(snrDb).toBeGreaterThan(0);
+      },
+    });
+    expect(seen[0]).toBe("0/3 0/5");
+    expect(rq.metadata).toEqual({ purpose: "test" });
+    expect(rq.codebookSizes).toEqual([16, 16, 16]);
+    const distortion = await rq.distortion(vectors, await rq.encode(vectors));
+    expect(distortion[1].mse).toBeLessThan(distortion[0].mse);
+    expect(distortion[2].mse).toBeLessThan(distortion[1].mse);
+
+    const again = await ResidualQuantizer.train(vectors, options);
+    expect(again.id).toBe(rq.id);
+    const other = await ResidualQuantizer.train(vectors, { ...options, seed: 43 });
+    expect(other.id).not.toBe(rq.id);
+  });
+
+  it("finds well-separated clusters exactly", async () => {
+    const random = new Random(5);
+    const centres = [-9, -3, 3, 9];
+    const vectors = Float32Array.from({ length: 400 }, (_, i) => centres[i % 4] + 0.01 * normal(random));
+    const rq = await ResidualQuantizer.train(vectors, { dim: 1, codebookSize: 4, stages: 1 });
+    const found = [...rq.codebooks()[0]].sort((a, b) => a - b);
+    for (let i = 0; i < 4; i++) expect(found[i]).toBeCloseTo(centres[i], 1);
+  });
+
+  it("leaves no codeword as NaN when there are fewer different vectors than codewords", async () => {
+    const vectors = Float32Array.of(1, 2, 1, 2, 1, 2, 5, 6);
+    for (const init of ["k-means++", "random"] as const) {
+      const rq = await ResidualQuantizer.train(vectors, { dim: 2, codebookSize: 8, stages: 2, init });
+      expect(rq.codebooks().every((codebook) => codebook.every(Number.isFinite))).toBe(true);
+      const [first] = await rq.distortion(vectors, await rq.encode(vectors));
+      expect(first.mse).toBe(0);
+      expect(first.snrDb).toBe(Infinity);
+    }
+  });
+
+  it("re-seeds clusters that lost every vector", async () => {
+    // Random seeding on data with one heavy point makes empty clusters nearly certain.
+    const vectors = new Float32Array(1000);
+    for (let i = 0; i < 100; i++) vectors[i] = i + 1;
+    const rq = await ResidualQuantizer.train(vectors, {
+      dim: 1,
+      codebookSize: 32,
+      stages: 1,
+      init: "random",
+      iterations: 30,
+    });
+    const [usage] = rq.usage(await rq.encode(vectors));
+    expect(usage.used).toBe(1);
+  });
+
+  it("takes a codebook size a stage", async () => {
+    const rq = await ResidualQuantizer.train(gaussianVectors(50, 3), { dim: 3, codebookSize: [5, 1, 7] });
+    expect(rq.codebookSizes).toEqual([5, 1, 7]);
+    expect(rq.stages).toBe(3);
+  });
+
+  it("refuses data whose residuals overflow float32", async () => {
+    const vectors = Float32Array.of(3.4e38, 0, -3.4e38, 0, -3.4e38, 0);
+    await expect(ResidualQuantizer.train(vectors, { dim: 2, codebookSize: 1, stages: 2 })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining("overflow"),
+    });
+  });
+});
+
+for (const candidate of candidates) {
+  describe.skipIf(!candidate.available)(`long calls on ${candidate.title}`, () => {
+    const backend = candidate.name;
+    const codebook = gaussianVectors(1024, 64, 2);
+
+    it("leave the event loop free", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
+      // About a second of work, by the time of a short call.
+      const probe = gaussianVectors(512, 64, 3);
+      await rq.encode(probe);
+      const start = performance.now();
+      await rq.encode(probe);
+      const rows = Math.min(500_000, Math.ceil((512 * 1000) / (performance.now() - start)));
+      const vectors = gaussianVectors(rows, 64, 4);
+
+      const gaps: number[] = [];
+      let last = performance.now();
+      const timer = setInterval(() => {
+        const now = performance.now();
+        gaps.push(now - last);
+        last = now;
+      }, 1);
+      await rq.encode(vectors);
+      clearInterval(timer);
+      gaps.sort((a, b) => a - b);
+      expect(gaps.length).toBeGreaterThan(10);
+      // The promise is under 20 ms; a machine shared with others needs a wide margin.
+      expect(gaps[Math.floor(gaps.length * 0.95)]).toBeLessThan(60);
+    });
+
+    it("report progress and stop when aborted", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
+      const vectors = gaussianVectors(100_000, 64, 4);
+      const controller = new AbortController();
+      let done = 0;
+      const call = rq.encode(vectors, {
+        signal: controller.signal,
+        onProgress: (rows, total) => {
+          expect(total).toBe(100_000);
+          expect(rows).toBeGreaterThan(done);
+          done = rows;
+          controller.abort();
+        },
+      });
+      await expect(call).rejects.toMatchObject({ name: "AbortError" });
+      expect(done).toBeLessThan(100_000);
+      await expect(rq.encode(vectors, { signal: controller.signal })).rejects.toMatchObject({ name: "AbortError" });
+
+      const training = new AbortController();
+      const options = { dim: 64, codebookSize: 256, stages: 4, backend, signal: training.signal };
+      const reason = new Error("enough");
+      const trained = ResidualQuantizer.train(vectors.subarray(0, 64 * 5000), {
+        ...options,
+        onProgress: () => training.abort(reason),
+      });
+      await expect(trained).rejects.toBe(reason);
+    });
+
+    it("survive a buffer that is detached while they run", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
+      const vectors = gaussianVectors(200_000, 64, 5);
+      const call = rq.encode(vectors);
+      await sleep(5);
+      structuredClone(vectors.buffer, { transfer: [vectors.buffer as ArrayBuffer] });
+      await expect(call).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: expect.stringContaining("detached"),
+      });
+    });
+
+    it("run side by side", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
+      const vectors = gaussianVectors(2_000, 64, 6);
+      const alone = rq.encodeSync(vectors);
+      const together = await Promise.all(Array.from({ length: 8 }, () => rq.encode(vectors)));
+      for (const codes of together) expect(codes).toEqual(alone);
+    });
+
+    it("throw after dispose, except those in flight", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
+      const vectors = gaussianVectors(1_000, 64, 6);
+      const inFlight = rq.encode(vectors);
+      rq.dispose();
+      rq.dispose();
+      expect((await inFlight).count).toBe(1000);
+      expect(() => rq.encodeSync(vectors)).toThrow(expect.objectContaining({ code: "DISPOSED" }));
+      await expect(rq.encode(vectors)).rejects.toMatchObject({ code: "DISPOSED" });
+    });
+  });
+}
