@@ -19,7 +19,7 @@ export interface KmeansOptions {
   readonly sampleSize: number;
   /** λ of `writeMeans`. */
   readonly shrinkage: number;
-  /** Clusters with fewer vectors than this start again elsewhere, as empty ones do. */
+  /** Clusters with fewer vectors than this, or than half the mean if that is less, start again elsewhere, as empty ones do. */
   readonly minClusterSize: number;
   /** Called after every iteration with the mean squared error per element of the assignment just made. */
   readonly onIteration: (iteration: number, mse: number) => void;
@@ -29,7 +29,7 @@ export interface KmeansOptions {
 /**
  * A codebook [K][D] for vectors[N][D], N ≥ 1, all finite (and none zero with the cosine metric, where cells are formed
  * by direction and codewords are the plain means that minimise the reconstruction error within them).
- * Stops early when an iteration changes no code.
+ * Stops early when an iteration re-seeds no codeword and changes no code.
  */
 export async function trainCodebook(
   backend: Backend,
@@ -45,6 +45,7 @@ export async function trainCodebook(
   let codes = newCodeArray(count, [numCodewords]);
   let previous = newCodeArray(count, [numCodewords]);
   const distances = new Float64Array(count);
+  let reseeded = numCodewords;
   for (let iteration = 0; iteration < iterations; iteration++) {
     // Assign, and measure what was assigned.
     const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
@@ -65,7 +66,7 @@ export async function trainCodebook(
       prepared.dispose();
     }
     options.onIteration(iteration, distances.reduce((sum, d) => sum + d, 0) / vectors.length);
-    if (iteration > 0 && sameCodes(codes, previous)) break;
+    if (reseeded === 0 && sameCodes(codes, previous)) break;
 
     // Update: exact means; clusters that lost every vector start again elsewhere.
     signal?.throwIfAborted();
@@ -74,8 +75,9 @@ export async function trainCodebook(
     const before = codebook.slice();
     writeMeans(statistics, codebook, shrinkage);
     if (metric === "cosine") keepNonZero(codebook, before, dim);
-    const smallest = iteration < iterations - settlingIterations(iterations) ? minClusterSize : 1;
-    reseedSmall(smallest, statistics.counts, codebook, vectors, distances, random);
+    const settling = iteration >= iterations - settlingIterations(iterations);
+    const smallest = settling ? 1 : Math.min(minClusterSize, Math.max(1, Math.floor(count / numCodewords / 2)));
+    reseeded = reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random);
     [codes, previous] = [previous, codes];
   }
   return codebook;
@@ -146,27 +148,40 @@ function keepNonZero(codebook: Float32Array, before: Float32Array, dim: number):
 }
 
 /**
- * Starts every cluster with fewer than `smallest` vectors again elsewhere. An empty one goes to a row drawn in proportion
- * to its squared distance from its own codeword, each row at most once: where the error is. Where all distances are zero
- * there is nothing to gain, and the codeword keeps its value. A small one had been drawn to outliers, which
- * that rule would find again: it goes to any row.
+ * Starts every cluster with fewer than `smallest` vectors again elsewhere; how many that were. It draws a row: for an empty
+ * cluster in proportion to the squared distance from the row's codeword, each row at most once (that is where the error is;
+ * where all distances are zero there is nothing to gain); for a small one any row, since that rule would
+ * find again the outliers that made it small.
+ *
+ * The new codeword lies between the row's codeword and the row, where the mean of an average cluster of N/K vectors would: at
+ * sqrt(K/N) of the way. On the row itself it would, in many dimensions, attract no other: independent vectors
+ * are farther from each other than from their common mean, and a large cluster near that mean would swallow all.
  */
 function reseedSmall(
   smallest: number,
   counts: Float64Array,
   codebook: Float32Array,
   vectors: Float32Array,
+  codes: CodeArray,
   distances: Float64Array,
   random: Random,
-): void {
+): number {
   const dim = codebook.length / counts.length;
+  const step = Math.min(1, Math.sqrt(counts.length / codes.length));
+  const means = codebook.slice();
+  let reseeded = 0;
   for (let k = 0; k < counts.length; k++) {
     if (counts[k] >= smallest) continue;
     if (counts[k] === 0 && !distances.some((distance) => distance > 0)) continue;
-    const row = counts[k] === 0 ? drawProportionally(distances, random) : random.below(distances.length);
-    copyRow(vectors, row, codebook, k, dim);
+    const row = counts[k] === 0 ? drawProportionally(distances, random) : random.below(codes.length);
+    for (let i = 0; i < dim; i++) {
+      const mean = means[codes[row] * dim + i];
+      codebook[k * dim + i] = mean + step * (vectors[row * dim + i] - mean);
+    }
     distances[row] = 0;
+    reseeded++;
   }
+  return reseeded;
 }
 
 /** The last iterations, in which small clusters are left in peace: re-seeding to the very end would leave loose ends. */

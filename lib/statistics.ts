@@ -42,8 +42,14 @@ export function gridExponentFor(maxMagnitude: number, rows: number): number {
   // maxMagnitude < 2^magnitudeBits and rows ≤ 2^rowBits, from the float's own exponent: no logarithm to round.
   const bits = new Uint32Array(Float32Array.of(maxMagnitude).buffer)[0];
   const magnitudeBits = Math.max(1, bits >>> 23) - 126;
-  const rowBits = rows <= 1 ? 0 : Math.ceil(Math.log2(rows));
+  const rowBits = rows <= 1 ? 0 : bitLength(rows - 1);
   return Math.max(-149, magnitudeBits + rowBits + 1 - 51);
+}
+
+/** Bits of an integer from 1 to 2^53 − 1. */
+function bitLength(integer: number): number {
+  const high = Math.floor(integer / 2 ** 32);
+  return high > 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(integer);
 }
 
 /**

@@ -34,7 +34,7 @@ export interface TrainOptions {
   readonly weights?: Float32Array;
   /** Seed of every random choice: same data, options and seed give the same bytes on every backend. Default 0. */
   readonly seed?: number;
-  /** Lloyd iterations a stage at most; a stage ends early when no code changes. Default 20. */
+  /** Lloyd iterations a stage at most; a stage ends early when nothing changes. Default 20. */
   readonly iterations?: number;
   /** How the first codewords are chosen. Default "k-means++". */
   readonly init?: "k-means++" | "random";
@@ -45,7 +45,11 @@ export interface TrainOptions {
    * Helps codebooks to fit vectors they were not trained on. Default 0.
    */
   readonly shrinkage?: number;
-  /** Clusters with fewer vectors than this are re-seeded, in one number or one a stage. Default 1: only empty ones. */
+  /**
+   * Clusters with fewer vectors than this are re-seeded, all but the last sixth of the iterations long; at most half the mean
+   * cluster size is asked for. One number or one a stage; 1 re-seeds only empty clusters. Default 2: a codeword that
+   * serves a single vector of many is a codeword lost.
+   */
   readonly minClusterSize?: number | readonly number[];
   readonly backend?: BackendChoice;
   readonly threads?: number;
@@ -129,7 +133,7 @@ function checkTrainOptions(options: TrainOptions) {
   return {
     dim,
     sizes: checkPerStage("codebookSize", options.codebookSize ?? 1024, stages, limits.codebookSize),
-    minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 1, stages, 2 ** 32),
+    minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 2, stages, 2 ** 32),
     metric,
     weights: checkWeights(options.weights, dim, metric),
     seed: checkSeed(options.seed ?? 0),

@@ -259,7 +259,8 @@ describe("as a child process", () => {
       });
       started.stderr.on("data", (chunk) => {
         err += chunk;
-        if (interruptAfter?.test(err)) started.kill("SIGINT");
+        // Once: a second interrupt ends the process at once.
+        if (!started.killed && interruptAfter?.test(err)) started.kill("SIGINT");
       });
       started.on("error", fail);
       started.on("close", (code) => done({ code: code ?? -1, out, err }));

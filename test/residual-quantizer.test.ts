@@ -174,6 +174,19 @@ describe("train", () => {
     expect(usage.used).toBe(1);
   });
 
+  it("does not collapse on noise in many dimensions, where one cluster likes to swallow all others", async () => {
+    const random = new Random(9);
+    const vectors = Float32Array.from({ length: 4000 * 128 }, () => random.fraction() - 0.5);
+    const options = { dim: 128, codebookSize: 64, stages: 8, iterations: 12 };
+    const perplexities = async (minClusterSize: number) => {
+      const rq = await ResidualQuantizer.train(vectors, { ...options, minClusterSize });
+      return rq.usage(await rq.encode(vectors)).map(({ perplexity }) => perplexity);
+    };
+    for (const perplexity of await perplexities(2)) expect(perplexity).toBeGreaterThan(32);
+    // Without re-seeding of single vectors it does: the test can fail.
+    expect(Math.min(...(await perplexities(1)))).toBeLessThan(32);
+  });
+
   it("takes a codebook size a stage", async () => {
     const rq = await ResidualQuantizer.train(gaussianVectors(50, 3), { dim: 3, codebookSize: [5, 1, 7] });
     expect(rq.codebookSizes).toEqual([5, 1, 7]);
