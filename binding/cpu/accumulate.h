@@ -1,4 +1,4 @@
-// Counts and sums of the vectors of every codeword, as integers on a grid.
+// Counts and sums of the vectors of every codeword, as integers on a grid for each dimension.
 
 #pragma once
 
@@ -20,7 +20,7 @@ struct AccumulateRequest {
   size_t dim;
   Codes codes;  // [count]
   size_t num_codewords;
-  int grid_exponent;
+  const int32_t* grid_exponents;  // [dim]
   double* counts;  // in and out [num_codewords]
   double* sums;    // in and out [num_codewords][dim]
 };
@@ -49,6 +49,7 @@ class Accumulate {
   std::vector<size_t> first_row_;     // [num_codewords + 1], in rows_
   std::vector<uint32_t> rows_;        // [count], by code, ascending within a code
   std::vector<size_t> block_begins_;  // [blocks() + 1], codewords
+  std::vector<double> inverse_grids_;  // [dim]
 };
 
 }  // namespace rvq::cpu
