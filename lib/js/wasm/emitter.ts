@@ -186,6 +186,7 @@ export const load32Lane = (lane: number, address: Code, value: Code): Code => [
 
 const simd = (opcode: number) => operation(0xfd, ...unsigned(opcode));
 
+export const v128Zero: Code = [0xfd, 0x0c, ...new Array<number>(16).fill(0)];
 export const shuffle = (bytes: readonly number[], a: Code, b: Code): Code => [...a, ...b, 0xfd, 0x0d, ...bytes];
 export const f32x4Splat = simd(0x13);
 export const f32x4GreaterOrEqual = simd(0x46);
@@ -195,6 +196,8 @@ export const f32x4Subtract = simd(0xe5);
 export const f32x4Multiply = simd(0xe6);
 /** The larger of a and b; where they compare unequal and unordered, a. One instruction on every processor. */
 export const f32x4Larger = simd(0xeb);
+/** a·b + c, rounded once or twice as the processor likes (relaxed SIMD). */
+export const f32x4RelaxedMultiplyAdd = simd(0x105);
 export const f64x2Add = simd(0xf0);
 export const f64x2Subtract = simd(0xf1);
 export const f64x2Multiply = simd(0xf2);
@@ -207,6 +210,7 @@ export const f64Lane = (lane: number, value: Code): Code => [...value, 0xfd, 0x2
 
 // Scalars.
 
+export const f32Subtract = operation(0x93);
 export const f32Max = operation(0x97);
 export const f32GreaterOrEqual = operation(0x60);
 export const f64LessThan = operation(0x63);

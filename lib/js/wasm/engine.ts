@@ -9,7 +9,15 @@
 //                     through, and a quantizer that nobody uses any more leaves nothing behind.
 
 import { emitModule } from "./emitter.js";
-import { collect, listGroup, packRows, screen } from "./kernels.js";
+import {
+  collect,
+  fusedMultiplyAdd,
+  multiplyThenAdd,
+  packRows,
+  screen,
+  screenRow,
+  subtractCodewords,
+} from "./kernels.js";
 
 const pageBytes = 65_536;
 /** Room for the state of any call: see `Workspace` in search.ts. */
@@ -25,7 +33,9 @@ type Kernel = (...args: number[]) => void;
 export interface Kernels {
   readonly packRows: Kernel;
   readonly screen: Kernel;
+  readonly screenRow: Kernel;
   readonly collect: Kernel;
+  readonly subtractCodewords: Kernel;
 }
 
 /** What a suspended call needs back: the first `bytes` of the state. */
@@ -52,6 +62,7 @@ export class Engine {
   private top = stateBytes;
 
   constructor(
+    readonly form: EngineForm,
     readonly kernels: Kernels,
     private readonly memory: WasmMemory,
   ) {
@@ -118,30 +129,43 @@ export class Engine {
   }
 }
 
-let engine: Engine | null | undefined;
+/** The kernels with fused multiply-adds come first: Node 22 and newer have them. */
+const forms = { fused: fusedMultiplyAdd, unfused: multiplyThenAdd } as const;
+export type EngineForm = keyof typeof forms;
 
-/** The engine of this thread; null where WebAssembly or its SIMD is missing or switched off. Never throws. */
+const engines = new Map<EngineForm, Engine | null>();
+
+/** The fastest engine that runs here; null where WebAssembly or its SIMD is missing or switched off. Never throws. */
 export function openEngine(): Engine | null {
-  if (engine === undefined) engine = compile();
+  return openEngineForm("fused") ?? openEngineForm("unfused");
+}
+
+/** This thread's engine of one form, for tests and `openEngine`. */
+export function openEngineForm(form: EngineForm): Engine | null {
+  let engine = engines.get(form);
+  if (engine === undefined) {
+    engine = compile(form);
+    engines.set(form, engine);
+  }
   return engine;
 }
 
-function compile(): Engine | null {
+function compile(form: EngineForm): Engine | null {
   const { WebAssembly } = globalThis as { readonly WebAssembly?: WasmNamespace };
   if (WebAssembly === undefined) return null;
   try {
-    const functions = [packRows(), screen(), listGroup(), collect(2)];
-    // Room for the state and for any one segment, so that `place` finds room even where memory cannot grow.
+    const multiplyAdd = forms[form];
+    const functions = [packRows(), screen(multiplyAdd), screenRow(multiplyAdd), collect(2), subtractCodewords()];
     const module = new WebAssembly.Module(emitModule(functions, smallestPages, mostBytes / pageBytes));
     const { memory, ...kernels } = new WebAssembly.Instance(module).exports;
-    return new Engine(kernels, memory);
+    return new Engine(form, kernels, memory);
   } catch {
     // Not valid here, or no memory for it: the plain loops need neither.
     return null;
   }
 }
 
-/** The state and the largest segment: a group of `largestDim` dimensions or its centre and scale (search.ts). */
+/** Room for the state and for any two segments, so that `place` finds some even where memory cannot grow. */
 const smallestPages = (stateBytes + 8 * pageBytes) / pageBytes;
 
 // The few things of the WebAssembly interface that are used; Node's types leave it to those of the browser.

@@ -1,12 +1,13 @@
 // The WebAssembly functions of the screen: what each reads and writes, as code for the emitter.
 //
-// Addresses are bytes. A tile is eight rows, a group eight codewords; missing ones are filled up.
-//   panel       [D][8] float32: the tile's rows, centred and scaled
+// Addresses are bytes. A tile is sixteen rows, a group eight codewords; missing ones are filled up.
+//   panel       [D][16] float32: the tile's rows, centred and scaled
 //   segment     groups of [3 + D][8] float32: −½|C|², norms and constants of the error bound, then the codewords by
 //               dimension, centred and scaled; the norms increase from group to group
 //   lists       a row's candidates: their number (which may exceed what the list holds), a word to spare, then
 //               `listCapacity` pairs of position (uint32) and upper end of the score (float32)
-// E is that of error-bound.ts; slope and constant of a row are its parts.
+// E is that of error-bound.ts; slope and constant of a row are its parts. A score may be summed with fused
+// multiply-adds or without: the bound holds for both.
 
 import {
   add,
@@ -19,10 +20,12 @@ import {
   f32Load,
   f32Max,
   f32Store,
+  f32Subtract,
   f32x4Add,
   f32x4GreaterOrEqual,
   f32x4Larger,
   f32x4Multiply,
+  f32x4RelaxedMultiplyAdd,
   f32x4Splat,
   f32x4Subtract,
   f64x2Add,
@@ -48,10 +51,11 @@ import {
   trailingZeros,
   v128Load,
   v128Store,
+  v128Zero,
   when,
 } from "./emitter.js";
 
-export const tileRows = 8;
+export const tileRows = 16;
 export const groupCodewords = 8;
 /** Rows of [8] float32 in front of a group's codewords. */
 export const groupHeader = 3;
@@ -60,16 +64,22 @@ export const groupHeader = 3;
 export const listCapacity = 62;
 export const listBytes = 8 * (listCapacity + 1);
 
-/** Bytes of [8] float32. */
-const line = 32;
 /** Bytes of a register of four float32. */
 const register = 16;
+/** Bytes of one dimension of a panel, and of a group. */
+const panelLine = 4 * tileRows;
+const groupLine = 4 * groupCodewords;
+
+/** a·b + c in four float32, in either way of rounding. */
+export type MultiplyAdd = (a: Code, b: Code, c: Code) => Code;
+export const multiplyThenAdd: MultiplyAdd = (a, b, c) => f32x4Add(f32x4Multiply(a, b), c);
+export const fusedMultiplyAdd: MultiplyAdd = f32x4RelaxedMultiplyAdd;
 
 const lowToHigh = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
 const highToLow = [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7];
 
 /**
- * panel[i][r] = fround((rows[r][i] − centre_i)·scale_i) and squaredNorms[r] += the same squared in float64, for four rows.
+ * panel[i][r] = fround((rows[r][i] − centre_i)·scale_i) and squaredNorms[r] = the sum of the same squared in float64, for four rows.
  * `space` is [D] pairs of float64: centre, scale. `rowBytes` apart are the rows; D ≥ 1.
  */
 export function packRows(): FunctionBuilder {
@@ -103,7 +113,7 @@ export function packRows(): FunctionBuilder {
       v128Store(panel.get, shuffle(lowToHigh, demoteZero(low.get), demoteZero(high.get))),
       ...row.map((address) => address.advance(4)),
       space.advance(16),
-      panel.advance(line),
+      panel.advance(panelLine),
     ),
     v128Store(squaredNorms.get, lowSum.get),
     v128Store(squaredNorms.get, highSum.get, register),
@@ -114,10 +124,11 @@ export function packRows(): FunctionBuilder {
 /**
  * For every group g and row r, with best the largest score: upper[g][r] = best + E, lower[r] = max(lower[r], best − E).
  *
- * Rows are in the lanes: no reduction across lanes, and one bound for eight scores. Two registers of rows by four
- * codewords are eight sums; with two rows, a codeword and a product they fit the 15 registers V8 has on x86-64.
+ * Rows are in the lanes: no reduction across lanes, and one bound for eight scores. Four registers of rows by two
+ * codewords are eight sums; with four rows, a codeword and a product they fit the 15 registers V8 has on x86-64. Of all
+ * tiles this is the fastest with Node 20, 22 and 24; most others, and every unrolling, spill in one of them.
  */
-export function screen(): FunctionBuilder {
+export function screen(multiplyAdd: MultiplyAdd): FunctionBuilder {
   const f = new FunctionBuilder("screen");
   const { segment, groups, dim, panel, slopes, constants, lower, upper } = f.parameters(
     "segment",
@@ -130,68 +141,74 @@ export function screen(): FunctionBuilder {
     "upper",
   );
   const [x, y, panelEnd, upperEnd] = f.localArray("i32", 4);
-  const codewords = 4;
-  const sums = Array.from({ length: codewords }, () => f.localArray("v128", 2));
-  const best = f.localArray("v128", 2);
-  const [row0, row1, codeword, bound] = f.localArray("v128", 4);
+  const registers = tileRows / 4;
+  const passCodewords = 2;
+  const sums = Array.from({ length: passCodewords }, () => f.localArray("v128", registers));
+  const best = f.localArray("v128", registers);
+  const rows = f.localArray("v128", registers);
+  const [codeword, bound] = f.localArray("v128", 2);
 
-  const scores = (half: number): Code[] => [
+  const scores = (firstCodeword: number): Code[] => [
     ...sums.flatMap((sum, c) => [
-      sum[0].set(load32Splat(segment.get, 4 * (half * codewords + c))),
-      sum[1].set(sum[0].get),
+      codeword.set(load32Splat(segment.get, 4 * (firstCodeword + c))),
+      ...sum.map((part) => part.set(codeword.get)),
     ]),
     x.set(panel.get),
-    y.set(add(segment.get, i32(groupHeader * line + half * register))),
+    y.set(add(segment.get, i32(groupHeader * groupLine + 4 * firstCodeword))),
     repeatWhile(
       lessThan(x.get, panelEnd.get),
-      row0.set(v128Load(x.get)),
-      row1.set(v128Load(x.get, register)),
+      ...rows.map((row, r) => row.set(v128Load(x.get, r * register))),
       ...sums.flatMap((sum, c) => [
         codeword.set(load32Splat(y.get, 4 * c)),
-        sum[0].set(f32x4Add(sum[0].get, f32x4Multiply(row0.get, codeword.get))),
-        sum[1].set(f32x4Add(sum[1].get, f32x4Multiply(row1.get, codeword.get))),
+        ...sum.map((part, r) => part.set(multiplyAdd(rows[r].get, codeword.get, part.get))),
       ]),
-      x.advance(line),
-      y.advance(line),
+      x.advance(panelLine),
+      y.advance(groupLine),
     ),
     ...best.map((b, r) => {
-      const pair = (c: number) => f32x4Larger(sums[c][r].get, sums[c + 1][r].get);
-      const four = f32x4Larger(pair(0), pair(2));
-      return b.set(half === 0 ? four : f32x4Larger(b.get, four));
+      const larger = f32x4Larger(sums[0][r].get, sums[1][r].get);
+      return b.set(firstCodeword === 0 ? larger : f32x4Larger(b.get, larger));
     }),
   ];
 
   f.setBody(
-    panelEnd.set(add(panel.get, multiply(dim.get, i32(line)))),
-    upperEnd.set(add(upper.get, multiply(groups.get, i32(line)))),
+    panelEnd.set(add(panel.get, multiply(dim.get, i32(panelLine)))),
+    upperEnd.set(add(upper.get, multiply(groups.get, i32(panelLine)))),
     repeatWhile(
       lessThan(upper.get, upperEnd.get),
-      ...scores(0),
-      ...scores(1),
-      // The last codeword of a group has the largest norm.
+      ...[0, 2, 4, 6].flatMap(scores),
       ...best.flatMap((b, r) => {
-        const norm = load32Splat(segment.get, line + 28);
-        const constant = f32x4Add(load32Splat(segment.get, 2 * line + 28), v128Load(constants.get, r * register));
-        const low = f32x4Subtract(b.get, bound.get);
+        const place = r * register;
+        const lowerEnd = f32x4Subtract(b.get, bound.get);
         return [
-          bound.set(f32x4Add(f32x4Multiply(v128Load(slopes.get, r * register), norm), constant)),
-          v128Store(upper.get, f32x4Add(b.get, bound.get), r * register),
-          v128Store(lower.get, f32x4Larger(v128Load(lower.get, r * register), low), r * register),
+          bound.set(boundOfGroup(segment, v128Load(slopes.get, place), v128Load(constants.get, place))),
+          v128Store(upper.get, f32x4Add(b.get, bound.get), place),
+          v128Store(lower.get, f32x4Larger(v128Load(lower.get, place), lowerEnd), place),
         ];
       }),
-      upper.advance(line),
-      segment.set(add(segment.get, multiply(add(dim.get, i32(groupHeader)), i32(line)))),
+      upper.advance(panelLine),
+      nextGroup(segment, dim),
     ),
   );
   return f;
 }
 
+/** E of the group's last codeword, which has the largest norm, for four rows. */
+function boundOfGroup(group: Local, slopes: Code, constants: Code): Code {
+  const last = 4 * (groupCodewords - 1);
+  const constant = f32x4Add(load32Splat(group.get, 2 * groupLine + last), constants);
+  return f32x4Add(f32x4Multiply(slopes, load32Splat(group.get, groupLine + last)), constant);
+}
+
+function nextGroup(group: Local, dim: Local): Code {
+  return group.set(add(group.get, multiply(add(dim.get, i32(groupHeader)), i32(groupLine))));
+}
+
 /**
- * After `screen` with the same arguments: for every group whose upper end reaches the row's lower end, the codewords
- * whose own upper ends do go to the row's list, and the lower end rises to theirs. `position` is that of the segment's
- * first codeword.
+ * After `screen` with the same arguments: `screenRow` for every group and row whose upper end reaches the row's lower
+ * end. `position` is that of the segment's first codeword.
  */
-export function collect(listGroup: number): FunctionBuilder {
+export function collect(screenRow: number): FunctionBuilder {
   const f = new FunctionBuilder("collect");
   const { segment, groups, dim, panel, slopes, constants, lower, upper, lists, position } = f.parameters(
     "segment",
@@ -207,21 +224,22 @@ export function collect(listGroup: number): FunctionBuilder {
   );
   const [upperEnd, reached, row] = f.localArray("i32", 3);
   const reaches = (r: number) =>
-    i32x4Bitmask(f32x4GreaterOrEqual(v128Load(upper.get, r * register), v128Load(lower.get, r * register)));
+    f32x4GreaterOrEqual(v128Load(upper.get, r * register), v128Load(lower.get, r * register));
   const ofRow = (base: Local) => add(base.get, shiftLeft(row.get, i32(2)));
   f.setBody(
-    upperEnd.set(add(upper.get, multiply(groups.get, i32(line)))),
+    upperEnd.set(add(upper.get, multiply(groups.get, i32(panelLine)))),
     repeatWhile(
       lessThan(upper.get, upperEnd.get),
-      reached.set(or(reaches(0), shiftLeft(reaches(1), i32(4)))),
+      reached.set(bitsOf([0, 1, 2, 3].map(reaches))),
       when(
         reached.get,
         repeatWhile(
           reached.get,
           row.set(trailingZeros(reached.get)),
           call(
-            listGroup,
+            screenRow,
             segment.get,
+            i32(1),
             dim.get,
             ofRow(panel),
             ofRow(slopes),
@@ -233,19 +251,28 @@ export function collect(listGroup: number): FunctionBuilder {
           reached.set(and(reached.get, subtract(reached.get, i32(1)))),
         ),
       ),
-      upper.advance(line),
+      upper.advance(panelLine),
       position.advance(groupCodewords),
-      segment.set(add(segment.get, multiply(add(dim.get, i32(groupHeader)), i32(line)))),
+      nextGroup(segment, dim),
     ),
   );
   return f;
 }
 
-/** One group and one row of `collect`; panel, slope, constant and lower are the row's own places. */
-export function listGroup(): FunctionBuilder {
-  const f = new FunctionBuilder("listGroup");
-  const { group, dim, panel, slope, constant, lower, list, position } = f.parameters(
-    "group",
+/** Bit 4·r + l is lane l of the r-th comparison. */
+function bitsOf(comparisons: Code[]): Code {
+  return comparisons.map((c, r) => shiftLeft(i32x4Bitmask(c), i32(4 * r))).reduce((a, b) => or(a, b));
+}
+
+/**
+ * One row against groups: lower = max(lower, score − E), and the codewords whose score + E reach it go to the list.
+ * panel, slope, constant and lower are the row's own places.
+ */
+export function screenRow(multiplyAdd: MultiplyAdd): FunctionBuilder {
+  const f = new FunctionBuilder("screenRow");
+  const { segment, groups, dim, panel, slope, constant, lower, list, position } = f.parameters(
+    "segment",
+    "groups",
     "dim",
     "panel",
     "slope",
@@ -254,81 +281,119 @@ export function listGroup(): FunctionBuilder {
     "list",
     "position",
   );
-  const [y, wholeEnd, end, reached, number, entry] = f.localArray("i32", 6);
+  const [x, y, wholeEnd, end, reached, number, entry] = f.localArray("i32", 7);
   const chains = 4;
   const sums = Array.from({ length: chains }, () => f.localArray("v128", 2));
-  const [value, ...ends] = f.localArray("v128", 3);
-  const [bound] = f.localArray("v128", 1);
+  const ends = f.localArray("v128", 2);
+  const bounds = f.localArray("v128", 2);
+  const value = f.local("v128");
   const limit = f.local("f32");
 
-  // Codewords are in the lanes. Four chains, so that an addition need not wait for the one before.
+  const header = (index: number, r: number) => v128Load(segment.get, index * groupLine + r * register);
   const step = (chain: number): Code[] => [
-    value.set(load32Splat(panel.get, chain * line)),
+    value.set(load32Splat(x.get, chain * panelLine)),
     ...sums[chain].map((sum, r) =>
-      sum.set(f32x4Add(sum.get, f32x4Multiply(value.get, v128Load(y.get, chain * line + r * register)))),
+      sum.set(multiplyAdd(value.get, v128Load(y.get, chain * groupLine + r * register), sum.get)),
     ),
   ];
-  const headerLine = (index: number, r: number) => v128Load(group.get, index * line + r * register);
-  const largest = (v: Local) =>
-    [1, 2, 3].reduce((code: Code, lane) => f32Max(code, f32Lane(lane, v.get)), f32Lane(0, v.get));
-  const lane = (r: number) => f32x4GreaterOrEqual(ends[r].get, f32x4Splat(limit.get));
+  const loop = (until: Local, ...chain: number[]) =>
+    when(
+      lessThan(x.get, until.get),
+      repeatWhile(
+        lessThan(x.get, until.get),
+        ...chain.flatMap(step),
+        x.advance(chain.length * panelLine),
+        y.advance(chain.length * groupLine),
+      ),
+    );
+  const largestLane = (v: Code) => [1, 2, 3].reduce((code: Code, l) => f32Max(code, f32Lane(l, v)), f32Lane(0, v));
 
   f.setBody(
-    // Scores.
-    y.set(add(group.get, i32(groupHeader * line))),
-    end.set(add(panel.get, multiply(dim.get, i32(line)))),
-    wholeEnd.set(add(panel.get, multiply(and(dim.get, i32(-chains)), i32(line)))),
-    when(
-      lessThan(panel.get, wholeEnd.get),
-      repeatWhile(
-        lessThan(panel.get, wholeEnd.get),
-        ...sums.flatMap((_, chain) => step(chain)),
-        panel.advance(chains * line),
-        y.advance(chains * line),
-      ),
-    ),
-    when(
-      lessThan(panel.get, end.get),
-      repeatWhile(lessThan(panel.get, end.get), ...step(0), panel.advance(line), y.advance(line)),
-    ),
-
-    // Their lower ends raise the row's, and their upper ends are kept.
+    end.set(add(panel.get, multiply(dim.get, i32(panelLine)))),
+    wholeEnd.set(add(panel.get, multiply(and(dim.get, i32(-chains)), i32(panelLine)))),
     limit.set(f32Load(lower.get)),
-    ...ends.flatMap((upper, r) => {
-      const pair = (c: number) => f32x4Add(sums[c][r].get, sums[c + 1][r].get);
-      return [
-        upper.set(f32x4Add(headerLine(0, r), f32x4Add(pair(0), pair(2)))),
-        bound.set(
-          f32x4Add(
-            f32x4Multiply(load32Splat(slope.get), headerLine(1, r)),
-            f32x4Add(headerLine(2, r), load32Splat(constant.get)),
-          ),
-        ),
-        value.set(f32x4Subtract(upper.get, bound.get)),
-        limit.set(f32Max(limit.get, largest(value))),
-        upper.set(f32x4Add(upper.get, bound.get)),
-      ];
-    }),
-    f32Store(lower.get, limit.get),
+    repeatWhile(
+      groups.get,
+      // Scores, a codeword a lane, in four chains so that an addition need not wait for the one before.
+      ...sums.flatMap((sum, chain) => sum.map((part, r) => part.set(chain === 0 ? header(0, r) : v128Zero))),
+      x.set(panel.get),
+      y.set(add(segment.get, i32(groupHeader * groupLine))),
+      loop(wholeEnd, 0, 1, 2, 3),
+      loop(end, 0),
 
-    // The codewords that may be nearest go to the list.
-    reached.set(or(i32x4Bitmask(lane(0)), shiftLeft(i32x4Bitmask(lane(1)), i32(4)))),
-    number.set(load(list.get)),
-    ...ends.flatMap((upper, r) =>
-      [0, 1, 2, 3].map((l) =>
-        when(
-          and(reached.get, i32(1 << (4 * r + l))),
-          when(
-            lessThan(number.get, i32(listCapacity)),
-            entry.set(add(list.get, shiftLeft(number.get, i32(3)))),
-            store(entry.get, add(position.get, i32(4 * r + l)), 8),
-            f32Store(entry.get, f32Lane(l, upper.get), 12),
-          ),
-          number.advance(1),
-        ),
+      // The lower ends.
+      ...ends.flatMap((score, r) => {
+        const pair = (c: number) => f32x4Add(sums[c][r].get, sums[c + 1][r].get);
+        const constants = f32x4Add(header(2, r), load32Splat(constant.get));
+        return [
+          score.set(f32x4Add(pair(0), pair(2))),
+          bounds[r].set(f32x4Add(f32x4Multiply(load32Splat(slope.get), header(1, r)), constants)),
+        ];
+      }),
+      value.set(f32x4Larger(...pairOf(ends.map((score, r) => f32x4Subtract(score.get, bounds[r].get))))),
+      when(
+        i32x4Bitmask(f32x4GreaterOrEqual(value.get, f32x4Splat(limit.get))),
+        limit.set(f32Max(limit.get, largestLane(value.get))),
       ),
+
+      // The codewords that may be nearest go to the list.
+      reached.set(
+        bitsOf(ends.map((score, r) => f32x4GreaterOrEqual(f32x4Add(score.get, bounds[r].get), f32x4Splat(limit.get)))),
+      ),
+      when(
+        reached.get,
+        number.set(load(list.get)),
+        ...ends.flatMap((score, r) =>
+          [0, 1, 2, 3].map((l) =>
+            when(
+              and(reached.get, i32(1 << (4 * r + l))),
+              when(
+                lessThan(number.get, i32(listCapacity)),
+                entry.set(add(list.get, shiftLeft(number.get, i32(3)))),
+                store(entry.get, add(position.get, i32(4 * r + l)), 8),
+                f32Store(entry.get, f32Lane(l, f32x4Add(score.get, bounds[r].get)), 12),
+              ),
+              number.advance(1),
+            ),
+          ),
+        ),
+        store(list.get, number.get),
+      ),
+      position.advance(groupCodewords),
+      nextGroup(segment, dim),
+      groups.advance(-1),
     ),
-    store(list.get, number.get),
+    f32Store(lower.get, limit.get),
+  );
+  return f;
+}
+
+function pairOf(codes: Code[]): [Code, Code] {
+  return [codes[0], codes[1]];
+}
+
+/** rows[r] −= codewords[codes[r]] for [numRows][D] float32 rows, [K][D] codewords and uint32 codes. */
+export function subtractCodewords(): FunctionBuilder {
+  const f = new FunctionBuilder("subtractCodewords");
+  const { rows, numRows, dim, codewords, codes } = f.parameters("rows", "numRows", "dim", "codewords", "codes");
+  const [codeword, wholeEnd, end, codesEnd] = f.localArray("i32", 4);
+  const loop = (until: Local, bytes: number, step: Code) =>
+    when(
+      lessThan(rows.get, until.get),
+      repeatWhile(lessThan(rows.get, until.get), step, rows.advance(bytes), codeword.advance(bytes)),
+    );
+  const bytes = shiftLeft(dim.get, i32(2));
+  f.setBody(
+    codesEnd.set(add(codes.get, shiftLeft(numRows.get, i32(2)))),
+    repeatWhile(
+      lessThan(codes.get, codesEnd.get),
+      codeword.set(add(codewords.get, multiply(load(codes.get), bytes))),
+      wholeEnd.set(add(rows.get, and(bytes, i32(-register)))),
+      end.set(add(rows.get, bytes)),
+      loop(wholeEnd, register, v128Store(rows.get, f32x4Subtract(v128Load(rows.get), v128Load(codeword.get)))),
+      loop(end, 4, f32Store(rows.get, f32Subtract(f32Load(rows.get), f32Load(codeword.get)))),
+      codes.advance(4),
+    ),
   );
   return f;
 }

@@ -5,13 +5,13 @@ import { ErrorBound } from "./error-bound.js";
 import { groupCodewords, groupHeader } from "./kernels.js";
 
 /**
- * A segment is as many groups as fit half of a usual L2 cache of 512 KiB, at most 256: the upper ends of a tile's scores
+ * A segment is as many groups as fit half of a usual L2 cache of 512 KiB, at most 128: the upper ends of a tile's scores
  * then take 8 KiB of the L1 cache. A search copies and pauses between segments.
  */
 const segmentBytes = 256 * 1024;
-export const mostSegmentGroups = 256;
+export const mostSegmentGroups = 128;
 /** A group must fit a segment. Longer rows are left to the plain loops. */
-export const largestDim = 8000;
+export const largestDim = 4096;
 
 export interface PackedCodebook {
   readonly bound: ErrorBound;

@@ -11,7 +11,7 @@ import type { JsCodebook } from "../codebook.js";
 import { firstBadInput, scan } from "../scan.js";
 import type { Search } from "../search.js";
 import { StepMeter, type Steps } from "../time-slice.js";
-import { type Engine, SavedState } from "./engine.js";
+import { type Engine, SavedState, Segment } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
 import { groupCodewords, listBytes, listCapacity, tileRows } from "./kernels.js";
 import { mostSegmentGroups, type PackedCodebook, packCodebook } from "./packed-codebook.js";
@@ -19,9 +19,15 @@ import { mostSegmentGroups, type PackedCodebook, packCodebook } from "./packed-c
 /** Elements of a block's rows, and rows: a few hundred KiB of state; copies of streamed codebooks serve that many rows. */
 const blockElements = 65_536;
 const mostBlockRows = 128;
+/** Up to this many rows of a tile are faster one by one, with the codewords in the lanes. */
+const fewRows = 8;
+/** Codebooks beyond this are subtracted in TypeScript, where that takes less than 2 % of a stage. */
+const mostCopiedBytes = 2 ** 20;
 
 export class WasmSearch implements Search {
   private readonly packed: readonly PackedCodebook[];
+  /** The codewords as given, where copies of them are worth their place. */
+  private readonly codewords: readonly (Segment | null)[];
 
   constructor(
     private readonly engine: Engine,
@@ -29,6 +35,9 @@ export class WasmSearch implements Search {
   ) {
     this.packed = codebooks.map(({ targets, dim, originalIndex, weights }) =>
       packCodebook(targets, dim, originalIndex, weights),
+    );
+    this.codewords = codebooks.map(({ codewords }) =>
+      codewords.byteLength <= mostCopiedBytes ? new Segment(codewords) : null,
     );
   }
 
@@ -44,24 +53,23 @@ export class WasmSearch implements Search {
         engine.enter(work.state);
         const residual = work.residual / 4;
         engine.floats.set(vectors.subarray(firstRow * dim, (firstRow + rows) * dim), residual);
-        const bad = firstBadInput(engine.floats, residual, rows, dim, cosine);
-        if (bad !== null) return { ...bad, row: firstRow + bad.row };
-
         for (let stage = 0; stage < stages; stage++) {
           const codebook = codebooks[stage];
           const choices = codebook.originalIndex.length;
-          if (choices > 1) {
-            prepareRows(engine, codebook, packed[stage], work, rows);
-            if (meter.add(2 * rows * dim)) yield* this.pause(work);
-            yield* this.screen(packed[stage], work, rows, meter);
+          if (!prepareRows(engine, codebook, packed[stage], work, rows) && stage === 0) {
+            const bad = firstBadInput(engine.floats, residual, rows, dim, cosine);
+            if (bad !== null) return { ...bad, row: firstRow + bad.row };
           }
+          if (meter.add(2 * rows * dim)) yield* this.pause(work);
+          if (choices > 1) yield* this.screen(packed[stage], work, rows, meter);
           for (let r = 0; r < rows; r++) {
             const code = choices > 1 ? decide(engine, codebook, packed[stage], work, r, meter) : 0;
             codes[(firstRow + r) * stages + stage] = code;
-            if (stage + 1 < stages || residuals !== undefined) {
-              subtract(engine.floats, residual + r * dim, codebook.codewords, code * dim, dim);
-            }
+            engine.words[work.codes / 4 + r] = code;
             if (meter.add(dim)) yield* this.pause(work);
+          }
+          if (stage + 1 < stages || residuals !== undefined) {
+            this.subtractCodewords(stage, work, rows);
           }
         }
         residuals?.set(engine.floats.subarray(residual, residual + rows * dim), firstRow * dim);
@@ -73,16 +81,31 @@ export class WasmSearch implements Search {
   }
 
   dispose(): void {
-    for (const { space, segments } of [...this.packed].reverse()) {
-      for (const segment of [...segments].reverse()) this.engine.release(segment);
-      this.engine.release(space);
-    }
+    // In the reverse order of the first use.
+    const used = this.packed.flatMap(({ space, segments }, stage) => [space, ...segments, this.codewords[stage]]);
+    for (const segment of used.reverse()) if (segment !== null) this.engine.release(segment);
   }
 
   /** Lets others run; they may use the memory, grow it and drop copies of codebooks. */
   private *pause(work: Workspace): Steps<void> {
     yield;
     this.engine.enter(work.state);
+  }
+
+  /** rows[r] −= the codeword of codes[r], rounded to float32. */
+  private subtractCodewords(stage: number, work: Workspace, rows: number): void {
+    const { engine } = this;
+    const { codewords, dim } = this.codebooks[stage];
+    const copied = this.codewords[stage];
+    if (copied !== null) {
+      engine.kernels.subtractCodewords(work.residual, rows, dim, engine.place(copied), work.codes);
+      return;
+    }
+    const { floats, words } = engine;
+    for (let r = 0, x = work.residual / 4; r < rows; r++) {
+      const end = x + dim;
+      for (let c = words[work.codes / 4 + r] * dim; x < end; x++, c++) floats[x] -= codewords[c];
+    }
   }
 
   private *screen(packed: PackedCodebook, work: Workspace, rows: number, meter: StepMeter): Steps<void> {
@@ -93,14 +116,20 @@ export class WasmSearch implements Search {
       const groups = Math.min(packed.segmentGroups, packed.numGroups - firstGroup);
       for (let r = 0; r < rows; r += tileRows) {
         const segment = engine.place(packed.segments[s]);
-        const panel = work.panel + 4 * r * dim;
-        const slopes = work.slopes + 4 * r;
-        const constants = work.constants + 4 * r;
-        const lower = work.lower + 4 * r;
-        const lists = work.lists + listBytes * r;
-        kernels.screen(segment, groups, dim, panel, slopes, constants, lower, work.upper);
         const position = firstGroup * groupCodewords;
-        kernels.collect(segment, groups, dim, panel, slopes, constants, lower, work.upper, lists, position);
+        const panel = work.panel + 4 * r * dim;
+        const [slopes, constants, lower] = [work.slopes, work.constants, work.lower].map((address) => address + 4 * r);
+        const lists = work.lists + listBytes * r;
+        if (rows - r > fewRows) {
+          kernels.screen(segment, groups, dim, panel, slopes, constants, lower, work.upper);
+          kernels.collect(segment, groups, dim, panel, slopes, constants, lower, work.upper, lists, position);
+        } else {
+          for (let i = 0; i < rows - r; i++) {
+            const places = [panel, slopes, constants, lower].map((address) => address + 4 * i);
+            const [x, slope, constant, low] = places;
+            kernels.screenRow(segment, groups, dim, x, slope, constant, low, lists + listBytes * i, position);
+          }
+        }
         if (meter.add(tileRows * groups * groupCodewords * dim)) yield* this.pause(work);
       }
     }
@@ -114,14 +143,15 @@ class Workspace {
   readonly residual: number;
   /** [rows][D]: what is searched; the residual, or with the cosine metric its unit vector. */
   readonly query: number;
-  /** [rows / 8][D][8] */
+  /** [rows / 16][D][16] */
   readonly panel: number;
-  /** [rows] float64, and [rows] float32 for the others. */
+  /** [rows] float64, float32, float32, float32 and uint32. */
   readonly squaredNorms: number;
   readonly slopes: number;
   readonly constants: number;
   readonly lower: number;
-  /** [mostSegmentGroups][8] */
+  readonly codes: number;
+  /** [mostSegmentGroups][16] */
   readonly upper: number;
   readonly lists: number;
   readonly state: SavedState;
@@ -140,6 +170,7 @@ class Workspace {
     this.slopes = room(4 * this.rows);
     this.constants = room(4 * this.rows);
     this.lower = room(4 * this.rows);
+    this.codes = room(4 * this.rows);
     this.upper = room(4 * tileRows * mostSegmentGroups);
     this.lists = room(listBytes * this.rows);
     this.panel = room(matrix);
@@ -149,14 +180,17 @@ class Workspace {
   }
 }
 
-/** Queries, panels and the rows' parts of the bound; lower ends and lists are reset. */
+/**
+ * Queries, panels and the rows' parts of the bound; lower ends and lists are reset. False where a row is not finite or, with
+ * the cosine metric, zero.
+ */
 function prepareRows(
   engine: Engine,
   codebook: JsCodebook,
   packed: PackedCodebook,
   work: Workspace,
   rows: number,
-): void {
+): boolean {
   const { dim, cosine } = codebook;
   const space = engine.place(packed.space);
   const { floats, doubles, words, kernels } = engine;
@@ -170,6 +204,7 @@ function prepareRows(
   }
 
   const { bound } = packed;
+  let good = true;
   for (let r = 0; r < rows; r++) {
     if (r % 4 === 0) {
       const panel = work.panel + 4 * ((r - (r % tileRows)) * dim + (r % tileRows));
@@ -177,6 +212,7 @@ function prepareRows(
     }
     const squaredNorm = doubles[work.squaredNorms / 8 + r];
     const norm = bound.norm(squaredNorm);
+    if (norm - norm !== 0) good = false;
     const inRange = norm <= largestRowNorm;
     floats[work.slopes / 4 + r] = inRange ? bound.rowSlope(norm) : 0;
     floats[work.constants / 4 + r] = inRange ? bound.rowConstant(norm) : 0;
@@ -187,6 +223,7 @@ function prepareRows(
   // Rows that fill up the last tile, whatever is in them.
   const end = rows + ((tileRows - (rows % tileRows)) % tileRows);
   floats.fill(Infinity, work.lower / 4 + rows, work.lower / 4 + end);
+  return good;
 }
 
 /** The code of row r after the screen. */
@@ -239,9 +276,4 @@ function decide(
     }
   }
   return code < 0 ? scan(codebook, floats, query, originalIndex[0]) : code;
-}
-
-/** x[xOffset … +D] −= c[cOffset … +D], rounded to float32 by the store. */
-function subtract(x: Float32Array, xOffset: number, c: Float32Array, cOffset: number, dim: number): void {
-  for (let i = 0; i < dim; i++) x[xOffset + i] -= c[cOffset + i];
 }
