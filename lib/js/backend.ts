@@ -20,6 +20,7 @@ import { squaredDistance } from "./canonical.js";
 import { type JsCodebook, prepareCodebook } from "./codebook.js";
 import { PlainSearch, type Search } from "./search.js";
 import { runInSlices, runToEnd, StepMeter, type Steps } from "./time-slice.js";
+import { largestDistanceDim, lowerDistancesSteps as lowerDistancesByWasm } from "./wasm/distances.js";
 import { type Engine, openEngine } from "./wasm/engine.js";
 import { largestDim } from "./wasm/packed-codebook.js";
 import { WasmSearch } from "./wasm/search.js";
@@ -44,7 +45,12 @@ export function openJs(_options: BackendOptions = {}): Backend {
       Math.max(1, Math.min(2 ** 20 / dim, chunk / (dim * codewordsPerVector)) | 0),
     prepare: (spec) => new JsCodebooks(spec, engine),
     accumulate: (request) => runInSlices(accumulateSteps(request)),
-    lowerDistances: (request) => runInSlices(lowerDistancesSteps(request)),
+    lowerDistances: (request) =>
+      runInSlices(
+        engine === null || request.dim > largestDistanceDim
+          ? lowerDistancesSteps(request)
+          : lowerDistancesByWasm(engine, request),
+      ),
   };
 }
 
@@ -95,15 +101,19 @@ class JsCodebooks implements PreparedCodebooks {
   }
 
   distances(request: DistanceRequest): Promise<void> {
-    return runInSlices(distanceSteps(this.codebooks, request));
+    return runInSlices(this.distanceSteps(request));
   }
 
   distancesSync(request: DistanceRequest): void {
-    runToEnd(distanceSteps(this.codebooks, request));
+    runToEnd(this.distanceSteps(request));
   }
 
   dispose(): void {
     this.search.dispose();
+  }
+
+  private distanceSteps(request: DistanceRequest): Steps<void> {
+    return this.search.distanceSteps(request) ?? distanceSteps(this.codebooks, request);
   }
 }
 

@@ -12,7 +12,7 @@
 // Re-rank. Rows without that lead (near ties: one in 10^12 on ordinary data, most rows on integer grids) are scanned by
 // the canonical distance, which stops early for codewords that are clearly farther than the screen's best.
 
-import type { BadInput, EncodeRequest } from "../backend.js";
+import type { BadInput, DistanceRequest, EncodeRequest } from "../backend.js";
 import { unitVector } from "./canonical.js";
 import { type JsCodebook, type PairedCodebook, pairCodewords } from "./codebook.js";
 import { firstBadInput, scan } from "./scan.js";
@@ -35,6 +35,8 @@ interface Lead {
 export interface Search {
   /** The residual search of lib/backend.ts. */
   encodeSteps(request: EncodeRequest): Steps<BadInput | null>;
+  /** The distances of lib/backend.ts; null where there is nothing faster than the plain loop. */
+  distanceSteps(request: DistanceRequest): Steps<void> | null;
   dispose(): void;
 }
 
@@ -47,6 +49,10 @@ export class PlainSearch implements Search {
 
   encodeSteps(request: EncodeRequest): Steps<BadInput | null> {
     return encodeSteps(this.codebooks, request);
+  }
+
+  distanceSteps(): null {
+    return null;
   }
 
   dispose(): void {}

@@ -128,6 +128,9 @@ export const when = (condition: Code, ...statements: Code[]): Code => [
   ...statements.flat(),
   0x0b,
 ];
+/** Statements that `leave` in them can end early; it counts the blocks and loops it is in, from 0. */
+export const block = (...statements: Code[]): Code => [0x02, 0x40, ...statements.flat(), 0x0b];
+export const leave = (condition: Code, depth: number): Code => [...condition, 0x0d, depth];
 export const call = (index: number, ...args: Code[]): Code => [...args.flat(), 0x10, ...unsigned(index)];
 
 // 32-bit integers, unsigned where it matters; addresses are bytes.
@@ -144,6 +147,8 @@ export const and = operation(0x71);
 export const or = operation(0x72);
 export const shiftLeft = operation(0x74);
 export const trailingZeros = operation(0x68);
+/** a where the condition is not zero, else b. */
+export const select = (a: Code, b: Code, condition: Code): Code => [...a, ...b, ...condition, 0x1b];
 export const lessThan = operation(0x49);
 export const isZero = operation(0x45);
 
@@ -188,6 +193,7 @@ const simd = (opcode: number) => operation(0xfd, ...unsigned(opcode));
 
 export const v128Zero: Code = [0xfd, 0x0c, ...new Array<number>(16).fill(0)];
 export const shuffle = (bytes: readonly number[], a: Code, b: Code): Code => [...a, ...b, 0xfd, 0x0d, ...bytes];
+export const v128And = simd(0x4e);
 export const f32x4Splat = simd(0x13);
 export const f32x4GreaterOrEqual = simd(0x46);
 export const i32x4Bitmask = simd(0xa4);
@@ -210,8 +216,9 @@ export const f64Lane = (lane: number, value: Code): Code => [...value, 0xfd, 0x2
 
 // Scalars.
 
+export const f32Add = operation(0x92);
 export const f32Subtract = operation(0x93);
 export const f32Max = operation(0x97);
-export const f32GreaterOrEqual = operation(0x60);
-export const f64LessThan = operation(0x63);
+export const f64GreaterThan = operation(0x64);
+export const f64GreaterOrEqual = operation(0x66);
 export const f64Add = operation(0xa0);

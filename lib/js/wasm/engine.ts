@@ -9,15 +9,8 @@
 //                     through, and a quantizer that nobody uses any more leaves nothing behind.
 
 import { emitModule } from "./emitter.js";
-import {
-  collect,
-  fusedMultiplyAdd,
-  multiplyThenAdd,
-  packRows,
-  screen,
-  screenRow,
-  subtractCodewords,
-} from "./kernels.js";
+import { addCodewords, lowerDistances, subtractCodewords } from "./exact-kernels.js";
+import { collect, fusedMultiplyAdd, multiplyThenAdd, packRows, screen, screenRow } from "./kernels.js";
 
 const pageBytes = 65_536;
 /** Room for the state of any call: see `Workspace` in search.ts. */
@@ -35,7 +28,10 @@ export interface Kernels {
   readonly screen: Kernel;
   readonly screenRow: Kernel;
   readonly collect: Kernel;
+  readonly addCodewords: Kernel;
   readonly subtractCodewords: Kernel;
+  readonly lowerDistances: Kernel;
+  readonly lowerWeightedDistances: Kernel;
 }
 
 /** What a suspended call needs back: the first `bytes` of the state. */
@@ -155,7 +151,8 @@ function compile(form: EngineForm): Engine | null {
   if (WebAssembly === undefined) return null;
   try {
     const multiplyAdd = forms[form];
-    const functions = [packRows(), screen(multiplyAdd), screenRow(multiplyAdd), collect(2), subtractCodewords()];
+    const functions = [packRows(), screen(multiplyAdd), screenRow(multiplyAdd), collect(2)];
+    functions.push(addCodewords(), subtractCodewords(), lowerDistances(false), lowerDistances(true));
     const module = new WebAssembly.Module(emitModule(functions, smallestPages, mostBytes / pageBytes));
     const { memory, ...kernels } = new WebAssembly.Instance(module).exports;
     return new Engine(form, kernels, memory);

@@ -20,7 +20,6 @@ import {
   f32Load,
   f32Max,
   f32Store,
-  f32Subtract,
   f32x4Add,
   f32x4GreaterOrEqual,
   f32x4Larger,
@@ -370,30 +369,4 @@ export function screenRow(multiplyAdd: MultiplyAdd): FunctionBuilder {
 
 function pairOf(codes: Code[]): [Code, Code] {
   return [codes[0], codes[1]];
-}
-
-/** rows[r] −= codewords[codes[r]] for [numRows][D] float32 rows, [K][D] codewords and uint32 codes. */
-export function subtractCodewords(): FunctionBuilder {
-  const f = new FunctionBuilder("subtractCodewords");
-  const { rows, numRows, dim, codewords, codes } = f.parameters("rows", "numRows", "dim", "codewords", "codes");
-  const [codeword, wholeEnd, end, codesEnd] = f.localArray("i32", 4);
-  const loop = (until: Local, bytes: number, step: Code) =>
-    when(
-      lessThan(rows.get, until.get),
-      repeatWhile(lessThan(rows.get, until.get), step, rows.advance(bytes), codeword.advance(bytes)),
-    );
-  const bytes = shiftLeft(dim.get, i32(2));
-  f.setBody(
-    codesEnd.set(add(codes.get, shiftLeft(numRows.get, i32(2)))),
-    repeatWhile(
-      lessThan(codes.get, codesEnd.get),
-      codeword.set(add(codewords.get, multiply(load(codes.get), bytes))),
-      wholeEnd.set(add(rows.get, and(bytes, i32(-register)))),
-      end.set(add(rows.get, bytes)),
-      loop(wholeEnd, register, v128Store(rows.get, f32x4Subtract(v128Load(rows.get), v128Load(codeword.get)))),
-      loop(end, 4, f32Store(rows.get, f32Subtract(f32Load(rows.get), f32Load(codeword.get)))),
-      codes.advance(4),
-    ),
-  );
-  return f;
 }

@@ -5,12 +5,13 @@
 // (error-bound.ts has the proof); among several the canonical distance decides; where there are too many, or the row is
 // beyond the range of float32 scores, it decides among all.
 
-import type { BadInput, EncodeRequest } from "../../backend.js";
+import type { BadInput, DistanceRequest, EncodeRequest } from "../../backend.js";
 import { squaredDistance, unitVector } from "../canonical.js";
 import type { JsCodebook } from "../codebook.js";
 import { firstBadInput, scan } from "../scan.js";
 import type { Search } from "../search.js";
 import { StepMeter, type Steps } from "../time-slice.js";
+import { distanceSteps } from "./distances.js";
 import { type Engine, SavedState, Segment } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
 import { groupCodewords, listBytes, listCapacity, tileRows } from "./kernels.js";
@@ -78,6 +79,16 @@ export class WasmSearch implements Search {
     } finally {
       engine.leave(work.state);
     }
+  }
+
+  distanceSteps(request: DistanceRequest): Steps<void> | null {
+    const codewords: Segment[] = [];
+    for (const copied of this.codewords.slice(0, request.stages)) {
+      if (copied === null) return null;
+      codewords.push(copied);
+    }
+    const { dim, weights } = this.codebooks[0];
+    return distanceSteps(this.engine, codewords, dim, request.weighted ? weights : null, request);
   }
 
   dispose(): void {
