@@ -26,6 +26,8 @@ const fewRows = 8;
 const mostCopiedBytes = 2 ** 20;
 
 export class WasmSearch implements Search {
+  /** Rows of all calls and stages that the screen left to the canonical distance: for tests and benchmarks. */
+  openRows = 0;
   private readonly packed: readonly PackedCodebook[];
   /** The codewords as given, where copies of them are worth their place. */
   private readonly codewords: readonly (Segment | null)[];
@@ -64,7 +66,14 @@ export class WasmSearch implements Search {
           if (meter.add(2 * rows * dim)) yield* this.pause(work);
           if (choices > 1) yield* this.screen(packed[stage], work, rows, meter);
           for (let r = 0; r < rows; r++) {
-            const code = choices > 1 ? decide(engine, codebook, packed[stage], work, r, meter) : 0;
+            let code = 0;
+            if (choices > 1) {
+              code = certifiedCode(engine, packed[stage], work, r);
+              if (code < 0) {
+                code = ranked(engine, codebook, packed[stage], work, r, meter);
+                this.openRows++;
+              }
+            }
             codes[(firstRow + r) * stages + stage] = code;
             engine.words[work.codes / 4 + r] = code;
             if (meter.add(dim)) yield* this.pause(work);
@@ -237,8 +246,30 @@ function prepareRows(
   return good;
 }
 
-/** The code of row r after the screen. */
-function decide(
+/** The code of row r where the screen alone decides it, else −1. */
+function certifiedCode(engine: Engine, packed: PackedCodebook, work: Workspace, r: number): number {
+  const { floats, doubles, words } = engine;
+  // Every distance of a row that is not finite is infinite or NaN, also with weights of zero; none of those is smaller
+  // than the infinity that code 0 starts with.
+  const squaredNorm = doubles[work.squaredNorms / 8 + r];
+  if (squaredNorm - squaredNorm !== 0) return 0;
+  if (packed.bound.norm(squaredNorm) > largestRowNorm) return -1;
+
+  const list = (work.lists + r * listBytes) / 4;
+  if (words[list] > listCapacity) return -1;
+  // The row's lower end has risen since the first candidates came.
+  const lower = floats[work.lower / 4 + r];
+  let code = -1;
+  for (let entry = list + 2; entry < list + 2 + 2 * words[list]; entry += 2) {
+    if (floats[entry + 1] < lower) continue;
+    if (code >= 0) return -1;
+    code = packed.codes[words[entry]];
+  }
+  return code;
+}
+
+/** The code of row r by the canonical distance: among its candidates where they are known, else among all codewords. */
+function ranked(
   engine: Engine,
   codebook: JsCodebook,
   packed: PackedCodebook,
@@ -249,42 +280,24 @@ function decide(
   const { floats, doubles, words } = engine;
   const { targets, dim, weights, originalIndex } = codebook;
   const query = work.query / 4 + r * dim;
-  // Every distance of a row that is not finite is infinite or NaN, also with weights of zero; none of those is smaller
-  // than the infinity that code 0 starts with.
-  const squaredNorm = doubles[work.squaredNorms / 8 + r];
-  if (squaredNorm - squaredNorm !== 0) return 0;
-
-  if (packed.bound.norm(squaredNorm) > largestRowNorm) {
-    meter.add(originalIndex.length * dim);
-    return scan(codebook, floats, query, originalIndex[0]);
-  }
-
   const list = (work.lists + r * listBytes) / 4;
-  const listed = words[list];
-  const first = list + 2;
-  const end = first + 2 * listed;
-  if (listed > listCapacity) {
+  const known = packed.bound.norm(doubles[work.squaredNorms / 8 + r]) <= largestRowNorm && words[list] > 0;
+  if (!known || words[list] > listCapacity) {
     meter.add(originalIndex.length * dim);
-    return scan(codebook, floats, query, packed.codes[words[first]]);
+    return scan(codebook, floats, query, known ? packed.codes[words[list + 2]] : originalIndex[0]);
   }
 
-  // The row's lower end has risen since the first candidates came.
   const lower = floats[work.lower / 4 + r];
   let code = -1;
   let smallest = Infinity;
-  for (let entry = first; entry < end; entry += 2) {
+  for (let entry = list + 2; entry < list + 2 + 2 * words[list]; entry += 2) {
     if (floats[entry + 1] < lower) continue;
     const candidate = packed.codes[words[entry]];
-    if (code < 0) {
-      code = candidate;
-      continue;
-    }
-    if (smallest === Infinity) smallest = squaredDistance(floats, query, targets, code * dim, dim, weights, Infinity);
     const distance = squaredDistance(floats, query, targets, candidate * dim, dim, weights, smallest);
     if (distance < smallest || (distance === smallest && candidate < code)) {
       smallest = distance;
       code = candidate;
     }
   }
-  return code < 0 ? scan(codebook, floats, query, originalIndex[0]) : code;
+  return code;
 }
