@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
 import { Random } from "../lib/random.js";
-import { familyNames, makeData, normal } from "./contract/families.js";
+import { familyNames, hardFamilies, makeData, normal } from "./contract/families.js";
 
 const loaded = loadAddon();
 const addon = loaded.addon as Addon;
@@ -68,40 +68,6 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
     for (const level of levels) expect(new Set(screen(level, vectors, codebook, shape, null))).toEqual(new Set([-1]));
   });
 });
-
-type Shape = (typeof shapes)[number];
-
-/** Data made to sit on the edge of the bound, at any scale. */
-const hardFamilies: Record<string, (shape: Shape, seed: number) => { vectors: Float32Array; codebook: Float32Array }> =
-  {
-    // The two nearest codewords are equally far but for the rounding of the vector to float32.
-    "midpoints of neighbours": ({ count, dim, numCodewords }, seed) => {
-      const random = new Random(seed);
-      const scale = 2 ** Math.round(20 * normal(random));
-      const apart = 2 ** -random.below(20);
-      const codebook = Float32Array.from({ length: numCodewords * dim }, () => scale * normal(random));
-      for (let i = 0; i < codebook.length; i++) {
-        if (Math.floor(i / dim) % 2 === 1) codebook[i] = codebook[i - dim] + scale * apart * normal(random);
-      }
-      const pairs = Math.floor(numCodewords / 2);
-      const vectors = Float32Array.from({ length: count * dim }, (_, i) => {
-        const first = 2 * (Math.floor(i / dim) % pairs) * dim + (i % dim);
-        return (codebook[first] + codebook[first + dim]) / 2;
-      });
-      return { vectors, codebook };
-    },
-    // So far from the codebook that float64 itself can hardly tell the codewords apart.
-    "far away": ({ count, dim, numCodewords }, seed) => {
-      const random = new Random(seed);
-      const codebook = Float32Array.from({ length: numCodewords * dim }, () => normal(random));
-      const vectors = new Float32Array(count * dim);
-      for (let start = 0; start < vectors.length; start += dim) {
-        const distance = 2 ** random.below(60);
-        for (let i = 0; i < dim; i++) vectors[start + i] = distance * normal(random);
-      }
-      return { vectors, codebook };
-    },
-  };
 
 function screen(
   instructionSet: string,

@@ -1,4 +1,4 @@
-// One stage's codebook in the form the TypeScript search reads: distinct codewords, packed in pairs, with half norms.
+// One stage's codebook in the forms the TypeScript searches read.
 
 import type { CodebookSpec } from "../backend.js";
 import { unitVector } from "./canonical.js";
@@ -14,6 +14,10 @@ export interface JsCodebook {
   readonly cosine: boolean;
   /** originalIndex[distinct], increasing: codewords that repeat an earlier one bit for bit can never win. */
   readonly originalIndex: Uint32Array;
+}
+
+/** What the plain screen reads besides. */
+export interface PairedCodebook extends JsCodebook {
   /** packed[ceil(distinct/2)][D][2], weights multiplied in; a missing second codeword is zero. */
   readonly packed: Float64Array;
   /** halfNorms[2·ceil(distinct/2)] = ½ Σ w·c²; +infinity where there is no codeword. */
@@ -28,8 +32,11 @@ export function prepareCodebook(spec: CodebookSpec, stage: number): JsCodebook {
   const codewords = spec.codebooks[stage].slice();
   const numCodewords = codewords.length / dim;
   const targets = cosine ? unitCodewords(codewords, dim) : codewords;
-  const originalIndex = distinctRows(targets, dim);
+  return { dim, numCodewords, codewords, targets, weights, cosine, originalIndex: distinctRows(targets, dim) };
+}
 
+export function pairCodewords(codebook: JsCodebook): PairedCodebook {
+  const { dim, targets, weights, originalIndex } = codebook;
   const pairs = Math.ceil(originalIndex.length / 2);
   const packed = new Float64Array(pairs * dim * 2);
   const halfNorms = new Float64Array(pairs * 2).fill(Infinity);
@@ -47,7 +54,7 @@ export function prepareCodebook(spec: CodebookSpec, stage: number): JsCodebook {
     halfNorms[j] = norm / 2;
     maxNorm = Math.max(maxNorm, Math.sqrt(norm));
   }
-  return { dim, numCodewords, codewords, targets, weights, cosine, originalIndex, packed, halfNorms, maxNorm };
+  return { ...codebook, packed, halfNorms, maxNorm };
 }
 
 function unitCodewords(codewords: Float32Array, dim: number): Float32Array {

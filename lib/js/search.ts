@@ -12,9 +12,10 @@
 // Re-rank. Rows without that lead (near ties: one in 10^12 on ordinary data, most rows on integer grids) are scanned by
 // the canonical distance, which stops early for codewords that are clearly farther than the screen's best.
 
-import type { BadInput, EncodeRequest } from "../backend.js";
-import { squaredDistance, unitVector } from "./canonical.js";
-import type { JsCodebook } from "./codebook.js";
+import type { BadInput, DistanceRequest, EncodeRequest } from "../backend.js";
+import { unitVector } from "./canonical.js";
+import { type JsCodebook, type PairedCodebook, pairCodewords } from "./codebook.js";
+import { firstBadInput, scan } from "./scan.js";
 import { StepMeter, type Steps } from "./time-slice.js";
 
 /** Rows of one register tile; with two codewords its six float64 sums and five operands fit the 16 SSE registers. */
@@ -30,7 +31,34 @@ interface Lead {
   readonly index: Int32Array;
 }
 
-export function* encodeSteps(codebooks: readonly JsCodebook[], request: EncodeRequest): Steps<BadInput | null> {
+/** A way to search; all of them give the same codes. */
+export interface Search {
+  /** The residual search of lib/backend.ts. */
+  encodeSteps(request: EncodeRequest): Steps<BadInput | null>;
+  /** The distances of lib/backend.ts; null where there is nothing faster than the plain loop. */
+  distanceSteps(request: DistanceRequest): Steps<void> | null;
+  dispose(): void;
+}
+
+export class PlainSearch implements Search {
+  private readonly codebooks: readonly PairedCodebook[];
+
+  constructor(codebooks: readonly JsCodebook[]) {
+    this.codebooks = codebooks.map(pairCodewords);
+  }
+
+  encodeSteps(request: EncodeRequest): Steps<BadInput | null> {
+    return encodeSteps(this.codebooks, request);
+  }
+
+  distanceSteps(): null {
+    return null;
+  }
+
+  dispose(): void {}
+}
+
+function* encodeSteps(codebooks: readonly PairedCodebook[], request: EncodeRequest): Steps<BadInput | null> {
   const { vectors, count, stages, codes, residuals } = request;
   const { dim, cosine } = codebooks[0];
   const meter = new StepMeter();
@@ -47,7 +75,7 @@ export function* encodeSteps(codebooks: readonly JsCodebook[], request: EncodeRe
     const rows = Math.min(tileRows, count - firstRow);
     residual.fill(0);
     residual.set(vectors.subarray(firstRow * dim, (firstRow + rows) * dim));
-    const bad = firstBadInput(residual, rows, dim, cosine);
+    const bad = firstBadInput(residual, 0, rows, dim, cosine);
     if (bad !== null) return { ...bad, row: firstRow + bad.row };
 
     for (let stage = 0; stage < stages; stage++) {
@@ -70,7 +98,7 @@ export function* encodeSteps(codebooks: readonly JsCodebook[], request: EncodeRe
       for (let r = 0; r < rows; r++) {
         let code = certifiedCode(codebook, query, residual, r, lead);
         if (code < 0) {
-          code = rerank(codebook, query, r * dim, codebook.originalIndex[lead.index[r]]);
+          code = scan(codebook, query, r * dim, codebook.originalIndex[lead.index[r]]);
           if (meter.add(codebook.originalIndex.length * dim)) yield;
         }
         codes[(firstRow + r) * stages + stage] = code;
@@ -79,19 +107,6 @@ export function* encodeSteps(codebooks: readonly JsCodebook[], request: EncodeRe
       }
     }
     if (residuals !== undefined) residuals.set(residual.subarray(0, rows * dim), firstRow * dim);
-  }
-  return null;
-}
-
-function firstBadInput(tile: Float32Array, rows: number, dim: number, cosine: boolean): BadInput | null {
-  for (let row = 0; row < rows; row++) {
-    let zero = true;
-    for (let column = 0; column < dim; column++) {
-      const value = tile[row * dim + column];
-      if (value - value !== 0) return { kind: "not finite", row, column };
-      if (value !== 0) zero = false;
-    }
-    if (cosine && zero) return { kind: "zero", row, column: 0 };
   }
   return null;
 }
@@ -106,7 +121,7 @@ function packTile(query: Float32Array, dim: number, packed: Float64Array): void 
 }
 
 /** Scores the codeword slots from … to−1 (both even) against the three packed rows and updates their leads. */
-function screenTile(codebook: JsCodebook, rows: Float64Array, from: number, to: number, lead: Lead): void {
+function screenTile(codebook: PairedCodebook, rows: Float64Array, from: number, to: number, lead: Lead): void {
   const { packed, halfNorms, dim } = codebook;
   const { best, second, index } = lead;
   let best0 = best[0];
@@ -201,7 +216,7 @@ function screenTile(codebook: JsCodebook, rows: Float64Array, from: number, to: 
 
 /** The code of row r where the screen alone decides it, else −1. */
 function certifiedCode(
-  codebook: JsCodebook,
+  codebook: PairedCodebook,
   query: Float32Array,
   residual: Float32Array,
   r: number,
@@ -225,20 +240,3 @@ function certifiedCode(
 
 /** Half the distance from 1 to the next float64. */
 const unitRoundoff = 2 ** -53;
-
-/** The definition: the smallest k with the smallest canonical distance; `guess` only tells where to stop early. */
-function rerank(codebook: JsCodebook, query: Float32Array, offset: number, guess: number): number {
-  const { targets, dim, weights, originalIndex } = codebook;
-  const limit = squaredDistance(query, offset, targets, guess * dim, dim, weights, Infinity);
-  let code = 0;
-  let smallest = Infinity;
-  for (let j = 0; j < originalIndex.length; j++) {
-    const k = originalIndex[j];
-    const distance = squaredDistance(query, offset, targets, k * dim, dim, weights, limit);
-    if (distance < smallest) {
-      smallest = distance;
-      code = k;
-    }
-  }
-  return code;
-}

@@ -8,15 +8,42 @@ export interface Candidate {
   readonly title: string;
   readonly name: BackendName;
   readonly available: boolean;
+  /** The value of RVQ_JS that it runs under; undefined for the other backends. */
+  readonly form: string | undefined;
   open(threads?: number): Backend;
 }
 
-export const candidates: readonly Candidate[] = status().backends.map(({ name, available, reason }) => ({
-  title: available ? name : `${name} (${reason})`,
-  name,
-  available,
-  open: (threads?: number) => openBackend(name, threads),
-}));
+export const candidates: readonly Candidate[] = status().backends.flatMap(({ name, available, reason }) =>
+  (name === "js" ? jsForms() : [undefined]).map((form) => {
+    const title = form === undefined ? name : `${name}, ${form}`;
+    return {
+      title: available ? title : `${title} (${reason})`,
+      name,
+      available,
+      form,
+      open: (threads?: number) => withForm(form, () => openBackend(name, threads)),
+    };
+  }),
+);
+
+/** The definition first. */
+function jsForms(): string[] {
+  return withForm("", () => openBackend("js", undefined).description).startsWith("WebAssembly")
+    ? ["plain", "wasm"]
+    : ["plain"];
+}
+
+/** What `run` returns with RVQ_JS set to `form`, where there is one. */
+export function withForm<Result>(form: string | undefined, run: () => Result): Result {
+  const before = process.env.RVQ_JS;
+  if (form !== undefined) process.env.RVQ_JS = form;
+  try {
+    return run();
+  } finally {
+    if (before === undefined) delete process.env.RVQ_JS;
+    else process.env.RVQ_JS = before;
+  }
+}
 
 /** A failure that can be repeated: what ran, on what, and the first element that differs. */
 export function expectSame(

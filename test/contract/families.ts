@@ -125,6 +125,37 @@ export function makeData(family: string, shape: Shape, seed: number): Data {
   return { family, vectors, codebook };
 }
 
+/** Data made to sit on the edge of the bound, at any scale. */
+export const hardFamilies: Record<string, (shape: Shape, seed: number) => Pick<Data, "vectors" | "codebook">> = {
+  // The two nearest codewords are equally far but for the rounding of the vector to float32.
+  "midpoints of neighbours": ({ count, dim, numCodewords }, seed) => {
+    const random = new Random(seed);
+    const scale = 2 ** Math.round(20 * normal(random));
+    const apart = 2 ** -random.below(20);
+    const codebook = Float32Array.from({ length: numCodewords * dim }, () => scale * normal(random));
+    for (let i = 0; i < codebook.length; i++) {
+      if (Math.floor(i / dim) % 2 === 1) codebook[i] = codebook[i - dim] + scale * apart * normal(random);
+    }
+    const pairs = Math.floor(numCodewords / 2);
+    const vectors = Float32Array.from({ length: count * dim }, (_, i) => {
+      const first = 2 * (Math.floor(i / dim) % pairs) * dim + (i % dim);
+      return (codebook[first] + codebook[first + dim]) / 2;
+    });
+    return { vectors, codebook };
+  },
+  // So far from the codebook that float64 itself can hardly tell the codewords apart.
+  "far away": ({ count, dim, numCodewords }, seed) => {
+    const random = new Random(seed);
+    const codebook = Float32Array.from({ length: numCodewords * dim }, () => normal(random));
+    const vectors = new Float32Array(count * dim);
+    for (let start = 0; start < vectors.length; start += dim) {
+      const distance = 2 ** random.below(60);
+      for (let i = 0; i < dim; i++) vectors[start + i] = distance * normal(random);
+    }
+    return { vectors, codebook };
+  },
+};
+
 /** Residual codebooks: the family's codebook, then gaussian ones that shrink by half a stage around its scale. */
 export function makeStages(data: Data, shape: Shape, stages: number, seed: number): Float32Array[] {
   const random = new Random(seed + 1);

@@ -6,7 +6,7 @@ import { Random } from "../../lib/random.js";
 import { ResidualQuantizer } from "../../lib/residual-quantizer.js";
 import { gridExponentFor } from "../../lib/statistics.js";
 import type { TrainOptions } from "../../lib/train.js";
-import { candidates, expectSame } from "./backends.js";
+import { candidates, expectSame, withForm } from "./backends.js";
 import { familyNames, makeData, withoutZeroRows } from "./families.js";
 import { d64, sums } from "./reference.js";
 
@@ -72,10 +72,11 @@ describe("trained models", () => {
   const available = candidates.filter((candidate) => candidate.available);
   const trainAll = async (vectors: Float32Array, options: TrainOptions) => {
     const models: { title: string; bytes: Uint8Array }[] = [];
-    for (const { name } of available) {
+    for (const { name, title, form } of available) {
       for (const threads of name === "js" ? [1] : [1, 2]) {
-        const rq = await ResidualQuantizer.train(vectors, { ...options, backend: name, threads });
-        models.push({ title: `${name} with ${threads} threads`, bytes: rq.toBytes() });
+        // The backend is opened before the first pause.
+        const rq = await withForm(form, () => ResidualQuantizer.train(vectors, { ...options, backend: name, threads }));
+        models.push({ title: `${title} with ${threads} threads`, bytes: rq.toBytes() });
       }
     }
     return models;

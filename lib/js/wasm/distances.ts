@@ -1,0 +1,116 @@
+// Canonical distances by WebAssembly SIMD, block by block: those of k-means++ and those to reconstructions.
+//
+// Nothing is kept in the memory from one block to the next, so a call may pause between any two.
+
+import type { DistanceRequest, LowerDistancesRequest } from "../../backend.js";
+import { StepMeter, type Steps } from "../time-slice.js";
+import { type Engine, SavedState, type Segment } from "./engine.js";
+
+/** Elements of a block: 64 KiB of rows, copied and read while they are in the cache. */
+const blockElements = 16_384;
+/** Longer rows are left to the plain loops. */
+export const largestDistanceDim = 16_384;
+
+export function* lowerDistancesSteps(engine: Engine, request: LowerDistancesRequest): Steps<void> {
+  const { vectors, count, dim, weights, centre, distances } = request;
+  const work = new DistanceBlock(engine, dim);
+  const meter = new StepMeter();
+  for (let firstRow = 0; firstRow < count; firstRow += work.rows) {
+    const rows = Math.min(work.rows, count - firstRow);
+    work.begin(weights);
+    const { floats, doubles } = engine;
+    floats.set(vectors.subarray(firstRow * dim, (firstRow + rows) * dim), work.vectors / 4);
+    floats.set(centre, work.others / 4);
+    doubles.set(distances.subarray(firstRow, firstRow + rows), work.distances / 8);
+    work.lower(rows, 0, weights !== null);
+    distances.set(doubles.subarray(work.distances / 8, work.distances / 8 + rows), firstRow);
+    if (meter.add(rows * dim)) yield;
+  }
+}
+
+/** codewords[s]: the codebook of stage s. */
+export function* distanceSteps(
+  engine: Engine,
+  codewords: readonly Segment[],
+  dim: number,
+  weights: Float32Array | null,
+  request: DistanceRequest,
+): Steps<void> {
+  const { vectors, count, codes, codeStages, stages, distances } = request;
+  const work = new DistanceBlock(engine, dim);
+  const meter = new StepMeter();
+  for (let firstRow = 0; firstRow < count; firstRow += work.rows) {
+    const rows = Math.min(work.rows, count - firstRow);
+    work.begin(weights);
+    const start = work.others / 4;
+    engine.floats.set(vectors.subarray(firstRow * dim, (firstRow + rows) * dim), work.vectors / 4);
+    engine.floats.fill(0, start, start + rows * dim);
+    for (let stage = 0; stage < stages; stage++) {
+      const codebook = engine.place(codewords[stage]);
+      const { words, doubles, kernels } = engine;
+      for (let r = 0; r < rows; r++) words[work.codes / 4 + r] = codes[(firstRow + r) * codeStages + stage];
+      kernels.addCodewords(work.others, rows, dim, codebook, work.codes);
+      const results = work.distances / 8;
+      doubles.fill(Infinity, results, results + rows);
+      work.lower(rows, 4 * dim, weights !== null);
+      for (let r = 0; r < rows; r++) distances[(firstRow + r) * stages + stage] = doubles[results + r];
+    }
+    if (meter.add(stages * rows * dim)) yield;
+  }
+}
+
+/** Addresses in bytes of one block. */
+class DistanceBlock {
+  readonly rows: number;
+  /** [rows][D], and what they are compared with: [rows][D] or [D]. Each with room to read eight elements at the end. */
+  readonly vectors: number;
+  readonly others: number;
+  /** [rows] float64 */
+  readonly distances: number;
+  /** [rows] uint32 */
+  readonly codes: number;
+  /** [D up to a multiple of 8] float64 */
+  private readonly weights: number;
+  /** [8] of 64 bits */
+  private readonly mask: number;
+  private readonly state = new SavedState(0);
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly dim: number,
+  ) {
+    this.rows = Math.max(1, Math.floor(blockElements / Math.max(8, dim)));
+    let next = 0;
+    const room = (bytes: number) => {
+      const address = next;
+      next += Math.ceil(bytes / 16) * 16;
+      return address;
+    };
+    this.mask = room(64);
+    this.weights = room(8 * (dim + 8));
+    this.distances = room(8 * this.rows);
+    this.codes = room(4 * this.rows);
+    this.vectors = room(4 * (this.rows * dim + 8));
+    this.others = room(4 * (this.rows * dim + 8));
+  }
+
+  /** Takes the memory over; what another block left there is gone. */
+  begin(weights: Float32Array | null): void {
+    const { engine, dim } = this;
+    engine.enter(this.state);
+    const { words, doubles } = engine;
+    for (let lane = 0; lane < 8; lane++) {
+      const bits = lane < dim % 8 ? 0xffffffff : 0;
+      words.fill(bits, this.mask / 4 + 2 * lane, this.mask / 4 + 2 * lane + 2);
+    }
+    if (weights === null) return;
+    doubles.fill(0, this.weights / 8 + dim, this.weights / 8 + dim + 8);
+    doubles.set(weights, this.weights / 8);
+  }
+
+  lower(rows: number, otherBytes: number, weighted: boolean): void {
+    const { lowerDistances, lowerWeightedDistances } = this.engine.kernels;
+    const lower = weighted ? lowerWeightedDistances : lowerDistances;
+    lower(this.vectors, rows, this.dim, this.others, otherBytes, this.weights, this.mask, this.distances);
+  }
+}

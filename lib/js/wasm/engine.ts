@@ -1,0 +1,178 @@
+// Compiles the kernels where WebAssembly has SIMD, and shares out their one memory.
+//
+// One instance and one memory for each thread, however many quantizers there are: V8 reserves gigabytes of addresses for
+// every memory, and gives them back only when it collects garbage. The memory holds
+//   [0, stateBytes)   the working state of the call that runs. A call that gets its turn while another is between two
+//                     slices saves the other's state first (`enter`)
+//   the rest          copies of packed codebooks, one after the other. What is full starts again from the beginning;
+//                     whoever finds a copy gone makes it again (`place`). So small codebooks stay, large ones stream
+//                     through, and a quantizer that nobody uses any more leaves nothing behind.
+
+import { emitModule } from "./emitter.js";
+import { addCodewords, lowerDistances, subtractCodewords } from "./exact-kernels.js";
+import { collect, fusedMultiplyAdd, multiplyThenAdd, packRows, screen, screenRow } from "./kernels.js";
+
+const pageBytes = 65_536;
+/** Room for the state of any call: see `Workspace` in search.ts. */
+export const stateBytes = 16 * pageBytes;
+/**
+ * State and codebooks together: 32 stages of 1024 codewords of 128 dimensions stay. Twice as much would not help those
+ * that need more: copying takes 6 % of a search that streams.
+ */
+const mostBytes = 512 * pageBytes;
+
+type Kernel = (...args: number[]) => void;
+
+export interface Kernels {
+  readonly packRows: Kernel;
+  readonly screen: Kernel;
+  readonly screenRow: Kernel;
+  readonly collect: Kernel;
+  readonly addCodewords: Kernel;
+  readonly subtractCodewords: Kernel;
+  readonly lowerDistances: Kernel;
+  readonly lowerWeightedDistances: Kernel;
+}
+
+/** What a suspended call needs back: the first `bytes` of the state. */
+export class SavedState {
+  saved: Uint8Array | null = null;
+  constructor(readonly bytes: number) {}
+}
+
+/** Data on its way into the memory: `words`, and where and in which round it was copied there last. */
+export class Segment {
+  address = 0;
+  round = -1;
+  constructor(readonly words: Float32Array | Float64Array) {}
+}
+
+export class Engine {
+  /** The whole memory; renewed when it grows, so never kept across `place`. */
+  floats: Float32Array = new Float32Array(0);
+  doubles: Float64Array = new Float64Array(0);
+  words: Uint32Array = new Uint32Array(0);
+  private bytes: Uint8Array = new Uint8Array(0);
+  private owner: SavedState | null = null;
+  private round = 0;
+  private top = stateBytes;
+
+  constructor(
+    readonly form: EngineForm,
+    readonly kernels: Kernels,
+    private readonly memory: WasmMemory,
+  ) {
+    this.look();
+  }
+
+  /** Makes the state that of this call. Necessary before each use after a pause. */
+  enter(state: SavedState): void {
+    if (this.owner === state) return;
+    if (this.owner !== null) this.owner.saved = this.bytes.slice(0, this.owner.bytes);
+    if (state.saved !== null) this.bytes.set(state.saved);
+    state.saved = null;
+    this.owner = state;
+  }
+
+  /** The call has ended. */
+  leave(state: SavedState): void {
+    if (this.owner === state) this.owner = null;
+  }
+
+  /** The address of a segment's copy, made now if there is none; good until the next `place`. */
+  place(segment: Segment): number {
+    if (segment.round === this.round) return segment.address;
+    const bytes = segment.words.byteLength;
+    if (this.top + bytes > this.memory.buffer.byteLength && !this.grow(this.top + bytes)) {
+      this.round++;
+      this.top = stateBytes;
+    }
+    segment.address = this.top;
+    segment.round = this.round;
+    if (segment.words instanceof Float64Array) this.doubles.set(segment.words, this.top / 8);
+    else this.floats.set(segment.words, this.top / 4);
+    this.top += Math.ceil(bytes / 64) * 64;
+    return segment.address;
+  }
+
+  /** Forgets a segment. The place is free at once where it is the last one, as with codebooks made and dropped in turn. */
+  release(segment: Segment): void {
+    if (segment.round !== this.round) return;
+    segment.round = -1;
+    if (segment.address + Math.ceil(segment.words.byteLength / 64) * 64 === this.top) this.top = segment.address;
+  }
+
+  /** Grows by doubling. False where the limit is reached or the system gives no more. */
+  private grow(bytes: number): boolean {
+    const now = this.memory.buffer.byteLength;
+    const wanted = Math.min(mostBytes, Math.max(2 * now, bytes));
+    if (wanted < bytes) return false;
+    try {
+      this.memory.grow(Math.ceil((wanted - now) / pageBytes));
+    } catch {
+      return false;
+    }
+    this.look();
+    return true;
+  }
+
+  private look(): void {
+    const { buffer } = this.memory;
+    this.bytes = new Uint8Array(buffer);
+    this.words = new Uint32Array(buffer);
+    this.floats = new Float32Array(buffer);
+    this.doubles = new Float64Array(buffer);
+  }
+}
+
+/** The kernels with fused multiply-adds come first: Node 22 and newer have them. */
+const forms = { fused: fusedMultiplyAdd, unfused: multiplyThenAdd } as const;
+export type EngineForm = keyof typeof forms;
+
+const engines = new Map<EngineForm, Engine | null>();
+
+/** The fastest engine that runs here; null where WebAssembly or its SIMD is missing or switched off. Never throws. */
+export function openEngine(): Engine | null {
+  return openEngineForm("fused") ?? openEngineForm("unfused");
+}
+
+/** This thread's engine of one form, for tests and `openEngine`. */
+export function openEngineForm(form: EngineForm): Engine | null {
+  let engine = engines.get(form);
+  if (engine === undefined) {
+    engine = compile(form);
+    engines.set(form, engine);
+  }
+  return engine;
+}
+
+function compile(form: EngineForm): Engine | null {
+  const { WebAssembly } = globalThis as { readonly WebAssembly?: WasmNamespace };
+  if (WebAssembly === undefined) return null;
+  try {
+    const multiplyAdd = forms[form];
+    const functions = [packRows(), screen(multiplyAdd), screenRow(multiplyAdd), collect(2)];
+    functions.push(addCodewords(), subtractCodewords(), lowerDistances(false), lowerDistances(true));
+    const module = new WebAssembly.Module(emitModule(functions, smallestPages, mostBytes / pageBytes));
+    const { memory, ...kernels } = new WebAssembly.Instance(module).exports;
+    return new Engine(form, kernels, memory);
+  } catch {
+    // Not valid here, or no memory for it: the plain loops need neither.
+    return null;
+  }
+}
+
+/** Room for the state and for any two segments, so that `place` finds some even where memory cannot grow. */
+const smallestPages = (stateBytes + 8 * pageBytes) / pageBytes;
+
+// The few things of the WebAssembly interface that are used; Node's types leave it to those of the browser.
+
+interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
+interface WasmNamespace {
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object) => { readonly exports: Kernels & { readonly memory: WasmMemory } };
+}
