@@ -15,6 +15,10 @@ namespace rvq::cpu {
 
 enum class Metric { kL2, kCosine };
 
+// Which screen a stage is prepared for: the one that is faster for its shape, or for tests always the same one, where
+// the kernels have it.
+enum class ScreenChoice { kByShape, kFloat32, kInt16 };
+
 // What a quantizer is made of, borrowed for the time of the preparation.
 struct CodebookSpec {
   struct Stage {
@@ -25,6 +29,7 @@ struct CodebookSpec {
   Metric metric;
   const float* weights;  // [dim] or null
   std::vector<Stage> stages;
+  ScreenChoice screen = ScreenChoice::kByShape;
 };
 
 // Codeword k of a row-padded matrix is row k; padding elements are zero.

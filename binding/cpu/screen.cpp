@@ -26,6 +26,15 @@ Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(k
   squared_norms_ = AlignedArray<double>(stride);
   row_slopes_ = AlignedArray<float>(stride);
   row_constants_ = AlignedArray<float>(stride);
+  norms_.resize(stride);
+  if (kernels.integers != nullptr) {
+    pairs_ = AlignedArray<uint32_t>((dim + 1) / 2 * stride);
+    multipliers_ = AlignedArray<float>(stride);
+    squared_errors_ = AlignedArray<float>(stride);
+    row_factors_ = AlignedArray<float>(stride);
+    integer_slopes_ = AlignedArray<float>(stride);
+    row_reaches_ = AlignedArray<float>(stride);
+  }
   lower_ = AlignedArray<float>(stride);
   upper_ = AlignedArray<float>(kChunkGroups * stride);
   hits_ = AlignedArray<Hit>(kChunkGroups * stride);
@@ -41,6 +50,7 @@ void Screen::run(const PackedCodebook& codebook, const float* rows, size_t count
   if (few(kernels_, count)) {
     screen_single_rows(count);
   } else {
+    if (codebook.integers() != nullptr) quantise_rows();
     screen_tile(count);
   }
 }
@@ -60,8 +70,25 @@ void Screen::bound_rows(size_t count) {
                                                                 : Verdict::kUnknown;
       if (shortlist.verdict != Verdict::kCandidates) norm = 0;
     }
+    norms_[lane] = norm;
     row_slopes_[lane] = bound.row_slope(norm);
     row_constants_[lane] = bound.row_constant(norm);
+  }
+}
+
+void Screen::quantise_rows() {
+  const IntegerBound& bound = codebook_->integers()->bound();
+  for (size_t lane = 0; lane < stride_; lane++) {
+    multipliers_[lane] = bound.row_multiplier(norms_[lane]);
+    row_factors_[lane] = 1 / multipliers_[lane];
+  }
+  kernels_.integers->quantise_rows(
+      {panel_.data(), codebook_->view().dim, stride_, multipliers_.data(), pairs_.data(), squared_errors_.data()});
+  for (size_t lane = 0; lane < stride_; lane++) {
+    // Rows that are not screened may hold anything.
+    double error = norms_[lane] > 0 ? bound.row_error(norms_[lane], multipliers_[lane], squared_errors_[lane]) : 0;
+    integer_slopes_[lane] = bound.row_slope(norms_[lane], error);
+    row_reaches_[lane] = bound.row_reach(norms_[lane], error);
   }
 }
 
@@ -69,13 +96,23 @@ void Screen::screen_tile(size_t count) {
   size_t groups = codebook_->num_groups();
   for (size_t first = 0; first < groups; first += kChunkGroups) {
     size_t last = std::min(groups, first + kChunkGroups);
-    kernels_.screen_tile({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
-                          row_constants_.data(), upper_.data(), lower_.data()});
+    screen_groups(first, last);
     size_t hits = kernels_.collect(upper_.data(), lower_.data(), last - first, stride_, hits_.data());
     for (size_t h = 0; h < hits; h++) {
       auto [group, row] = hits_[h];
       if (row < count) add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
     }
+  }
+}
+
+void Screen::screen_groups(size_t first, size_t last) {
+  if (codebook_->integers() != nullptr) {
+    kernels_.integers->screen_tile({codebook_->integer_view(), first, last, pairs_.data(), stride_, row_factors_.data(),
+                                    integer_slopes_.data(), row_reaches_.data(), row_constants_.data(), upper_.data(),
+                                    lower_.data()});
+  } else {
+    kernels_.screen_tile({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
+                          row_constants_.data(), upper_.data(), lower_.data()});
   }
 }
 
@@ -115,21 +152,38 @@ void Screen::add(size_t row, uint32_t group, float upper) {
   shortlist.upper[shortlist.size++] = upper;
 }
 
+// In two passes: the groups' scores in float32 and the lower bound they give, then the codewords that reach it. After
+// the 16-bit screen this settles nearly every row; after the float32 one the single codewords' bounds still help a
+// little.
 Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
   const Shortlist& shortlist = shortlists_[row];
   candidates.clear();
   if (shortlist.verdict != Verdict::kCandidates) return shortlist.verdict;
+
+  float upper[Shortlist::kCapacity][kGroupCodewords];
+  float lower = lower_[row];
+  size_t kept[Shortlist::kCapacity];
+  size_t groups = 0;
   for (uint32_t entry = 0; entry < shortlist.size; entry++) {
-    if (shortlist.upper[entry] < lower_[row]) continue;
+    if (shortlist.upper[entry] < lower) continue;
     size_t group = shortlist.groups[entry];
     float scores[kGroupCodewords];
     kernels_.score_group(codebook_->view(), group, panel_.data(), stride_, row, scores);
     size_t first = group * kGroupCodewords;
-    size_t last = std::min(codebook_->size(), first + kGroupCodewords);
-    for (size_t position = first; position < last; position++) {
+    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    for (size_t c = 0; c < codewords; c++) {
       float bound =
-          row_slopes_[row] * codebook_->norm(position) + (codebook_->constant(position) + row_constants_[row]);
-      if (scores[position - first] + bound >= lower_[row]) candidates.push_back(codebook_->code(position));
+          row_slopes_[row] * codebook_->norm(first + c) + (codebook_->constant(first + c) + row_constants_[row]);
+      upper[groups][c] = scores[c] + bound;
+      lower = std::max(lower, scores[c] - bound);
+    }
+    kept[groups++] = group;
+  }
+  for (size_t entry = 0; entry < groups; entry++) {
+    size_t first = kept[entry] * kGroupCodewords;
+    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    for (size_t c = 0; c < codewords; c++) {
+      if (upper[entry][c] >= lower) candidates.push_back(codebook_->code(first + c));
     }
   }
   return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;

@@ -1,4 +1,5 @@
-// Finds, for a block of rows, the few codewords that can be nearest: float32 scores with a proven error bound.
+// Finds, for a block of rows, the few codewords that can be nearest: scores with a proven error bound, from 16-bit
+// integers where the codebook has them, settled in float32.
 
 #pragma once
 
@@ -39,7 +40,9 @@ class Screen {
   };
 
   void bound_rows(size_t count);
+  void quantise_rows();
   void screen_tile(size_t count);
+  void screen_groups(size_t first, size_t last);
   void screen_single_rows(size_t count);
   void add(size_t row, uint32_t group, float upper);
 
@@ -48,8 +51,17 @@ class Screen {
   size_t stride_ = 0;  // of panel and of every array of lanes
   AlignedArray<float> panel_;
   AlignedArray<double> squared_norms_;
+  std::vector<double> norms_;
   AlignedArray<float> row_slopes_;
   AlignedArray<float> row_constants_;
+  // For the 16-bit screen.
+  AlignedArray<uint32_t> pairs_;
+  AlignedArray<float> multipliers_;
+  AlignedArray<float> squared_errors_;
+  AlignedArray<float> row_factors_;
+  AlignedArray<float> integer_slopes_;
+  AlignedArray<float> row_reaches_;
+  // What either screen writes.
   AlignedArray<float> lower_;
   AlignedArray<float> upper_;
   AlignedArray<Hit> hits_;

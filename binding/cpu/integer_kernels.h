@@ -1,0 +1,117 @@
+// The 16-bit screen's inner loops, written once in GCC/Clang vector types.
+//
+// Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
+// after it has defined besides:
+//   Ints                        a register of int32
+//   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
+//   to_integers(x)              the nearest integer of every lane; anything where it does not fit
+//   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
+//   2^32
+
+static inline Ints broadcast_pair(uint32_t pair) {
+  int p = (int)pair;
+  return Ints{} + p;
+}
+
+static void quantise_rows(const QuantiseRows& job) {
+  for (size_t lane = 0; lane < job.panel_stride; lane += kLanes) {
+    Floats multiplier = load<Floats>(job.multipliers + lane);
+    Floats squared_error = {};
+    const float* x = job.panel + lane;
+    uint32_t* pairs = job.pairs + lane;
+    for (size_t i = 0; i < job.dim; i += 2) {
+      Ints halves[2] = {};
+#pragma GCC unroll 2
+      for (size_t half = 0; half < 2; half++) {
+        if (i + half == job.dim) break;
+        Floats element = load<Floats>(x + half * job.panel_stride);
+        halves[half] = to_integers(element * multiplier);
+        Floats error = fused(element, multiplier, -__builtin_convertvector(halves[half], Floats));
+        squared_error = fused(error, error, squared_error);
+      }
+      store(pairs, (halves[0] & 0xffff) | (halves[1] << 16));
+      x += 2 * job.panel_stride;
+      pairs += job.panel_stride;
+    }
+    store(job.squared_errors + lane, squared_error);
+  }
+}
+
+// best[r] = the best score of one group for the rows in register r, like best_of_group in screen_kernels.h.
+template <int kRegisters>
+static inline void best_integers_of_group(const IntegerTile& job, size_t group, Floats (&best)[kRegisters]) {
+  const IntegerCodewords& codewords = job.codewords;
+  Floats group_factor = broadcast(codewords.group_factors[group]);
+  for (size_t part = 0; part < kGroupCodewords; part += kIntegerCodewords) {
+    const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords + part;
+    const uint32_t* x = job.panel;
+    Ints sums[kIntegerCodewords][kRegisters] = {};
+
+    for (size_t i = codewords.pairs; i > 0; i--) {
+      Ints rows[kRegisters];
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) rows[r] = load<Ints>(x + r * kLanes);
+#pragma GCC unroll 8
+      for (int c = 0; c < kIntegerCodewords; c++) {
+        Ints codeword = broadcast_pair(y[c]);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], rows[r], codeword);
+      }
+      x += kRegisters * kLanes;
+      y += kGroupCodewords;
+    }
+
+    Floats factors[kRegisters];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) factors[r] = load<Floats>(job.row_factors + r * kLanes) * group_factor;
+#pragma GCC unroll 8
+    for (int c = 0; c < kIntegerCodewords; c++) {
+      Floats start = broadcast(codewords.starts[group * kGroupCodewords + part + c]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) {
+        Floats score = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
+        best[r] = part + c == 0 ? score : larger(best[r], score);
+      }
+    }
+  }
+}
+
+template <int kRegisters>
+static void screen_integer_registers(const IntegerTile& job) {
+  float* upper = job.upper;
+  for (size_t group = job.first_group; group < job.last_group; group++) {
+    Floats best[kRegisters];
+    best_integers_of_group<kRegisters>(job, group, best);
+
+    Floats norm = broadcast(job.codewords.group_norms[group]);
+    Floats error = broadcast(job.codewords.group_errors[group]);
+    Floats constant = broadcast(job.codewords.group_constants[group]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) {
+      Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
+                           fused(load<Floats>(job.row_reaches + r * kLanes), error,
+                                 constant + load<Floats>(job.row_constants + r * kLanes)));
+      store(upper, best[r] + bound);
+      upper += kLanes;
+      store(job.lower + r * kLanes, larger(load<Floats>(job.lower + r * kLanes), best[r] - bound));
+    }
+  }
+}
+
+static void screen_integer_tile(const IntegerTile& job) {
+  switch (job.panel_stride / kLanes) {
+    case 1:
+      return screen_integer_registers<1>(job);
+    case 2:
+      if constexpr (kTileRegisters >= 2) return screen_integer_registers<2>(job);
+      break;
+    case 3:
+      if constexpr (kTileRegisters >= 3) return screen_integer_registers<3>(job);
+      break;
+    case 4:
+      if constexpr (kTileRegisters >= 4) return screen_integer_registers<4>(job);
+      break;
+  }
+}
+
+static constexpr IntegerKernels kIntegerKernels = {quantise_rows, screen_integer_tile};
