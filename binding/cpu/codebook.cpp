@@ -68,15 +68,14 @@ std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const
   return distinct;
 }
 
-// Where the 16-bit screen is the faster one: in shorter rows the conversion of the sums costs more than the products
-// save, and with fewer codewords the conversion of the rows does.
-constexpr size_t kFewestInt16Dims = 16;
-constexpr size_t kFewestInt16Codewords = 64;
+// Where the 16-bit screen is the faster one, for any number of codewords: in shorter rows the conversion of the sums
+// costs more than the products save.
+constexpr size_t kFewestInt16Dims = 8;
 
-bool for_integers(const Kernels& kernels, const CodebookSpec& spec, size_t num_codewords) {
+bool for_integers(const Kernels& kernels, const CodebookSpec& spec) {
   if (kernels.integers == nullptr || !IntegerBound::usable(spec.dim)) return false;
   if (spec.screen != ScreenChoice::kByShape) return spec.screen == ScreenChoice::kInt16;
-  return spec.dim >= kFewestInt16Dims && num_codewords >= kFewestInt16Codewords;
+  return spec.dim >= kFewestInt16Dims;
 }
 
 }  // namespace
@@ -109,7 +108,7 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
   prepared.distinct = distinct_codes(prepared.searched(), num_codewords, weights, padded_dim);
   if (prepared.distinct.size() > 1 && ErrorBound(spec.dim).usable()) {
     prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights,
-                            for_integers(kernels, spec, prepared.distinct.size()));
+                            for_integers(kernels, spec));
   }
 }
 

@@ -3,7 +3,6 @@
 // Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
 // after it has defined besides:
 //   Ints                        a register of int32
-//   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
 //   to_integers(x)              the nearest integer of every lane; anything where it does not fit
 //   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
 //   2^32
@@ -37,41 +36,38 @@ static void quantise_rows(const QuantiseRows& job) {
   }
 }
 
-// best[r] = the best score of one group for the rows in register r, like best_of_group in screen_kernels.h.
+// scores[c][r] = the score of codeword c of one group for the rows in register r. The sums stay in registers from the
+// first dimension to the last, like those of best_of_group in screen_kernels.h.
 template <int kRegisters>
-static inline void best_integers_of_group(const IntegerTile& job, size_t group, Floats (&best)[kRegisters]) {
+static inline void score_integers(const IntegerTile& job, size_t group, Floats (&scores)[kGroupCodewords][kRegisters]) {
   const IntegerCodewords& codewords = job.codewords;
-  Floats group_factor = broadcast(codewords.group_factors[group]);
-  for (size_t part = 0; part < kGroupCodewords; part += kIntegerCodewords) {
-    const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords + part;
-    const uint32_t* x = job.panel;
-    Ints sums[kIntegerCodewords][kRegisters] = {};
-
-    for (size_t i = codewords.pairs; i > 0; i--) {
-      Ints rows[kRegisters];
+  const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords;
+  const uint32_t* x = job.panel;
+  Ints sums[kGroupCodewords][kRegisters] = {};
+  for (size_t i = codewords.pairs; i > 0; i--) {
+    Ints rows[kRegisters];
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) rows[r] = load<Ints>(x + r * kLanes);
+    for (int r = 0; r < kRegisters; r++) rows[r] = load<Ints>(x + r * kLanes);
 #pragma GCC unroll 8
-      for (int c = 0; c < kIntegerCodewords; c++) {
-        Ints codeword = broadcast_pair(y[c]);
+    for (size_t c = 0; c < kGroupCodewords; c++) {
+      Ints codeword = broadcast_pair(y[c]);
 #pragma GCC unroll 4
-        for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], rows[r], codeword);
-      }
-      x += kRegisters * kLanes;
-      y += kGroupCodewords;
+      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], rows[r], codeword);
     }
+    x += kRegisters * kLanes;
+    y += kGroupCodewords;
+  }
 
-    Floats factors[kRegisters];
+  Floats group_factor = broadcast(codewords.group_factors[group]);
+  Floats factors[kRegisters];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRegisters; r++) factors[r] = load<Floats>(job.row_factors + r * kLanes) * group_factor;
+  for (int r = 0; r < kRegisters; r++) factors[r] = load<Floats>(job.row_factors + r * kLanes) * group_factor;
 #pragma GCC unroll 8
-    for (int c = 0; c < kIntegerCodewords; c++) {
-      Floats start = broadcast(codewords.starts[group * kGroupCodewords + part + c]);
+  for (size_t c = 0; c < kGroupCodewords; c++) {
+    Floats start = broadcast(codewords.starts[group * kGroupCodewords + c]);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) {
-        Floats score = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
-        best[r] = part + c == 0 ? score : larger(best[r], score);
-      }
+    for (int r = 0; r < kRegisters; r++) {
+      scores[c][r] = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
     }
   }
 }
@@ -79,22 +75,34 @@ static inline void best_integers_of_group(const IntegerTile& job, size_t group, 
 template <int kRegisters>
 static void screen_integer_registers(const IntegerTile& job) {
   float* upper = job.upper;
+  float* scores_out = job.scores;
   for (size_t group = job.first_group; group < job.last_group; group++) {
-    Floats best[kRegisters];
-    best_integers_of_group<kRegisters>(job, group, best);
+    Floats scores[kGroupCodewords][kRegisters];
+    score_integers<kRegisters>(job, group, scores);
 
     Floats norm = broadcast(job.codewords.group_norms[group]);
     Floats error = broadcast(job.codewords.group_errors[group]);
     Floats constant = broadcast(job.codewords.group_constants[group]);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
+      Floats best = scores[0][r];
+#pragma GCC unroll 8
+      for (size_t c = 1; c < kGroupCodewords; c++) best = larger(best, scores[c][r]);
       Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
                            fused(load<Floats>(job.row_reaches + r * kLanes), error,
                                  constant + load<Floats>(job.row_constants + r * kLanes)));
-      store(upper, best[r] + bound);
+      Floats lower = load<Floats>(job.lower + r * kLanes);
+      store(upper, best + bound);
+      store(job.lower + r * kLanes, larger(lower, best - bound));
+      // Scores are kept where some row may ask for them: to compute single ones again later takes longer.
+      if (reaches(best + bound, lower)) {
+#pragma GCC unroll 8
+        for (size_t c = 0; c < kGroupCodewords; c++)
+          store(scores_out + (c * kRegisters + (size_t)r) * kLanes, scores[c][r]);
+      }
       upper += kLanes;
-      store(job.lower + r * kLanes, larger(load<Floats>(job.lower + r * kLanes), best[r] - bound));
     }
+    scores_out += kGroupCodewords * kRegisters * kLanes;
   }
 }
 

@@ -17,7 +17,6 @@ constexpr size_t kLanes = 16;
 // 3 × 8 sums, 3 registers of rows and a codeword: 28 of the 32 registers, and only 11 loads for 24 multiply-adds.
 constexpr int kTileRegisters = 3;
 constexpr int kTileCodewords = 8;
-constexpr int kIntegerCodewords = 8;
 
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }

@@ -33,10 +33,14 @@ class Screen {
   // The groups whose best score may be the row's best.
   struct Shortlist {
     static constexpr size_t kCapacity = 32;  // 256 candidates: beyond, a scan of all codewords costs less.
+    struct Entry {
+      uint32_t group;
+      float upper;
+      float scores[kGroupCodewords];  // the 16-bit screen's
+    };
     Verdict verdict;
     uint32_t size;
-    uint32_t groups[kCapacity];
-    float upper[kCapacity];
+    Entry entries[kCapacity];
   };
 
   void bound_rows(size_t count);
@@ -44,10 +48,14 @@ class Screen {
   void screen_tile(size_t count);
   void screen_groups(size_t first, size_t last);
   void screen_single_rows(size_t count);
-  void add(size_t row, uint32_t group, float upper);
+  Shortlist::Entry* add(size_t row, uint32_t group, float upper);
+  // Keeps the entries with a codeword that reaches `lower` by its 16-bit score; returns how many such codewords there
+  // are, and the position of the last one.
+  size_t narrow(size_t row, size_t& position);
 
   const Kernels& kernels_;
   const PackedCodebook* codebook_ = nullptr;
+  bool by_integers_ = false;
   size_t stride_ = 0;  // of panel and of every array of lanes
   AlignedArray<float> panel_;
   AlignedArray<double> squared_norms_;
@@ -61,6 +69,7 @@ class Screen {
   AlignedArray<float> row_factors_;
   AlignedArray<float> integer_slopes_;
   AlignedArray<float> row_reaches_;
+  AlignedArray<float> scores_;
   // What either screen writes.
   AlignedArray<float> lower_;
   AlignedArray<float> upper_;
