@@ -7,6 +7,10 @@
 //   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
 //   2^32
 
+// Up to this many pairs of elements all scores are stored: a group takes so little time that it is faster than a branch
+// that guesses wrong.
+constexpr size_t kStoreAllPairs = 8;
+
 static inline Ints broadcast_pair(uint32_t pair) {
   int p = (int)pair;
   return Ints{} + p;
@@ -76,6 +80,7 @@ template <int kRegisters>
 static void screen_integer_registers(const IntegerTile& job) {
   float* upper = job.upper;
   float* scores_out = job.scores;
+  const bool store_all = job.codewords.pairs <= kStoreAllPairs;
   for (size_t group = job.first_group; group < job.last_group; group++) {
     Floats scores[kGroupCodewords][kRegisters];
     score_integers<kRegisters>(job, group, scores);
@@ -95,7 +100,7 @@ static void screen_integer_registers(const IntegerTile& job) {
       store(upper, best + bound);
       store(job.lower + r * kLanes, larger(lower, best - bound));
       // Scores are kept where some row may ask for them: to compute single ones again later takes longer.
-      if (reaches(best + bound, lower)) {
+      if (store_all || reaches(best + bound, lower)) {
 #pragma GCC unroll 8
         for (size_t c = 0; c < kGroupCodewords; c++)
           store(scores_out + (c * kRegisters + (size_t)r) * kLanes, scores[c][r]);
