@@ -38,6 +38,7 @@ struct Stage {
   AlignedArray<float> codewords;         // [num_codewords][padded_dim], as given
   AlignedArray<float> units;             // the same brought to unit length; cosine only, else empty
   std::vector<uint32_t> distinct;        // ascending; a code that is missing has an equal codeword before it
+  AlignedArray<float> largest;           // [padded_dim], of |searched()[k][i]| over all k
   std::optional<PackedCodebook> packed;  // where there are two codewords to choose between, and a bound
 
   // What distances are measured to.
