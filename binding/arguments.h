@@ -19,6 +19,7 @@ class Arguments {
   // `value` must be an object.
   explicit Arguments(const Napi::Value& value);
 
+  bool has(const char* name) const { return !get(name).IsUndefined(); }
   size_t size(const char* name) const;
   size_t size_between(const char* name, size_t least, size_t most) const;
   int integer(const char* name) const;

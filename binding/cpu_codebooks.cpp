@@ -82,6 +82,17 @@ cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
   return spec;
 }
 
+#ifdef RVQ_TESTING
+// screen: "float32" or "int16" for every stage, whatever its shape.
+cpu::ScreenChoice read_screen(const Arguments& arguments) {
+  if (!arguments.has("screen")) return cpu::ScreenChoice::kByShape;
+  std::string screen = arguments.string("screen");
+  if (screen == "float32") return cpu::ScreenChoice::kFloat32;
+  if (screen == "int16") return cpu::ScreenChoice::kInt16;
+  throw arguments.error("screen", "\"float32\", \"int16\" or nothing");
+}
+#endif
+
 std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   const cpu::Codebooks& codebooks = prepared->codebooks;
   cpu::EncodeRequest request{};
@@ -161,6 +172,9 @@ CpuCodebooks::CpuCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Cp
   Arguments arguments(info[0]);
   CpuOptions options = read_cpu_options(arguments);
   cpu::CodebookSpec spec = read_spec(info.Env(), arguments);
+#ifdef RVQ_TESTING
+  spec.screen = read_screen(arguments);
+#endif
   auto prepared = std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, cpu::prepare(spec)});
   auto prepare_stages = [&](BlockFeed& feed) {
     while (auto stage = feed.next()) cpu::prepare_stage(prepared->kernels(), spec, *stage, prepared->codebooks);

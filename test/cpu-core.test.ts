@@ -207,8 +207,13 @@ interface Spec {
   readonly codebooks: Float32Array[];
 }
 
-function open(instructionSet: string, threads: number, { dim, metric = "l2", weights = null, codebooks }: Spec) {
-  return new addon.CpuCodebooks({ dim, metric, weights, codebooks, threads, instructionSet });
+function open(
+  instructionSet: string,
+  threads: number,
+  { dim, metric = "l2", weights = null, codebooks }: Spec,
+  screen?: "int16",
+) {
+  return new addon.CpuCodebooks({ dim, metric, weights, codebooks, threads, instructionSet, screen });
 }
 
 /** Codes and residuals of every level and of one and two threads, with both code widths, against the definition. */
@@ -226,7 +231,8 @@ function compare(
   const expected = encode(vectors, codebooks, dim, metric, weights);
   for (const level of levels) {
     for (const threads of [1, 2]) {
-      const core = open(level, threads, { dim, metric, weights, codebooks });
+      // Once with the screen that the shape would get, once with 16-bit integers where the level has them.
+      const core = open(level, threads, { dim, metric, weights, codebooks }, threads === 1 ? undefined : "int16");
       const codes = threads === 1 ? new Uint16Array(count * stages) : new Uint32Array(count * stages);
       const residuals = vectors.slice();
       const bad = core.encodeSync({ vectors: residuals, count, stages, codes, residuals });

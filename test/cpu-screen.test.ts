@@ -11,6 +11,9 @@ const addon = loaded.addon as Addon;
 const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.prototype;
 const levels = canRun ? addon.cpuInfo().instructionSets : [];
 
+/** Every screen of every level, whatever a shape would choose. A level without the 16-bit one uses float32 for both. */
+const screens = levels.flatMap((level) => [{ level, kind: "float32" } as const, { level, kind: "int16" } as const]);
+
 /** Rows a family, and sizes: `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs more than ten million rows. */
 const rounds = Number(process.env.RVQ_SCREEN_ROUNDS ?? 1);
 const shapes = [
@@ -32,10 +35,10 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
         const weights = Float32Array.from({ length: shape.dim }, () => 2 ** (10 * normal(random)));
         for (const w of [null, weights]) {
           const expected = search(vectors, codebook, shape.dim, w);
-          for (const level of levels) {
-            const verdicts = screen(level, vectors, codebook, shape, w);
+          for (const { level, kind } of screens) {
+            const verdicts = screen(level, kind, vectors, codebook, shape, w);
             const wrong = verdicts.findIndex((code, n) => code >= 0 && code !== expected[n]);
-            const context = { level, family, seed, weighted: w !== null, ...shape };
+            const context = { level, kind, family, seed, weighted: w !== null, ...shape };
             if (wrong >= 0)
               throw new Error(`row ${wrong}: ${verdicts[wrong]}, not ${expected[wrong]}: ${JSON.stringify(context)}`);
           }
@@ -49,9 +52,9 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
     (family) => {
       const shape = { count: 2000, dim: 64, numCodewords: 300 };
       const { vectors, codebook } = makeData(family, shape, 1);
-      for (const level of levels) {
-        const open = screen(level, vectors, codebook, shape, null).filter((code) => code < 0).length;
-        expect(open / shape.count, level).toBeLessThan(0.05);
+      for (const { level, kind } of screens) {
+        const open = screen(level, kind, vectors, codebook, shape, null).filter((code) => code < 0).length;
+        expect(open / shape.count, `${level} ${kind}`).toBeLessThan(0.05);
       }
     },
   );
@@ -65,18 +68,20 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
     vectors.forEach((_, i) => {
       if (i % 16 === 0) vectors[i] = (codebook[0] + codebook[16]) / 2;
     });
-    for (const level of levels) expect(new Set(screen(level, vectors, codebook, shape, null))).toEqual(new Set([-1]));
+    for (const { level, kind } of screens)
+      expect(new Set(screen(level, kind, vectors, codebook, shape, null))).toEqual(new Set([-1]));
   });
 });
 
 function screen(
   instructionSet: string,
+  kind: "float32" | "int16",
   vectors: Float32Array,
   codebook: Float32Array,
   { count, dim }: { count: number; dim: number },
   weights: Float32Array | null,
 ): Int32Array {
-  const spec = { dim, metric: "l2", weights, codebooks: [codebook], threads: 1, instructionSet } as const;
+  const spec = { dim, metric: "l2", weights, codebooks: [codebook], threads: 1, instructionSet, screen: kind } as const;
   const core = new addon.CpuCodebooks(spec) as Required<CpuCodebooks>;
   const verdicts = new Int32Array(count);
   core.screenVerdicts({ vectors, count, stage: 0, verdicts });

@@ -3,6 +3,7 @@
 #include "codebook.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace rvq::cpu {
@@ -68,6 +69,27 @@ std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const
   return distinct;
 }
 
+// Where the 16-bit screen is the faster one, for any number of codewords: in shorter rows the conversion of the sums
+// costs more than the products save.
+constexpr size_t kFewestInt16Dims = 8;
+
+bool for_integers(const Kernels& kernels, const CodebookSpec& spec) {
+  if (kernels.integers == nullptr || !IntegerBound::usable(spec.dim)) return false;
+  if (spec.screen != ScreenChoice::kByShape) return spec.screen == ScreenChoice::kInt16;
+  return spec.dim >= kFewestInt16Dims;
+}
+
+AlignedArray<float> largest_elements(const float* codewords, size_t count, size_t padded_dim) {
+  AlignedArray<float> largest(padded_dim);
+  std::fill_n(largest.data(), padded_dim, 0.0f);
+  for (size_t k = 0; k < count; k++) {
+    for (size_t i = 0; i < padded_dim; i++) {
+      largest[i] = std::max(largest[i], std::fabs(codewords[k * padded_dim + i]));
+    }
+  }
+  return largest;
+}
+
 }  // namespace
 
 Codebooks prepare(const CodebookSpec& spec) {
@@ -95,9 +117,11 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
   }
 
   const float* weights = codebooks.weights_or_null();
+  prepared.largest = largest_elements(prepared.searched(), num_codewords, padded_dim);
   prepared.distinct = distinct_codes(prepared.searched(), num_codewords, weights, padded_dim);
   if (prepared.distinct.size() > 1 && ErrorBound(spec.dim).usable()) {
-    prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights);
+    prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights,
+                            for_integers(kernels, spec));
   }
 }
 
@@ -106,7 +130,8 @@ size_t padded(size_t dim) { return (dim + kSumLanes - 1) / kSumLanes * kSumLanes
 size_t Codebooks::size_bytes() const {
   size_t total = weights.size_bytes();
   for (const Stage& stage : stages) {
-    total += stage.codewords.size_bytes() + stage.units.size_bytes() + stage.distinct.size() * sizeof(uint32_t);
+    total += stage.codewords.size_bytes() + stage.units.size_bytes() + stage.largest.size_bytes() +
+             stage.distinct.size() * sizeof(uint32_t);
     if (stage.packed) total += stage.packed->size_bytes();
   }
   return total;

@@ -15,6 +15,10 @@ namespace rvq::cpu {
 
 enum class Metric { kL2, kCosine };
 
+// Which screen a stage is prepared for: the one that is faster for its shape, or for tests always the same one, where
+// the kernels have it.
+enum class ScreenChoice { kByShape, kFloat32, kInt16 };
+
 // What a quantizer is made of, borrowed for the time of the preparation.
 struct CodebookSpec {
   struct Stage {
@@ -25,6 +29,7 @@ struct CodebookSpec {
   Metric metric;
   const float* weights;  // [dim] or null
   std::vector<Stage> stages;
+  ScreenChoice screen = ScreenChoice::kByShape;
 };
 
 // Codeword k of a row-padded matrix is row k; padding elements are zero.
@@ -33,6 +38,7 @@ struct Stage {
   AlignedArray<float> codewords;         // [num_codewords][padded_dim], as given
   AlignedArray<float> units;             // the same brought to unit length; cosine only, else empty
   std::vector<uint32_t> distinct;        // ascending; a code that is missing has an equal codeword before it
+  AlignedArray<float> largest;           // [padded_dim], of |searched()[k][i]| over all k
   std::optional<PackedCodebook> packed;  // where there are two codewords to choose between, and a bound
 
   // What distances are measured to.

@@ -49,6 +49,9 @@ class ErrorBound {
   // An upper bound of a norm before and after rounding to float32, from its square in float64.
   double norm(double squared_norm) const { return std::sqrt(squared_norm) * kInflation + underflow_ * 0x1p6; }
 
+  // The share of ½(ρ + n)² by which float64's own roundings can turn the order of two codewords.
+  double order() const { return order_; }
+
   float row_slope(double row_norm) const { return inflated((rounding_ + order_) * row_norm); }
   float row_constant(double row_norm) const {
     return inflated(0.5 * order_ * row_norm * row_norm + underflow_ * (1 + row_norm));

@@ -136,7 +136,7 @@ static void add_rounded(double* __restrict sums, const float* __restrict row, si
   for (size_t i = 0; i < dim; i++) sums[i] += ((double)row[i] * inverse_grids[i] + kRounder) - kRounder;
 }
 
-static constexpr Kernels table(const char* name) {
+static constexpr Kernels table(const char* name, const IntegerKernels* integers) {
   return {name,     kLanes, kMaxTileRows, pack_rows,        screen_tile, screen_row, score_group, collect,
-          distance, scan,   unit_row,     first_not_finite, subtract,    decode_row, add_rounded};
+          distance, scan,   unit_row,     first_not_finite, subtract,    decode_row, add_rounded, integers};
 }

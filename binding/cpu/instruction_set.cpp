@@ -8,10 +8,11 @@ const std::vector<const Kernels*>& supported_kernels() {
   static const std::vector<const Kernels*> supported = [] {
     std::vector<const Kernels*> levels;
 #if defined(__x86_64__)
-    // What CMakeLists.txt compiles each level with.
+    // What CMakeLists.txt compiles each level with, and for VNNI what its file says in assembly.
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    if (avx512 && __builtin_cpu_supports("avx512vnni")) levels.push_back(&kAvx512VnniKernels);
     if (avx512) levels.push_back(&kAvx512Kernels);
     if (avx2) levels.push_back(&kAvx2Kernels);
 #elif defined(__aarch64__)

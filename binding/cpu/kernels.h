@@ -53,6 +53,51 @@ struct ScreenTile {
   float* lower;                // in and out [panel_stride]
 };
 
+// A panel's rows as 16-bit integers, elements 2i and 2i + 1 in the low and the high half of a pair; an odd dimension's
+// last element is paired with zero. pairs[i][lane] = nearest(panel[·][lane] · multipliers[lane]).
+struct QuantiseRows {
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t dim;
+  size_t panel_stride;
+  const float* multipliers;  // [panel_stride]
+  uint32_t* pairs;           // out [⌈dim / 2⌉][panel_stride], 64-byte aligned
+  float* squared_errors;     // out [panel_stride], Σ (element · multiplier − integer)², each rounded once
+};
+
+// The codebook as the 16-bit screen reads it; binding/cpu/integer_bound.h says what the numbers mean.
+struct IntegerCodewords {
+  size_t pairs;                  // ⌈dim / 2⌉
+  const uint32_t* panels;        // [groups][pairs][kGroupCodewords]
+  const float* starts;           // as in PackedCodewords
+  const float* group_factors;    // [groups], 1/b
+  const float* group_norms;      // [groups]
+  const float* group_errors;     // [groups], ε_k
+  const float* group_constants;  // [groups]
+};
+
+// ScreenTile in 16-bit integers. E = row_slopes · group_norm + row_reaches · group_error + group_constant +
+// row_constants.
+struct IntegerTile {
+  IntegerCodewords codewords;
+  size_t first_group;
+  size_t last_group;
+  const uint32_t* panel;  // [pairs][panel_stride], from quantise_rows
+  size_t panel_stride;
+  const float* row_factors;    // [panel_stride], 1/a
+  const float* row_slopes;     // [panel_stride]
+  const float* row_reaches;    // [panel_stride]
+  const float* row_constants;  // [panel_stride]
+  float* upper;                // as in ScreenTile
+  float* lower;
+  float* scores;  // out [last_group − first_group][kGroupCodewords][panel_stride], where a register's rows have a hit
+};
+
+// The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
+struct IntegerKernels {
+  void (*quantise_rows)(const QuantiseRows&);
+  void (*screen_tile)(const IntegerTile&);
+};
+
 // One place where a group reaches up to a row's best lower bound.
 struct Hit {
   uint32_t group;  // counted from first_group
@@ -107,9 +152,13 @@ struct Kernels {
   void (*decode_row)(const DecodeRow&);
   // sums[i] += roundHalfEven(row[i] · inverse_grids[i]), |row[i] · inverse_grids[i]| ≤ 2^51.
   void (*add_rounded)(double* sums, const float* row, size_t dim, const double* inverse_grids);
+
+  // Null where the level has no integer dot products that beat its float32 multiply-adds.
+  const IntegerKernels* integers;
 };
 
 #if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels kAvx512VnniKernels;
 extern const Kernels kAvx512Kernels;
 extern const Kernels kAvx2Kernels;
 #endif

@@ -40,6 +40,6 @@ static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd
 
 }  // namespace avx2
 
-extern const Kernels kAvx2Kernels = avx2::table("avx2");
+extern const Kernels kAvx2Kernels = avx2::table("avx2", nullptr);
 
 }  // namespace rvq::cpu

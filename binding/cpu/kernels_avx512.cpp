@@ -1,4 +1,4 @@
-// The kernels for x86 processors with AVX-512 (F, VL, DQ, BW): 32 registers of 16 float32.
+// The kernels for x86 processors with AVX-512 (F, VL, DQ, BW), with and without VNNI: 32 registers of 16 float32.
 
 #include <immintrin.h>
 
@@ -10,6 +10,7 @@ namespace avx512 {
 typedef float Floats __attribute__((vector_size(64)));
 typedef float HalfFloats __attribute__((vector_size(32)));
 typedef double Doubles __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 
 constexpr size_t kLanes = 16;
@@ -32,12 +33,19 @@ static inline Floats interleave_high(Floats a, Floats b) {
 static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
 static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
 
+static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
+// In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not
+// compiled for VNNI, so that its other functions run without.
+static inline void add_dots(Ints& sums, Ints a, Ints b) { asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b)); }
+
 #include "screen_kernels.h"
-// Needs what is above it.
+// Each needs what is above it.
 #include "exact_kernels.h"
+#include "integer_kernels.h"
 
 }  // namespace avx512
 
-extern const Kernels kAvx512Kernels = avx512::table("avx512");
+extern const Kernels kAvx512Kernels = avx512::table("avx512", nullptr);
+extern const Kernels kAvx512VnniKernels = avx512::table("avx512vnni", &avx512::kIntegerKernels);
 
 }  // namespace rvq::cpu

@@ -39,6 +39,6 @@ static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 
 }  // namespace neon
 
-extern const Kernels kNeonKernels = neon::table("neon");
+extern const Kernels kNeonKernels = neon::table("neon", nullptr);
 
 }  // namespace rvq::cpu

@@ -35,6 +35,6 @@ static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 
 }  // namespace portable
 
-extern const Kernels kPortableKernels = portable::table("portable");
+extern const Kernels kPortableKernels = portable::table("portable", nullptr);
 
 }  // namespace rvq::cpu

@@ -34,7 +34,7 @@ double squared_norm_of(const float* codeword, const std::vector<float>& centre, 
 }  // namespace
 
 PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
-                               const float* weights)
+                               const float* weights, bool with_integers)
     : bound_(dim), centre_(dim), scale_(dim, 1.0), codes_(distinct) {
   choose_centre(codewords, stride, distinct);
   std::vector<double> squared_norms = choose_scale(codewords, stride, distinct, weights);
@@ -49,6 +49,7 @@ PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim
     codes_[position] = distinct[order[position]];
     sorted_norms[position] = squared_norms[order[position]];
   }
+  if (with_integers) integers_.emplace(dim, (distinct.size() + kGroupCodewords - 1) / kGroupCodewords);
   fill_panels(codewords, stride, sorted_norms);
 }
 
@@ -97,18 +98,20 @@ void PackedCodebook::fill_panels(const float* codewords, size_t stride, const st
   starts_.resize(groups * kGroupCodewords);
   norms_.resize(codes_.size());
   constants_.resize(codes_.size());
+  std::vector<double> exact(kGroupCodewords * dim);  // The group before it is rounded.
   for (size_t group = 0; group < groups; group++) {
     float* panel = panels_.data() + group * dim * kGroupCodewords;
     for (size_t lane = 0; lane < kGroupCodewords; lane++) {
       size_t position = group * kGroupCodewords + lane;
       if (position >= codes_.size()) {
-        for (size_t i = 0; i < dim; i++) panel[i * kGroupCodewords + lane] = 0;
+        for (size_t i = 0; i < dim; i++) exact[lane * dim + i] = panel[i * kGroupCodewords + lane] = 0;
         starts_[position] = -std::numeric_limits<float>::infinity();
         continue;
       }
       const float* codeword = codewords + codes_[position] * stride;
       for (size_t i = 0; i < dim; i++) {
         double x = (static_cast<double>(codeword[i]) - centre_[i]) * scale_[i];
+        exact[lane * dim + i] = x;
         panel[i * kGroupCodewords + lane] = static_cast<float>(x);
       }
       starts_[position] = static_cast<float>(-0.5 * squared_norms[position]);
@@ -120,12 +123,14 @@ void PackedCodebook::fill_panels(const float* codewords, size_t stride, const st
     size_t last = std::min(codes_.size(), (group + 1) * kGroupCodewords) - 1;
     group_norms_.push_back(norms_[last]);
     group_constants_.push_back(constants_[last]);
+    if (integers_) integers_->add_group(exact.data(), bound_.norm(squared_norms[last]));
   }
 }
 
 size_t PackedCodebook::size_bytes() const {
   return panels_.size_bytes() + scale_.size() * sizeof(double) + codes_.size() * sizeof(uint32_t) +
-         sizeof(float) * (centre_.size() + starts_.size() + 2 * norms_.size() + 2 * group_norms_.size());
+         sizeof(float) * (centre_.size() + starts_.size() + 2 * norms_.size() + 2 * group_norms_.size()) +
+         (integers_ ? integers_->size_bytes() : 0);
 }
 
 }  // namespace rvq::cpu

@@ -4,10 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "aligned_array.h"
 #include "error_bound.h"
+#include "integer_codebook.h"
 #include "kernels.h"
 
 namespace rvq::cpu {
@@ -15,9 +17,10 @@ namespace rvq::cpu {
 // error_bound.h defines the space (m is `centre`, s·a is `scale`) and E.
 class PackedCodebook {
  public:
-  // codewords[…][stride] and the codes of those that differ, at least two; weights[dim] or null.
+  // codewords[…][stride] and the codes of those that differ, at least two; weights[dim] or null; with_integers: for the
+  // 16-bit screen too.
   PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
-                 const float* weights);
+                 const float* weights, bool with_integers);
 
   const ErrorBound& bound() const { return bound_; }
   const float* centre() const { return centre_.data(); }
@@ -26,6 +29,10 @@ class PackedCodebook {
   PackedCodewords view() const {
     return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
   }
+
+  // Null where the codebook is for the float32 screen only.
+  const IntegerCodebook* integers() const { return integers_ ? &*integers_ : nullptr; }
+  IntegerCodewords integer_view() const { return integers_->view(starts_.data()); }
 
   // Position group · kGroupCodewords + lane holds codeword code(position); positions from size() on are empty. The
   // bound of a single codeword is tighter than that of its group.
@@ -53,6 +60,7 @@ class PackedCodebook {
   std::vector<float> constants_;
   std::vector<float> group_norms_;
   std::vector<float> group_constants_;
+  std::optional<IntegerCodebook> integers_;
 };
 
 }  // namespace rvq::cpu

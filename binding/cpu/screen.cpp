@@ -12,6 +12,8 @@ namespace {
 
 // Groups screened before their hits are collected: the upper ends of 48 rows then take 48 KiB, part of the L2 cache.
 constexpr size_t kChunkGroups = 256;
+// The 16-bit screen keeps all scores of a chunk: 96 KiB for 48 rows.
+constexpr size_t kIntegerChunkGroups = 64;
 
 // For up to a third of a register of rows it is faster to put the codewords in the lanes.
 bool few(const Kernels& kernels, size_t count) { return 3 * count <= kernels.lanes; }
@@ -26,6 +28,16 @@ Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(k
   squared_norms_ = AlignedArray<double>(stride);
   row_slopes_ = AlignedArray<float>(stride);
   row_constants_ = AlignedArray<float>(stride);
+  norms_.resize(stride);
+  if (kernels.integers != nullptr) {
+    pairs_ = AlignedArray<uint32_t>((dim + 1) / 2 * stride);
+    multipliers_ = AlignedArray<float>(stride);
+    squared_errors_ = AlignedArray<float>(stride);
+    row_factors_ = AlignedArray<float>(stride);
+    integer_slopes_ = AlignedArray<float>(stride);
+    row_reaches_ = AlignedArray<float>(stride);
+    scores_ = AlignedArray<float>(kIntegerChunkGroups * kGroupCodewords * stride);
+  }
   lower_ = AlignedArray<float>(stride);
   upper_ = AlignedArray<float>(kChunkGroups * stride);
   hits_ = AlignedArray<Hit>(kChunkGroups * stride);
@@ -38,9 +50,11 @@ void Screen::run(const PackedCodebook& codebook, const float* rows, size_t count
   kernels_.pack_rows({rows, count, stride, codebook.view().dim, codebook.centre(), codebook.scale(), stride_,
                       panel_.data(), squared_norms_.data()});
   bound_rows(count);
+  by_integers_ = codebook.integers() != nullptr && !few(kernels_, count);
   if (few(kernels_, count)) {
     screen_single_rows(count);
   } else {
+    if (by_integers_) quantise_rows();
     screen_tile(count);
   }
 }
@@ -60,22 +74,54 @@ void Screen::bound_rows(size_t count) {
                                                                 : Verdict::kUnknown;
       if (shortlist.verdict != Verdict::kCandidates) norm = 0;
     }
+    norms_[lane] = norm;
     row_slopes_[lane] = bound.row_slope(norm);
     row_constants_[lane] = bound.row_constant(norm);
   }
 }
 
+void Screen::quantise_rows() {
+  const IntegerBound& bound = codebook_->integers()->bound();
+  for (size_t lane = 0; lane < stride_; lane++) {
+    multipliers_[lane] = bound.row_multiplier(norms_[lane]);
+    row_factors_[lane] = 1 / multipliers_[lane];
+  }
+  kernels_.integers->quantise_rows(
+      {panel_.data(), codebook_->view().dim, stride_, multipliers_.data(), pairs_.data(), squared_errors_.data()});
+  for (size_t lane = 0; lane < stride_; lane++) {
+    // Rows that are not screened may hold anything.
+    double error = norms_[lane] > 0 ? bound.row_error(norms_[lane], multipliers_[lane], squared_errors_[lane]) : 0;
+    integer_slopes_[lane] = bound.row_slope(norms_[lane], error);
+    row_reaches_[lane] = bound.row_reach(norms_[lane], error);
+  }
+}
+
 void Screen::screen_tile(size_t count) {
   size_t groups = codebook_->num_groups();
-  for (size_t first = 0; first < groups; first += kChunkGroups) {
-    size_t last = std::min(groups, first + kChunkGroups);
-    kernels_.screen_tile({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
-                          row_constants_.data(), upper_.data(), lower_.data()});
+  size_t chunk = by_integers_ ? kIntegerChunkGroups : kChunkGroups;
+  for (size_t first = 0; first < groups; first += chunk) {
+    size_t last = std::min(groups, first + chunk);
+    screen_groups(first, last);
     size_t hits = kernels_.collect(upper_.data(), lower_.data(), last - first, stride_, hits_.data());
     for (size_t h = 0; h < hits; h++) {
       auto [group, row] = hits_[h];
-      if (row < count) add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
+      if (row >= count) continue;
+      Shortlist::Entry* entry = add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
+      if (entry == nullptr || !by_integers_) continue;
+      const float* scores = scores_.data() + group * kGroupCodewords * stride_ + row;
+      for (size_t c = 0; c < kGroupCodewords; c++) entry->scores[c] = scores[c * stride_];
     }
+  }
+}
+
+void Screen::screen_groups(size_t first, size_t last) {
+  if (by_integers_) {
+    kernels_.integers->screen_tile({codebook_->integer_view(), first, last, pairs_.data(), stride_, row_factors_.data(),
+                                    integer_slopes_.data(), row_reaches_.data(), row_constants_.data(), upper_.data(),
+                                    lower_.data(), scores_.data()});
+  } else {
+    kernels_.screen_tile({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
+                          row_constants_.data(), upper_.data(), lower_.data()});
   }
 }
 
@@ -94,42 +140,87 @@ void Screen::screen_single_rows(size_t count) {
   }
 }
 
-void Screen::add(size_t row, uint32_t group, float upper) {
+// Null where the row is given up.
+Screen::Shortlist::Entry* Screen::add(size_t row, uint32_t group, float upper) {
   Shortlist& shortlist = shortlists_[row];
-  if (shortlist.verdict != Verdict::kCandidates) return;
+  if (shortlist.verdict != Verdict::kCandidates) return nullptr;
   if (shortlist.size == Shortlist::kCapacity) {
     // The row's lower bound has risen since the first of them came.
-    uint32_t kept = 0;
-    for (uint32_t entry = 0; entry < shortlist.size; entry++) {
-      if (shortlist.upper[entry] < lower_[row]) continue;
-      shortlist.groups[kept] = shortlist.groups[entry];
-      shortlist.upper[kept++] = shortlist.upper[entry];
-    }
-    shortlist.size = kept;
-    if (kept == Shortlist::kCapacity) {
+    const Shortlist::Entry* end = std::remove_if(shortlist.entries, shortlist.entries + shortlist.size,
+                                                 [&](const auto& entry) { return entry.upper < lower_[row]; });
+    shortlist.size = static_cast<uint32_t>(end - shortlist.entries);
+    if (shortlist.size == Shortlist::kCapacity) {
       shortlist.verdict = Verdict::kUnknown;
-      return;
+      return nullptr;
     }
   }
-  shortlist.groups[shortlist.size] = group;
-  shortlist.upper[shortlist.size++] = upper;
+  Shortlist::Entry& entry = shortlist.entries[shortlist.size++];
+  entry.group = group;
+  entry.upper = upper;
+  return &entry;
 }
 
+size_t Screen::narrow(size_t row, size_t& position) {
+  Shortlist& shortlist = shortlists_[row];
+  IntegerCodewords view = codebook_->integer_view();
+  size_t reaching = 0;
+  uint32_t kept = 0;
+  for (uint32_t e = 0; e < shortlist.size; e++) {
+    const Shortlist::Entry& entry = shortlist.entries[e];
+    if (entry.upper < lower_[row]) continue;
+    float bound = integer_slopes_[row] * view.group_norms[entry.group] +
+                  (row_reaches_[row] * view.group_errors[entry.group] +
+                   (view.group_constants[entry.group] + row_constants_[row]));
+    size_t before = reaching;
+    size_t first = entry.group * kGroupCodewords;
+    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    for (size_t c = 0; c < codewords; c++) {
+      if (entry.scores[c] + bound < lower_[row]) continue;
+      position = first + c;
+      reaching++;
+    }
+    if (reaching > before) shortlist.entries[kept++] = entry;
+  }
+  shortlist.size = kept;
+  return reaching;
+}
+
+// After the 16-bit screen a single codeword is mostly left. Else the groups are scored in float32, in two passes: the
+// scores with the lower bound that they give, then the codewords that reach it.
 Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
   const Shortlist& shortlist = shortlists_[row];
   candidates.clear();
   if (shortlist.verdict != Verdict::kCandidates) return shortlist.verdict;
-  for (uint32_t entry = 0; entry < shortlist.size; entry++) {
-    if (shortlist.upper[entry] < lower_[row]) continue;
-    size_t group = shortlist.groups[entry];
+  if (by_integers_) {
+    size_t position = 0;
+    if (narrow(row, position) == 1) {
+      candidates.push_back(codebook_->code(position));
+      return Verdict::kCandidates;
+    }
+  }
+
+  float upper[Shortlist::kCapacity][kGroupCodewords];
+  float lower = lower_[row];
+  for (uint32_t e = 0; e < shortlist.size; e++) {
+    if (shortlist.entries[e].upper < lower) continue;
+    size_t group = shortlist.entries[e].group;
     float scores[kGroupCodewords];
     kernels_.score_group(codebook_->view(), group, panel_.data(), stride_, row, scores);
     size_t first = group * kGroupCodewords;
-    size_t last = std::min(codebook_->size(), first + kGroupCodewords);
-    for (size_t position = first; position < last; position++) {
+    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    for (size_t c = 0; c < codewords; c++) {
       float bound =
-          row_slopes_[row] * codebook_->norm(position) + (codebook_->constant(position) + row_constants_[row]);
-      if (scores[position - first] + bound >= lower_[row]) candidates.push_back(codebook_->code(position));
+          row_slopes_[row] * codebook_->norm(first + c) + (codebook_->constant(first + c) + row_constants_[row]);
+      upper[e][c] = scores[c] + bound;
+      lower = std::max(lower, scores[c] - bound);
+    }
+  }
+  for (uint32_t e = 0; e < shortlist.size; e++) {
+    if (shortlist.entries[e].upper < lower) continue;
+    size_t first = shortlist.entries[e].group * kGroupCodewords;
+    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    for (size_t c = 0; c < codewords; c++) {
+      if (upper[e][c] >= lower) candidates.push_back(codebook_->code(first + c));
     }
   }
   return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;

@@ -1,4 +1,5 @@
-// Finds, for a block of rows, the few codewords that can be nearest: float32 scores with a proven error bound.
+// Finds, for a block of rows, the few codewords that can be nearest: scores with a proven error bound, from 16-bit
+// integers where the codebook has them, settled in float32.
 
 #pragma once
 
@@ -32,24 +33,44 @@ class Screen {
   // The groups whose best score may be the row's best.
   struct Shortlist {
     static constexpr size_t kCapacity = 32;  // 256 candidates: beyond, a scan of all codewords costs less.
+    struct Entry {
+      uint32_t group;
+      float upper;
+      float scores[kGroupCodewords];  // the 16-bit screen's
+    };
     Verdict verdict;
     uint32_t size;
-    uint32_t groups[kCapacity];
-    float upper[kCapacity];
+    Entry entries[kCapacity];
   };
 
   void bound_rows(size_t count);
+  void quantise_rows();
   void screen_tile(size_t count);
+  void screen_groups(size_t first, size_t last);
   void screen_single_rows(size_t count);
-  void add(size_t row, uint32_t group, float upper);
+  Shortlist::Entry* add(size_t row, uint32_t group, float upper);
+  // Keeps the entries with a codeword that reaches `lower` by its 16-bit score; returns how many such codewords there
+  // are, and the position of the last one.
+  size_t narrow(size_t row, size_t& position);
 
   const Kernels& kernels_;
   const PackedCodebook* codebook_ = nullptr;
+  bool by_integers_ = false;
   size_t stride_ = 0;  // of panel and of every array of lanes
   AlignedArray<float> panel_;
   AlignedArray<double> squared_norms_;
+  std::vector<double> norms_;
   AlignedArray<float> row_slopes_;
   AlignedArray<float> row_constants_;
+  // For the 16-bit screen.
+  AlignedArray<uint32_t> pairs_;
+  AlignedArray<float> multipliers_;
+  AlignedArray<float> squared_errors_;
+  AlignedArray<float> row_factors_;
+  AlignedArray<float> integer_slopes_;
+  AlignedArray<float> row_reaches_;
+  AlignedArray<float> scores_;
+  // What either screen writes.
   AlignedArray<float> lower_;
   AlignedArray<float> upper_;
   AlignedArray<Hit> hits_;

@@ -3,6 +3,7 @@
 #include "search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -25,6 +26,21 @@ struct Encode::Scratch {
   std::vector<uint32_t> codes;    // [rows], of the stage at hand
   std::vector<uint32_t> candidates;
 };
+
+namespace {
+
+// True where no codeword can be told from another by the canonical distance: every x_i − c_i rounds to x_i, because
+// |c_i| is at most a quarter of the distance from x_i to the next float64. All distances are then equal, and code 0
+// wins. Rows like this are too far out for any screen, and would otherwise be compared with every codeword.
+bool beyond_reach(const Stage& stage, const float* row, size_t padded_dim) {
+  constexpr double kVanishes = 0x1p55;
+  for (size_t i = 0; i < padded_dim; i++) {
+    if (std::fabs(static_cast<double>(row[i])) < kVanishes * stage.largest[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 Encode::Encode(const Kernels& kernels, const Codebooks& codebooks, const EncodeRequest& request, size_t threads)
     : kernels_(kernels), codebooks_(codebooks), request_(request) {
@@ -140,6 +156,7 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
       scratch.codes[r] = scratch.candidates[0];
       continue;
     }
+    if (verdict == Verdict::kUnknown && beyond_reach(stage, rows + r * padded_dim, padded_dim)) continue;
     const uint32_t* order = verdict == Verdict::kCandidates ? scratch.candidates.data() : stage.distinct.data();
     size_t choices = verdict == Verdict::kCandidates ? scratch.candidates.size() : stage.distinct.size();
     scratch.codes[r] = kernels_.scan({rows + r * padded_dim, padded_dim, stage.searched(), codebooks_.weights_or_null(),

@@ -18,6 +18,11 @@ export interface CpuOptions {
   readonly instructionSet: string;
 }
 
+/** Only in builds for tests: the screen of every stage, where the level has it; without it the faster one for the shape. */
+export interface CpuScreen {
+  readonly screen?: "float32" | "int16" | undefined;
+}
+
 export interface CpuInfo {
   /** The best level of this machine. */
   readonly instructionSet: string;
@@ -52,7 +57,7 @@ export interface CpuCodebooks {
 export interface Addon {
   cpuInfo(): CpuInfo;
   cudaInfo(): CudaInfo;
-  readonly CpuCodebooks: new (spec: CodebookSpec & CpuOptions) => CpuCodebooks;
+  readonly CpuCodebooks: new (spec: CodebookSpec & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
 }

@@ -17,7 +17,7 @@ import type { Addon, CpuCodebooks, CpuOptions } from "./addon.js";
 
 export type { Addon } from "./addon.js";
 
-/** Forces a level: "avx512", "avx2", "neon" or "portable". */
+/** Forces a level: "avx512vnni", "avx512", "avx2", "neon" or "portable". */
 const levelVariable = "RVQ_CPU";
 
 /** Multiply-adds of one thread in about 50 ms: a chunk of this size keeps the threads busy and a call cancellable. */

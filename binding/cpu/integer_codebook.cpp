@@ -1,0 +1,41 @@
+// A packed codebook once more in 16-bit integers, for the screen by integer dot products.
+
+#include "integer_codebook.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace rvq::cpu {
+
+IntegerCodebook::IntegerCodebook(size_t dim, size_t groups)
+    : bound_(dim), dim_(dim), pairs_((dim + 1) / 2), panels_(groups * pairs_ * kGroupCodewords) {}
+
+void IntegerCodebook::add_group(const double* codewords, double norm) {
+  double largest = 0;
+  for (size_t i = 0; i < kGroupCodewords * dim_; i++) largest = std::max(largest, std::fabs(codewords[i]));
+  double multiplier = bound_.codeword_multiplier(norm, largest);
+
+  uint32_t* panel = panels_.data() + group_norms_.size() * pairs_ * kGroupCodewords;
+  std::fill_n(panel, pairs_ * kGroupCodewords, 0u);
+  double error = 0;
+  for (size_t lane = 0; lane < kGroupCodewords; lane++) {
+    const double* codeword = codewords + lane * dim_;
+    double squared_error = 0;
+    for (size_t i = 0; i < dim_; i++) {
+      double integer = std::nearbyint(codeword[i] * multiplier);
+      double lost = codeword[i] - integer / multiplier;
+      squared_error += lost * lost;
+      uint32_t bits = static_cast<uint16_t>(static_cast<int32_t>(integer));
+      panel[i / 2 * kGroupCodewords + lane] |= i % 2 == 0 ? bits : bits << 16;
+    }
+    error = std::max(error, bound_.codeword_error(norm, squared_error));
+  }
+
+  constexpr double kUp = 1 + 0x1p-22;
+  factors_.push_back(static_cast<float>(1 / multiplier));
+  group_norms_.push_back(static_cast<float>(norm * kUp));
+  group_errors_.push_back(static_cast<float>(error * kUp));
+  group_constants_.push_back(bound_.codeword_constant(norm));
+}
+
+}  // namespace rvq::cpu

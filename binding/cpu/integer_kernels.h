@@ -1,0 +1,130 @@
+// The 16-bit screen's inner loops, written once in GCC/Clang vector types.
+//
+// Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
+// after it has defined besides:
+//   Ints                        a register of int32
+//   to_integers(x)              the nearest integer of every lane; anything where it does not fit
+//   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
+//   2^32
+
+// Up to this many pairs of elements all scores are stored: a group takes so little time that it is faster than a branch
+// that guesses wrong.
+constexpr size_t kStoreAllPairs = 8;
+
+static inline Ints broadcast_pair(uint32_t pair) {
+  int p = (int)pair;
+  return Ints{} + p;
+}
+
+static void quantise_rows(const QuantiseRows& job) {
+  for (size_t lane = 0; lane < job.panel_stride; lane += kLanes) {
+    Floats multiplier = load<Floats>(job.multipliers + lane);
+    Floats squared_error = {};
+    const float* x = job.panel + lane;
+    uint32_t* pairs = job.pairs + lane;
+    for (size_t i = 0; i < job.dim; i += 2) {
+      Ints halves[2] = {};
+#pragma GCC unroll 2
+      for (size_t half = 0; half < 2; half++) {
+        if (i + half == job.dim) break;
+        Floats element = load<Floats>(x + half * job.panel_stride);
+        halves[half] = to_integers(element * multiplier);
+        Floats error = fused(element, multiplier, -__builtin_convertvector(halves[half], Floats));
+        squared_error = fused(error, error, squared_error);
+      }
+      store(pairs, (halves[0] & 0xffff) | (halves[1] << 16));
+      x += 2 * job.panel_stride;
+      pairs += job.panel_stride;
+    }
+    store(job.squared_errors + lane, squared_error);
+  }
+}
+
+// scores[c][r] = the score of codeword c of one group for the rows in register r. The sums stay in registers from the
+// first dimension to the last, like those of best_of_group in screen_kernels.h.
+template <int kRegisters>
+static inline void score_integers(const IntegerTile& job, size_t group, Floats (&scores)[kGroupCodewords][kRegisters]) {
+  const IntegerCodewords& codewords = job.codewords;
+  const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords;
+  const uint32_t* x = job.panel;
+  Ints sums[kGroupCodewords][kRegisters] = {};
+  for (size_t i = codewords.pairs; i > 0; i--) {
+    Ints rows[kRegisters];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) rows[r] = load<Ints>(x + r * kLanes);
+#pragma GCC unroll 8
+    for (size_t c = 0; c < kGroupCodewords; c++) {
+      Ints codeword = broadcast_pair(y[c]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], rows[r], codeword);
+    }
+    x += kRegisters * kLanes;
+    y += kGroupCodewords;
+  }
+
+  Floats group_factor = broadcast(codewords.group_factors[group]);
+  Floats factors[kRegisters];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) factors[r] = load<Floats>(job.row_factors + r * kLanes) * group_factor;
+#pragma GCC unroll 8
+  for (size_t c = 0; c < kGroupCodewords; c++) {
+    Floats start = broadcast(codewords.starts[group * kGroupCodewords + c]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) {
+      scores[c][r] = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
+    }
+  }
+}
+
+template <int kRegisters>
+static void screen_integer_registers(const IntegerTile& job) {
+  float* upper = job.upper;
+  float* scores_out = job.scores;
+  const bool store_all = job.codewords.pairs <= kStoreAllPairs;
+  for (size_t group = job.first_group; group < job.last_group; group++) {
+    Floats scores[kGroupCodewords][kRegisters];
+    score_integers<kRegisters>(job, group, scores);
+
+    Floats norm = broadcast(job.codewords.group_norms[group]);
+    Floats error = broadcast(job.codewords.group_errors[group]);
+    Floats constant = broadcast(job.codewords.group_constants[group]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) {
+      Floats best = scores[0][r];
+#pragma GCC unroll 8
+      for (size_t c = 1; c < kGroupCodewords; c++) best = larger(best, scores[c][r]);
+      Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
+                           fused(load<Floats>(job.row_reaches + r * kLanes), error,
+                                 constant + load<Floats>(job.row_constants + r * kLanes)));
+      Floats lower = load<Floats>(job.lower + r * kLanes);
+      store(upper, best + bound);
+      store(job.lower + r * kLanes, larger(lower, best - bound));
+      // Scores are kept where some row may ask for them: to compute single ones again later takes longer.
+      if (store_all || reaches(best + bound, lower)) {
+#pragma GCC unroll 8
+        for (size_t c = 0; c < kGroupCodewords; c++)
+          store(scores_out + (c * kRegisters + (size_t)r) * kLanes, scores[c][r]);
+      }
+      upper += kLanes;
+    }
+    scores_out += kGroupCodewords * kRegisters * kLanes;
+  }
+}
+
+static void screen_integer_tile(const IntegerTile& job) {
+  switch (job.panel_stride / kLanes) {
+    case 1:
+      return screen_integer_registers<1>(job);
+    case 2:
+      if constexpr (kTileRegisters >= 2) return screen_integer_registers<2>(job);
+      break;
+    case 3:
+      if constexpr (kTileRegisters >= 3) return screen_integer_registers<3>(job);
+      break;
+    case 4:
+      if constexpr (kTileRegisters >= 4) return screen_integer_registers<4>(job);
+      break;
+  }
+}
+
+static constexpr IntegerKernels kIntegerKernels = {quantise_rows, screen_integer_tile};
