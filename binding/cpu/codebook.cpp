@@ -59,14 +59,10 @@ std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const
   return {codes.begin(), end};
 }
 
-// Where the 16-bit screen is the faster one, for any number of codewords: in shorter rows the conversion of the sums
-// costs more than the products save.
-constexpr size_t kFewestInt16Dims = 8;
-
 bool for_integers(const Kernels& kernels, const CodebookSpec& spec) {
   if (kernels.integers == nullptr || !IntegerBound::usable(spec.dim)) return false;
   if (spec.screen != ScreenChoice::kByShape) return spec.screen == ScreenChoice::kInt16;
-  return spec.dim >= kFewestInt16Dims;
+  return spec.dim >= kernels.integers->fewest_dims;
 }
 
 AlignedArray<float> largest_elements(const float* codewords, size_t count, size_t padded_dim) {

@@ -3,6 +3,8 @@
 // Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
 // after it has defined besides:
 //   Ints                        a register of int32
+//   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
+//   kFewestIntegerDims          see IntegerKernels
 //   to_integers(x)              the nearest integer of every lane; anything where it does not fit
 //   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
 //   2^32
@@ -40,23 +42,21 @@ static void quantise_rows(const QuantiseRows& job) {
   }
 }
 
-// scores[c][r] = the score of codeword c of one group for the rows in register r. The sums stay in registers from the
-// first dimension to the last, like those of best_of_group in screen_kernels.h.
+// scores[c][r] = the score of codeword first + c of one group for the rows in register r. The sums stay in registers
+// from the first dimension to the last, like those of best_of_group in screen_kernels.h.
 template <int kRegisters>
-static inline void score_integers(const IntegerTile& job, size_t group, Floats (&scores)[kGroupCodewords][kRegisters]) {
+static inline void score_integers(const IntegerTile& job, size_t group, size_t first,
+                                  Floats (&scores)[kIntegerCodewords][kRegisters]) {
   const IntegerCodewords& codewords = job.codewords;
-  const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords;
+  const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords + first;
   const uint32_t* x = job.panel;
-  Ints sums[kGroupCodewords][kRegisters] = {};
+  Ints sums[kIntegerCodewords][kRegisters] = {};
   for (size_t i = codewords.pairs; i > 0; i--) {
-    Ints rows[kRegisters];
-#pragma GCC unroll 4
-    for (int r = 0; r < kRegisters; r++) rows[r] = load<Ints>(x + r * kLanes);
 #pragma GCC unroll 8
-    for (size_t c = 0; c < kGroupCodewords; c++) {
+    for (size_t c = 0; c < kIntegerCodewords; c++) {
       Ints codeword = broadcast_pair(y[c]);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], rows[r], codeword);
+      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword);
     }
     x += kRegisters * kLanes;
     y += kGroupCodewords;
@@ -67,8 +67,8 @@ static inline void score_integers(const IntegerTile& job, size_t group, Floats (
 #pragma GCC unroll 4
   for (int r = 0; r < kRegisters; r++) factors[r] = load<Floats>(job.row_factors + r * kLanes) * group_factor;
 #pragma GCC unroll 8
-  for (size_t c = 0; c < kGroupCodewords; c++) {
-    Floats start = broadcast(codewords.starts[group * kGroupCodewords + c]);
+  for (size_t c = 0; c < kIntegerCodewords; c++) {
+    Floats start = broadcast(codewords.starts[group * kGroupCodewords + first + c]);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
       scores[c][r] = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
@@ -76,38 +76,50 @@ static inline void score_integers(const IntegerTile& job, size_t group, Floats (
   }
 }
 
+// Scores are kept where a row may ask for them: to compute single ones again later takes longer.
+template <int kRegisters>
+static inline void store_scores(const Floats (&scores)[kIntegerCodewords][kRegisters], int r, float* to) {
+#pragma GCC unroll 8
+  for (size_t c = 0; c < kIntegerCodewords; c++) store(to + (c * kRegisters + (size_t)r) * kLanes, scores[c][r]);
+}
+
 template <int kRegisters>
 static void screen_integer_registers(const IntegerTile& job) {
-  float* upper = job.upper;
-  float* scores_out = job.scores;
+  constexpr size_t kTileScores = kIntegerCodewords * kRegisters * kLanes;
+  constexpr bool kWhole = kIntegerCodewords == kGroupCodewords;  // A tile is a group, else a part of one.
   const bool store_all = job.codewords.pairs <= kStoreAllPairs;
+  float* upper = job.upper;
+  float* kept = job.scores;
   for (size_t group = job.first_group; group < job.last_group; group++) {
-    Floats scores[kGroupCodewords][kRegisters];
-    score_integers<kRegisters>(job, group, scores);
+    Floats scores[kIntegerCodewords][kRegisters];
+    Floats best[kRegisters];
+    for (size_t first = 0; first < kGroupCodewords; first += kIntegerCodewords) {
+      score_integers<kRegisters>(job, group, first, scores);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) {
+        best[r] = first == 0 ? scores[0][r] : larger(best[r], scores[0][r]);
+#pragma GCC unroll 8
+        for (size_t c = 1; c < kIntegerCodewords; c++) best[r] = larger(best[r], scores[c][r]);
+        if (!kWhole) store_scores<kRegisters>(scores, r, kept);
+      }
+      if (!kWhole) kept += kTileScores;
+    }
 
     Floats norm = broadcast(job.codewords.group_norms[group]);
     Floats error = broadcast(job.codewords.group_errors[group]);
     Floats constant = broadcast(job.codewords.group_constants[group]);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
-      Floats best = scores[0][r];
-#pragma GCC unroll 8
-      for (size_t c = 1; c < kGroupCodewords; c++) best = larger(best, scores[c][r]);
       Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
                            fused(load<Floats>(job.row_reaches + r * kLanes), error,
                                  constant + load<Floats>(job.row_constants + r * kLanes)));
       Floats lower = load<Floats>(job.lower + r * kLanes);
-      store(upper, best + bound);
-      store(job.lower + r * kLanes, larger(lower, best - bound));
-      // Scores are kept where some row may ask for them: to compute single ones again later takes longer.
-      if (store_all || reaches(best + bound, lower)) {
-#pragma GCC unroll 8
-        for (size_t c = 0; c < kGroupCodewords; c++)
-          store(scores_out + (c * kRegisters + (size_t)r) * kLanes, scores[c][r]);
-      }
+      store(upper, best[r] + bound);
+      store(job.lower + r * kLanes, larger(lower, best[r] - bound));
+      if (kWhole && (store_all || reaches(best[r] + bound, lower))) store_scores<kRegisters>(scores, r, kept);
       upper += kLanes;
     }
-    scores_out += kGroupCodewords * kRegisters * kLanes;
+    if (kWhole) kept += kTileScores;
   }
 }
 
@@ -127,4 +139,4 @@ static void screen_integer_tile(const IntegerTile& job) {
   }
 }
 
-static constexpr IntegerKernels kIntegerKernels = {quantise_rows, screen_integer_tile};
+static constexpr IntegerKernels kIntegerKernels = {kFewestIntegerDims, quantise_rows, screen_integer_tile};

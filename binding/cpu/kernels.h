@@ -94,6 +94,9 @@ struct IntegerTile {
 
 // The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
 struct IntegerKernels {
+  // From how many dimensions on it is faster than the level's float32 screen, for any number of codewords: in shorter
+  // rows the conversion of the sums costs more than the products save.
+  size_t fewest_dims;
   void (*quantise_rows)(const QuantiseRows&);
   void (*screen_tile)(const IntegerTile&);
 };
@@ -153,7 +156,7 @@ struct Kernels {
   // sums[i] += roundHalfEven(row[i] · inverse_grids[i]), |row[i] · inverse_grids[i]| ≤ 2^51.
   void (*add_rounded)(double* sums, const float* row, size_t dim, const double* inverse_grids);
 
-  // Null where the level has no integer dot products that beat its float32 multiply-adds.
+  // Null where the level has no integer products that beat its float32 multiply-adds.
   const IntegerKernels* integers;
 };
 

@@ -17,6 +17,8 @@ constexpr size_t kLanes = 16;
 // 3 × 8 sums, 3 registers of rows and a codeword: 28 of the 32 registers, and only 11 loads for 24 multiply-adds.
 constexpr int kTileRegisters = 3;
 constexpr int kTileCodewords = 8;
+constexpr size_t kIntegerCodewords = 8;
+constexpr size_t kFewestIntegerDims = 8;  // Measured at 4 … 32 dimensions, 16 … 1024 codewords.
 
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
@@ -36,7 +38,9 @@ static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd
 static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
 // In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not
 // compiled for VNNI, so that its other functions run without.
-static inline void add_dots(Ints& sums, Ints a, Ints b) { asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b)); }
+static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
+  asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(_mm512_load_si512(a)), "v"(b));
+}
 
 #include "screen_kernels.h"
 // Each needs what is above it.
