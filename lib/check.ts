@@ -3,6 +3,7 @@
 import { fileURLToPath } from "node:url";
 import { types } from "node:util";
 import type { BadInput, CodeArray, Metric } from "./backend.js";
+import { firstBadInput } from "./bad-input.js";
 import { invalidArgument, RvqError, show } from "./errors.js";
 
 /** Codes of `count` vectors: data[count][stages], row-major; each below the codebook size of its stage. */
@@ -156,20 +157,6 @@ export function checkCodeRange(
       throw new RvqError("CODE_OUT_OF_RANGE", message);
     }
   }
-}
-
-/** The first element that is NaN or infinite, or (where `refuseZero`) the first row that is zero; null: none. */
-export function firstBadInput(vectors: Float32Array, dim: number, refuseZero: boolean): BadInput | null {
-  for (let start = 0, row = 0; start < vectors.length; start += dim, row++) {
-    let zero = refuseZero;
-    for (let column = 0; column < dim; column++) {
-      const value = vectors[start + column];
-      if (value - value !== 0) return { kind: "not finite", row, column };
-      if (value !== 0) zero = false;
-    }
-    if (zero) return { kind: "zero", row, column: 0 };
-  }
-  return null;
 }
 
 /** The error for bad content found by `firstBadInput` or a backend in rows that start at `firstRow`. */

@@ -1,6 +1,6 @@
 // Walks over the rows of a long call in chunks: bounded staging memory, progress, and a look at the abort signal.
 
-import { nextSlice, sliceOver } from "./js/time-slice.js";
+import { nextSlice, sliceOver } from "./time-slice.js";
 
 export interface ChunkOptions {
   readonly signal?: AbortSignal;

@@ -1,14 +1,14 @@
 // Lloyd's k-means over a backend: k-means++ or random seeding, exact sums, empty clusters re-seeded, bit-reproducible.
 
 import type { Backend, CodeArray, Metric } from "./backend.js";
+import { unitVector } from "./canonical.js";
 import { isZeroRow } from "./check.js";
 import { forEachChunk } from "./chunks.js";
-import { unitVector } from "./js/canonical.js";
-import { inSlices, runInSlices, StepMeter, type Steps } from "./js/time-slice.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import { accumulate, emptyStatistics, gridExponentFor, writeMeans } from "./statistics.js";
+import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 export interface KmeansOptions {
   readonly dim: number;

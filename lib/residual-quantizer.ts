@@ -2,6 +2,8 @@
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
+import { firstBadInput } from "./bad-input.js";
+import { squaredDistance } from "./canonical.js";
 import {
   allocate,
   badInput,
@@ -18,12 +20,10 @@ import {
   checkSignal,
   checkVectors,
   checkWeights,
-  firstBadInput,
   limits,
 } from "./check.js";
 import { type ChunkOptions, forEachChunk } from "./chunks.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { squaredDistance } from "./js/canonical.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
 import { type BackendChoice, openBackend } from "./open-backend.js";
 import { bitsPerCode, newCodeArray } from "./pack-codes.js";

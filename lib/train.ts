@@ -1,6 +1,7 @@
 // Trains residual codebooks: stage after stage, k-means on what the stages before left over.
 
 import type { Backend, CodebookSpec, Metric } from "./backend.js";
+import { firstBadInput } from "./bad-input.js";
 import {
   badInput,
   checkFunction,
@@ -12,17 +13,16 @@ import {
   checkSignal,
   checkVectors,
   checkWeights,
-  firstBadInput,
   isZeroRow,
   limits,
 } from "./check.js";
 import { forEachChunk } from "./chunks.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { inSlices } from "./js/time-slice.js";
 import { trainCodebook } from "./kmeans.js";
 import type { BackendChoice } from "./open-backend.js";
 import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
+import { inSlices } from "./time-slice.js";
 
 export interface TrainOptions {
   /** D, the length of one vector. */

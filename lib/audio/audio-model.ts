@@ -2,7 +2,7 @@
 
 import { RvqError, show } from "../errors.js";
 import type { Codes, ResidualQuantizer } from "../index.js";
-import { runToEnd, type Steps } from "../js/time-slice.js";
+import { runToEnd, type Steps } from "../time-slice.js";
 import { isHop, Mdct } from "./mdct.js";
 import { runStoppable } from "./stoppable.js";
 import { maxSampleRate, minSampleRate } from "./wav.js";

@@ -1,6 +1,6 @@
 // Level, silence, clipping and noise floor of one recording, as one looks at them before training on it.
 
-import { runToEnd, type Steps } from "../js/time-slice.js";
+import { runToEnd, type Steps } from "../time-slice.js";
 import { inPieces } from "./stoppable.js";
 
 /** Frames of this length are short enough to tell pauses from speech. */

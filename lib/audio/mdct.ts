@@ -1,7 +1,7 @@
 // The lapped transform that turns a signal into vectors: an orthonormal MDCT with a sine window, hop = dimension.
 
 import { invalidArgument } from "../errors.js";
-import { runToEnd, StepMeter, type Steps } from "../js/time-slice.js";
+import { runToEnd, StepMeter, type Steps } from "../time-slice.js";
 
 /** The cosine table of the direct transform has hop² entries: 32 MiB at this hop. */
 export const maxHop = 2048;

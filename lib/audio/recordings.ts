@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { RvqError } from "../errors.js";
-import type { Steps } from "../js/time-slice.js";
+import type { Steps } from "../time-slice.js";
 import type { FoundRecordings } from "./find-recordings.js";
 import { type Levels, levelsSteps, percentile, silenceDb } from "./levels.js";
 import { resampleSteps } from "./resample.js";

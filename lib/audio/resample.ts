@@ -1,7 +1,7 @@
 // Changing a signal's sample rate with a windowed-sinc low-pass filter, for any pair of rates.
 
 import { invalidArgument } from "../errors.js";
-import { runToEnd, StepMeter, type Steps } from "../js/time-slice.js";
+import { runToEnd, StepMeter, type Steps } from "../time-slice.js";
 import { maxSamples } from "./wav.js";
 
 /** Zero crossings of the sinc on each side: a transition band of 10 % of the lower Nyquist frequency at 100 dB. */

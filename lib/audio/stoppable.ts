@@ -1,6 +1,6 @@
 // Loops over long recordings: other work gets its turn in between, and an abort signal ends them.
 
-import { runInSlices, type Steps } from "../js/time-slice.js";
+import { runInSlices, type Steps } from "../time-slice.js";
 
 /** Elements that simple loops pass over in about a millisecond. */
 const elementsPerPiece = 2 ** 16;

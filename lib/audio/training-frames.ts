@@ -1,6 +1,6 @@
 // The frames that codebooks are learned from: those of the recordings, and more that recordings like them would have.
 
-import { runToEnd, type Steps } from "../js/time-slice.js";
+import { runToEnd, type Steps } from "../time-slice.js";
 import { framesOfSignalsSteps, totalFrames } from "./audio-model.js";
 import { Mdct } from "./mdct.js";
 import type { AudioRecipe } from "./recipe.js";

@@ -1,7 +1,7 @@
 // Reading WAV files: every header field is checked against the bytes that are really there.
 
 import { RvqError } from "../errors.js";
-import { runToEnd, type Steps } from "../js/time-slice.js";
+import { runToEnd, type Steps } from "../time-slice.js";
 import { readRegularFile } from "./regular-file.js";
 import { inPieces } from "./stoppable.js";
 import { adpcmSampleCount, adpcmSamplesPerBlock, type SampleLayout, sampleReader } from "./wav-samples.js";

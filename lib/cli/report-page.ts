@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Spectrogram, spectrogram } from "../audio/spectrogram.js";
 import { runStoppable } from "../audio/stoppable.js";
-import type { Steps } from "../js/time-slice.js";
+import type { Steps } from "../time-slice.js";
 import type { DemoReport, Reconstruction, Sound } from "./demo-report.js";
 import { formatSeconds } from "./recordings-table.js";
 import { colourStops, spectrogramPng } from "./spectrogram-image.js";

@@ -15,11 +15,11 @@ import type {
   LowerDistancesRequest,
   PreparedCodebooks,
 } from "../backend.js";
+import { squaredDistance } from "../canonical.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { squaredDistance } from "./canonical.js";
+import { runInSlices, runToEnd, StepMeter, type Steps } from "../time-slice.js";
 import { type JsCodebook, prepareCodebook } from "./codebook.js";
 import { PlainSearch, type Search } from "./search.js";
-import { runInSlices, runToEnd, StepMeter, type Steps } from "./time-slice.js";
 import { largestDistanceDim, lowerDistancesSteps as lowerDistancesByWasm } from "./wasm/distances.js";
 import { type Engine, openEngine } from "./wasm/engine.js";
 import { largestDim } from "./wasm/packed-codebook.js";

@@ -1,7 +1,7 @@
 // One stage's codebook in the forms the TypeScript searches read.
 
 import type { CodebookSpec } from "../backend.js";
-import { unitVector } from "./canonical.js";
+import { unitVector } from "../canonical.js";
 
 export interface JsCodebook {
   readonly dim: number;

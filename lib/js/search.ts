@@ -13,10 +13,11 @@
 // the canonical distance, which stops early for codewords that are clearly farther than the screen's best.
 
 import type { BadInput, DistanceRequest, EncodeRequest } from "../backend.js";
-import { unitVector } from "./canonical.js";
+import { firstBadInput } from "../bad-input.js";
+import { unitVector } from "../canonical.js";
+import { StepMeter, type Steps } from "../time-slice.js";
 import { type JsCodebook, type PairedCodebook, pairCodewords } from "./codebook.js";
-import { firstBadInput, scan } from "./scan.js";
-import { StepMeter, type Steps } from "./time-slice.js";
+import { scan } from "./scan.js";
 
 /** Rows of one register tile; with two codewords its six float64 sums and five operands fit the 16 SSE registers. */
 const tileRows = 3;
@@ -75,7 +76,7 @@ function* encodeSteps(codebooks: readonly PairedCodebook[], request: EncodeReque
     const rows = Math.min(tileRows, count - firstRow);
     residual.fill(0);
     residual.set(vectors.subarray(firstRow * dim, (firstRow + rows) * dim));
-    const bad = firstBadInput(residual, 0, rows, dim, cosine);
+    const bad = firstBadInput(residual.subarray(0, rows * dim), dim, cosine);
     if (bad !== null) return { ...bad, row: firstRow + bad.row };
 
     for (let stage = 0; stage < stages; stage++) {

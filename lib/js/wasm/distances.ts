@@ -3,7 +3,7 @@
 // Nothing is kept in the memory from one block to the next, so a call may pause between any two.
 
 import type { DistanceRequest, LowerDistancesRequest } from "../../backend.js";
-import { StepMeter, type Steps } from "../time-slice.js";
+import { StepMeter, type Steps } from "../../time-slice.js";
 import { type Engine, SavedState, type Segment } from "./engine.js";
 
 /** Elements of a block: 64 KiB of rows, copied and read while they are in the cache. */

@@ -6,11 +6,12 @@
 // beyond the range of float32 scores, it decides among all.
 
 import type { BadInput, DistanceRequest, EncodeRequest } from "../../backend.js";
-import { squaredDistance, unitVector } from "../canonical.js";
+import { firstBadInput } from "../../bad-input.js";
+import { squaredDistance, unitVector } from "../../canonical.js";
+import { StepMeter, type Steps } from "../../time-slice.js";
 import type { JsCodebook } from "../codebook.js";
-import { firstBadInput, scan } from "../scan.js";
+import { scan } from "../scan.js";
 import type { Search } from "../search.js";
-import { StepMeter, type Steps } from "../time-slice.js";
 import { distanceSteps } from "./distances.js";
 import { type Engine, SavedState, Segment } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
@@ -60,7 +61,7 @@ export class WasmSearch implements Search {
           const codebook = codebooks[stage];
           const choices = codebook.originalIndex.length;
           if (!prepareRows(engine, codebook, packed[stage], work, rows) && stage === 0) {
-            const bad = firstBadInput(engine.floats, residual, rows, dim, cosine);
+            const bad = firstBadInput(engine.floats.subarray(residual, residual + rows * dim), dim, cosine);
             if (bad !== null) return { ...bad, row: firstRow + bad.row };
           }
           if (meter.add(2 * rows * dim)) yield* this.pause(work);
