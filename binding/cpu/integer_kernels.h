@@ -9,10 +9,6 @@
 //   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
 //   2^32
 
-// Up to this many pairs of elements all scores are stored: a group takes so little time that it is faster than a branch
-// that guesses wrong.
-constexpr size_t kStoreAllPairs = 8;
-
 static inline Ints broadcast_pair(uint32_t pair) {
   int p = (int)pair;
   return Ints{} + p;
@@ -42,11 +38,13 @@ static void quantise_rows(const QuantiseRows& job) {
   }
 }
 
-// scores[c][r] = the score of codeword first + c of one group for the rows in register r. The sums stay in registers
-// from the first dimension to the last, like those of best_of_group in screen_kernels.h.
+// scores[c][row] = the score of codeword first + c of one group; best[r] = the best so far for the rows in register r.
+// The sums stay in registers from the first dimension to the last, like those of best_of_group in screen_kernels.h. All
+// scores are stored, though few are read: a branch around the stores guesses wrong too often, and to compute single
+// scores again later takes longest.
 template <int kRegisters>
-static inline void score_integers(const IntegerTile& job, size_t group, size_t first,
-                                  Floats (&scores)[kIntegerCodewords][kRegisters]) {
+static inline void score_integers(const IntegerTile& job, size_t group, size_t first, float* scores,
+                                  Floats (&best)[kRegisters]) {
   const IntegerCodewords& codewords = job.codewords;
   const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords + first;
   const uint32_t* x = job.panel;
@@ -71,38 +69,23 @@ static inline void score_integers(const IntegerTile& job, size_t group, size_t f
     Floats start = broadcast(codewords.starts[group * kGroupCodewords + first + c]);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
-      scores[c][r] = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
+      Floats score = fused(__builtin_convertvector(sums[c][r], Floats), factors[r], start);
+      store(scores, score);
+      scores += kLanes;
+      best[r] = first + c == 0 ? score : larger(best[r], score);
     }
   }
 }
 
-// Scores are kept where a row may ask for them: to compute single ones again later takes longer.
-template <int kRegisters>
-static inline void store_scores(const Floats (&scores)[kIntegerCodewords][kRegisters], int r, float* to) {
-#pragma GCC unroll 8
-  for (size_t c = 0; c < kIntegerCodewords; c++) store(to + (c * kRegisters + (size_t)r) * kLanes, scores[c][r]);
-}
-
 template <int kRegisters>
 static void screen_integer_registers(const IntegerTile& job) {
-  constexpr size_t kTileScores = kIntegerCodewords * kRegisters * kLanes;
-  constexpr bool kWhole = kIntegerCodewords == kGroupCodewords;  // A tile is a group, else a part of one.
-  const bool store_all = job.codewords.pairs <= kStoreAllPairs;
   float* upper = job.upper;
-  float* kept = job.scores;
+  float* scores = job.scores;
   for (size_t group = job.first_group; group < job.last_group; group++) {
-    Floats scores[kIntegerCodewords][kRegisters];
     Floats best[kRegisters];
     for (size_t first = 0; first < kGroupCodewords; first += kIntegerCodewords) {
-      score_integers<kRegisters>(job, group, first, scores);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) {
-        best[r] = first == 0 ? scores[0][r] : larger(best[r], scores[0][r]);
-#pragma GCC unroll 8
-        for (size_t c = 1; c < kIntegerCodewords; c++) best[r] = larger(best[r], scores[c][r]);
-        if (!kWhole) store_scores<kRegisters>(scores, r, kept);
-      }
-      if (!kWhole) kept += kTileScores;
+      score_integers<kRegisters>(job, group, first, scores, best);
+      scores += kIntegerCodewords * kRegisters * kLanes;
     }
 
     Floats norm = broadcast(job.codewords.group_norms[group]);
@@ -116,10 +99,8 @@ static void screen_integer_registers(const IntegerTile& job) {
       Floats lower = load<Floats>(job.lower + r * kLanes);
       store(upper, best[r] + bound);
       store(job.lower + r * kLanes, larger(lower, best[r] - bound));
-      if (kWhole && (store_all || reaches(best[r] + bound, lower))) store_scores<kRegisters>(scores, r, kept);
       upper += kLanes;
     }
-    if (kWhole) kept += kTileScores;
   }
 }
 

@@ -89,7 +89,7 @@ struct IntegerTile {
   const float* row_constants;  // [panel_stride]
   float* upper;                // as in ScreenTile
   float* lower;
-  float* scores;  // out [last_group − first_group][kGroupCodewords][panel_stride], where a register's rows have a hit
+  float* scores;  // out [last_group − first_group][kGroupCodewords][panel_stride]
 };
 
 // The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
