@@ -40,7 +40,7 @@ export function openJs(_options: BackendOptions = {}): Backend {
   const chunk = engine === null ? multiplyAddsPerChunk.plain : multiplyAddsPerChunk.wasm;
   return {
     name: "js",
-    description: engine === null ? "plain TypeScript, one thread" : `WebAssembly SIMD, ${engine.form}, one thread`,
+    description: engine === null ? "plain TypeScript, one thread" : `${engine.name}, one thread`,
     chunkRows: (dim, codewordsPerVector) =>
       Math.max(1, Math.min(2 ** 20 / dim, chunk / (dim * codewordsPerVector)) | 0),
     prepare: (spec) => new JsCodebooks(spec, engine),
