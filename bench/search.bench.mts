@@ -1,4 +1,4 @@
-// Residual encode on every backend and shape: checked against `js` first, then timed in one interleaved run.
+// Residual encode on every backend and shape: all must give the same codes before any is timed, in one interleaved run.
 //
 //   npm run bench -- search [--backend=cpu,js] [--shape=D128] [--seconds=1] [--json=file]
 

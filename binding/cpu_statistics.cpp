@@ -22,7 +22,7 @@ Napi::Value accumulate(const Napi::CallbackInfo& info) {
   request.count = arguments.size_between("count", 0, UINT32_MAX);
   request.dim = arguments.size_between("dim", 1, 1u << 24);
   request.num_codewords = arguments.size_between("numCodewords", 1, UINT32_MAX);
-  request.grid_exponent = arguments.integer("gridExponent");
+  request.grid_exponents = arguments.integers("gridExponents", request.dim);
   request.vectors = arguments.floats("vectors", product(env, request.count, request.dim));
   request.codes = arguments.codes("codes", request.count);
   request.counts = arguments.doubles("counts", request.num_codewords);

@@ -71,6 +71,8 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
   raw->job = std::make_shared<PoolJob>(raw->call->blocks(), useful_threads(*raw->call, threads), body);
   raw->job->finished = [jobs, raw] { jobs->finish(raw); };
 
+  // Owned before it runs: from start() on nothing may fail, for the threads use what `raw` points to.
+  jobs->pending_.push_back(std::move(pending));
   {
     std::lock_guard lock(jobs->mutex_);
     jobs->running_++;
@@ -78,13 +80,15 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
   try {
     ThreadPool::shared().start(raw->job);
   } catch (const std::exception& error) {
-    std::lock_guard lock(jobs->mutex_);
-    jobs->running_--;
+    {
+      std::lock_guard lock(jobs->mutex_);
+      jobs->running_--;
+    }
+    jobs->pending_.pop_back();
     throw Napi::Error::New(env, error.what());
   }
   // A process with nothing else to do waits for its promises.
-  if (jobs->pending_.empty()) napi_ref_threadsafe_function(env, jobs->wake_);
-  jobs->pending_.push_back(std::move(pending));
+  if (jobs->pending_.size() == 1) napi_ref_threadsafe_function(env, jobs->wake_);
   return raw->promise.Promise();
 }
 
@@ -109,11 +113,20 @@ void Jobs::settle_finished(Napi::Env env) {
     std::unique_ptr<Pending> settled = std::move(*owned);
     pending_.erase(owned);
     if (pending_.empty()) napi_unref_threadsafe_function(env, wake_);
+    settle(env, *settled);
+  }
+}
+
+// Throws nothing: an exception that left the thread-safe function's callback would end the process.
+void Jobs::settle(Napi::Env env, const Pending& pending) {
+  try {
+    if (pending.job->failure) throw to_error(env, pending.job->failure);
+    pending.promise.Resolve(pending.call->result(env));
+  } catch (const Napi::Error& error) {
     try {
-      if (settled->job->failure) throw to_error(env, settled->job->failure);
-      settled->promise.Resolve(settled->call->result(env));
-    } catch (const Napi::Error& error) {
-      settled->promise.Reject(error.Value());
+      pending.promise.Reject(error.Value());
+    } catch (const Napi::Error&) {
+      // A worker that is being terminated runs no more JavaScript: nobody waits for this promise.
     }
   }
 }

@@ -53,6 +53,7 @@ class Jobs {
   explicit Jobs(Napi::Env env);
   void finish(Pending* pending);
   void settle_finished(Napi::Env env);
+  static void settle(Napi::Env env, const Pending& pending);
   void abandon_all();
 
   napi_threadsafe_function wake_ = nullptr;

@@ -3,8 +3,8 @@
 #include "thread_pool.h"
 
 #include <algorithm>
+#include <exception>
 #include <stdexcept>
-#include <system_error>
 
 #include "processors.h"
 
@@ -44,15 +44,17 @@ void ThreadPool::start(const std::shared_ptr<PoolJob>& job) {
 }
 
 void ThreadPool::add(const std::shared_ptr<PoolJob>& job, size_t helpers) {
-  jobs_.push_back(job);
   if (most_threads_ == 0) most_threads_ = available_processors();
   // More threads than processors only for a caller who asks for them.
   most_threads_ = std::max(most_threads_, job->max_threads);
+
+  // The last thing here that may throw: a job on the list is one that its owner keeps until its end.
+  jobs_.push_back(job);
   for (size_t idle = idle_; idle < helpers && threads_.size() < most_threads_; idle++) {
     try {
       threads_.emplace_back([this] { serve(); });
-    } catch (const std::system_error&) {
-      break;  // The threads there are will do.
+    } catch (const std::exception&) {
+      break;  // No thread (system_error) or no memory for one (bad_alloc): the threads there are will do.
     }
   }
   if (helpers == 1) {

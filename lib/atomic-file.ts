@@ -1,24 +1,45 @@
 // Writes files so that a reader, or a crash in mid-write, sees the old file or the new one and nothing in between.
 
 import { randomBytes } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
+import { open, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { checkBytes, checkPath } from "./check.js";
 import { RvqError } from "./errors.js";
 
-/** Writes bytes to a temporary file beside `path`, flushes it to disk and renames it over `path`. */
-export async function writeFileAtomic(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`;
+/**
+ * Writes bytes to a temporary file in the folder of `path`, flushes it to disk and renames it over `path`. A symbolic link keeps
+ * pointing where it did, a file keeps its permissions, and what is no file (a pipe, a device) is written to as it is.
+ * @throws RvqError INVALID_ARGUMENT, IO
+ */
+export async function writeFileAtomic(path: string | URL, bytes: Uint8Array): Promise<void> {
+  const name = checkPath("path", path);
+  const content = checkBytes("bytes", bytes);
+  try {
+    const target = await realpath(name).catch(() => name);
+    const old = await stat(target).catch(() => null);
+    if (old !== null && !old.isFile()) await writeFile(target, content);
+    else await replaceFile(target, content, old === null ? null : old.mode & 0o7777);
+  } catch (cause) {
+    throw new RvqError("IO", `cannot write ${name}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+async function replaceFile(target: string, bytes: Uint8Array, mode: number | null): Promise<void> {
+  // A short name of its own: a suffix could make a valid name too long.
+  const temporary = join(dirname(target), `.rvq-${randomBytes(8).toString("hex")}.tmp`);
   try {
     const file = await open(temporary, "wx");
     try {
+      if (mode !== null) await file.chmod(mode);
       await file.writeFile(bytes);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
-  } catch (cause) {
+    await rename(temporary, target);
+  } catch (error) {
     // The first failure is the one to report, whatever becomes of the temporary file.
     await rm(temporary, { force: true }).catch(() => {});
-    throw new RvqError("IO", `cannot write ${path}: ${(cause as Error).message}`, { cause });
+    throw error;
   }
 }

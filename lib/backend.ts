@@ -94,9 +94,10 @@ export interface DistanceRequest {
 }
 
 /**
- * Statistics of one stage, on the grid q = 2^gridExponent: for every row n, counts[codes[n]] += 1 and
- * sums[codes[n]][i] += roundHalfEven(x_{n,i} / q). The outputs are added to, not cleared. The caller chooses the grid so
- * that |x| / q · (all rows ever added) ≤ 2^51: every sum is then an exact integer and independent of order.
+ * Statistics of one stage, on a grid q_i = 2^gridExponents[i] for each dimension i: for every row n,
+ * counts[codes[n]] += 1 and sums[codes[n]][i] += roundHalfEven(x_{n,i} / q_i). The outputs are added to, not cleared. The caller
+ * chooses the grids so that |x_{n,i}| / q_i · (all rows ever added) ≤ 2^51: every sum is then an exact integer and
+ * independent of order. It belongs to the backend and not to prepared codebooks because it needs no codeword.
  */
 export interface AccumulateRequest {
   /** vectors[count][D]. */
@@ -106,10 +107,11 @@ export interface AccumulateRequest {
   /** codes[count], each below numCodewords. */
   readonly codes: CodeArray;
   readonly numCodewords: number;
-  readonly gridExponent: number;
+  /** gridExponents[D], each −149 … 1000. */
+  readonly gridExponents: Int32Array;
   /** In and out counts[K], integers. */
   readonly counts: Float64Array;
-  /** In and out sums[K][D], integers, in units of q. */
+  /** In and out sums[K][D], integers, in units of q_i. */
   readonly sums: Float64Array;
 }
 
@@ -143,8 +145,13 @@ export interface Backend {
   readonly name: BackendName;
   /** One line for people: file, instruction set, threads or device. */
   readonly description: string;
-  /** Rows worth handing over in one call: enough to keep the backend busy, few enough to stay responsive. */
+  /**
+   * Rows worth handing over in one call: enough to keep the backend busy, few enough that staging them (a copy of at most
+   * a few MiB) and waiting for them keeps the event loop and the abort signal responsive.
+   */
   chunkRows(dim: number, codewordsPerVector: number): number;
+  /** Calls worth having under way at once, so that the backend finds the next one waiting. */
+  readonly chunksInFlight: number;
   prepare(spec: CodebookSpec): PreparedCodebooks;
   accumulate(request: AccumulateRequest): Promise<void>;
   lowerDistances(request: LowerDistancesRequest): Promise<void>;

@@ -1,5 +1,6 @@
 // Validation at the public edge: every argument a caller can get wrong, one line each, before anything is written.
 
+import { fileURLToPath } from "node:url";
 import { types } from "node:util";
 import type { BadInput, CodeArray, Metric } from "./backend.js";
 import { invalidArgument, RvqError, show } from "./errors.js";
@@ -21,6 +22,11 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
   return value;
 }
 
+export function checkNumber(name: string, value: unknown, min: number, expected: string): number {
+  if (typeof value !== "number" || !(value >= min && value < Infinity)) throw invalidArgument(name, expected, value);
+  return value;
+}
+
 export function checkOptions(name: string, value: unknown): void {
   if (value !== undefined && (typeof value !== "object" || value === null)) {
     throw invalidArgument(name, "an object", value);
@@ -31,8 +37,27 @@ export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalidArgument(name, "a function", value);
 }
 
-export function checkSignal(name: string, value: unknown): void {
-  if (value !== undefined && !(value instanceof AbortSignal)) throw invalidArgument(name, "an AbortSignal", value);
+/** A signal of any realm: what has `aborted` and `throwIfAborted`. */
+export function checkSignal(name: string, value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  try {
+    const signal = value as AbortSignal;
+    if (typeof signal.aborted === "boolean" && typeof signal.throwIfAborted === "function") return signal;
+  } catch {
+    // An object that only pretends throws when it is asked.
+  }
+  throw invalidArgument(name, "an AbortSignal", value);
+}
+
+/** A path for node:fs: a string or a file URL. */
+export function checkPath(name: string, value: unknown): string {
+  try {
+    const path = value instanceof URL ? fileURLToPath(value) : value;
+    if (typeof path === "string" && path.length > 0 && !path.includes("\0")) return path;
+  } catch {
+    // A URL of another scheme.
+  }
+  throw invalidArgument(name, "a path, as a string or a file URL", value);
 }
 
 export function checkMetric(value: unknown): Metric {
@@ -44,11 +69,16 @@ export function checkSeed(value: unknown): number {
   return checkInteger("seed", value, 0, Number.MAX_SAFE_INTEGER);
 }
 
-/** A plain view of a Float32Array whose memory is this thread's own: not shared, not detached. */
+/** A plain view of a Float32Array of any realm whose memory is this thread's own: not shared, not detached. */
 export function checkFloat32(name: string, value: unknown): Float32Array {
   if (!types.isFloat32Array(value)) throw invalidArgument(name, "a Float32Array", value);
-  checkMemory(name, value);
-  return new Float32Array(value.buffer, value.byteOffset, value.length);
+  return new Float32Array(...ownMemory(name, value));
+}
+
+/** A plain view of a Uint8Array (a Buffer is one) of any realm whose memory is this thread's own. */
+export function checkBytes(name: string, value: unknown): Uint8Array {
+  if (!types.isUint8Array(value)) throw invalidArgument(name, "a Uint8Array", value);
+  return new Uint8Array(...ownMemory(name, value));
 }
 
 /** vectors[count][dim]; the content (NaN, zero vectors) is looked at by the backend, which reads it anyway. */
@@ -77,7 +107,8 @@ export function checkCodebooks(value: unknown, dim: number, metric: Metric): Flo
     throw invalidArgument("codebooks", "a non-empty array of Float32Array, one a stage", value);
   }
   checkInteger("codebooks.length", value.length, 1, limits.stages);
-  return value.map((item: unknown, stage) => {
+  // Array.from calls the function for holes too, and whatever the array's own `map` does.
+  return Array.from(value, (item: unknown, stage) => {
     const name = `codebooks[${stage}]`;
     const codebook = checkVectors(name, item, dim);
     if (codebook.length === 0) throw invalidArgument(name, `at least one codeword of dim ${dim}`, codebook.length);
@@ -100,14 +131,12 @@ export function checkCodes(name: string, value: unknown, quantizerStages: number
   if (!types.isUint16Array(data) && !types.isUint32Array(data)) {
     throw invalidArgument(`${name}.data`, "a Uint16Array or a Uint32Array", data);
   }
-  checkMemory(`${name}.data`, data);
+  const memory = ownMemory(`${name}.data`, data);
+  const plain = types.isUint16Array(data) ? new Uint16Array(...memory) : new Uint32Array(...memory);
   const expected = (count as number) * (stages as number);
-  if (data.length !== expected) {
-    throw invalidArgument(`${name}.data`, `count · stages = ${expected} elements`, data.length);
+  if (plain.length !== expected) {
+    throw invalidArgument(`${name}.data`, `count · stages = ${expected} elements`, plain.length);
   }
-  const plain = types.isUint16Array(data)
-    ? new Uint16Array(data.buffer, data.byteOffset, data.length)
-    : new Uint32Array(data.buffer, data.byteOffset, data.length);
   return { count: count as number, stages: stages as number, data: plain };
 }
 
@@ -163,29 +192,70 @@ export function isZeroRow(matrix: Float32Array, start: number, dim: number): boo
   return true;
 }
 
-/** A JSON object, as a deep copy that later changes do not reach. */
+/** A JSON object, as a frozen deep copy: what was checked is what will be saved. */
 export function checkMetadata(value: unknown): Record<string, unknown> {
   if (value === undefined) return {};
   try {
     const copy: unknown = JSON.parse(JSON.stringify(value));
-    if (typeof copy === "object" && copy !== null && !Array.isArray(copy)) return copy as Record<string, unknown>;
+    if (typeof copy === "object" && copy !== null && !Array.isArray(copy)) {
+      return deepFreeze(copy) as Record<string, unknown>;
+    }
   } catch (cause) {
     throw new RvqError("INVALID_ARGUMENT", `metadata: expected a JSON object, got ${show(value)}`, { cause });
   }
   throw invalidArgument("metadata", "a JSON object", value);
 }
 
-/** Shared memory could change under a check, detached memory is gone: both are refused. */
-function checkMemory(name: string, view: Float32Array | CodeArray): void {
-  if (types.isSharedArrayBuffer(view.buffer)) {
+function deepFreeze(value: object): object {
+  for (const inner of Object.values(value)) if (typeof inner === "object" && inner !== null) deepFreeze(inner);
+  return Object.freeze(value);
+}
+
+/** `new Type(length)`, or a typed error where there is no memory for it. */
+export function allocate<Result>(what: string, length: number, make: (length: number) => Result): Result {
+  try {
+    return make(length);
+  } catch (cause) {
+    throw new RvqError("OUT_OF_MEMORY", `cannot allocate ${length} elements for ${what}`, { cause });
+  }
+}
+
+/**
+ * Buffer, offset and length of a typed array, read once and past anything that a subclass overrides. Shared memory could
+ * change under a check, detached memory is gone: both are refused.
+ */
+function ownMemory(name: string, view: ArrayBufferView): [buffer: ArrayBuffer, byteOffset: number, length: number] {
+  const buffer = intrinsic.buffer.call(view) as ArrayBufferLike;
+  const byteOffset = intrinsic.byteOffset.call(view) as number;
+  const length = intrinsic.length.call(view) as number;
+  if (types.isSharedArrayBuffer(buffer)) {
     throw invalidArgument(name, "memory of its own", "a view of a SharedArrayBuffer");
   }
-  // A detached array looks like an empty one; only making a view tells them apart on every Node version.
-  if (view.length === 0) {
-    try {
-      new Uint8Array(view.buffer);
-    } catch {
-      throw invalidArgument(name, "an array with memory", "a detached array");
-    }
+  // A detached array, or one on a resizable buffer that shrank, looks like an empty one.
+  if (length === 0 && (isDetached(buffer) || (buffer as { resizable?: boolean }).resizable === true)) {
+    throw invalidArgument(name, "an array with memory", "a detached or shrunk array");
   }
+  return [buffer as ArrayBuffer, byteOffset, length];
+}
+
+/** Making a view is the one test that every Node version has. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+const intrinsic = typedArrayGetters();
+
+function typedArrayGetters() {
+  const prototype: object = Object.getPrototypeOf(Uint8Array.prototype);
+  const getter = (name: "buffer" | "byteOffset" | "length") => {
+    const get = Object.getOwnPropertyDescriptor(prototype, name)?.get;
+    if (get === undefined) throw new Error(`no %TypedArray%.prototype.${name}`);
+    return get;
+  };
+  return { buffer: getter("buffer"), byteOffset: getter("byteOffset"), length: getter("length") };
 }

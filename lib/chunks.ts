@@ -1,21 +1,20 @@
 // Walks over the rows of a long call in chunks: bounded staging memory, progress, and a look at the abort signal.
 
+import { nextSlice, sliceOver } from "./js/time-slice.js";
+
 export interface ChunkOptions {
   readonly signal?: AbortSignal;
   /** Called after every finished chunk, in order, with rows done so far and all rows. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** Chunks handed to the backend ahead of the one that is awaited: its threads find the next one waiting. */
-const chunksInFlight = 2;
-
 /**
- * Calls `work(firstRow, rows)` for consecutive chunks, at most `chunksInFlight` at a time, and `finish` on each result in
+ * Calls `work(firstRow, rows)` for consecutive chunks of `chunkRows` rows, at most `chunksInFlight` at a time, and `finish` on each result in
  * row order. The first failure (in row order), or the signal's reason, is thrown after the work in flight has settled.
  */
 export async function forEachChunk<Result>(
   count: number,
-  chunkRows: number,
+  { chunkRows, chunksInFlight }: { readonly chunkRows: number; readonly chunksInFlight: number },
   options: ChunkOptions,
   work: (firstRow: number, rows: number) => Promise<Result>,
   finish: (result: Result, firstRow: number, rows: number) => void,
@@ -39,6 +38,8 @@ export async function forEachChunk<Result>(
       inFlight.shift();
       signal?.throwIfAborted();
       onProgress?.(oldest.firstRow + oldest.rows, count);
+      // A fast backend has the next result ready: without this, copying in and out would take every turn of the loop.
+      if (sliceOver()) await nextSlice();
     }
   } finally {
     await Promise.allSettled(inFlight.map(({ promise }) => promise));

@@ -8,6 +8,7 @@ export type RvqErrorCode =
   | "CODE_OUT_OF_RANGE"
   | "BACKEND_UNAVAILABLE"
   | "DISPOSED"
+  | "OUT_OF_MEMORY"
   | "INVALID_MODEL"
   | "INVALID_AUDIO"
   | "INVALID_STREAM"
@@ -29,8 +30,16 @@ export function invalidArgument(name: string, expected: string, actual: unknown)
   return new RvqError("INVALID_ARGUMENT", `${name}: expected ${expected}, got ${show(actual)}`);
 }
 
-/** A short, safe rendering of any JavaScript value for a message. */
+/** A short rendering of any JavaScript value for a message; also of proxies and objects that throw when looked at. */
 export function show(value: unknown): string {
+  try {
+    return render(value);
+  } catch {
+    return "a value that cannot be shown";
+  }
+}
+
+function render(value: unknown): string {
   if (value === null) return "null";
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (typeof value === "bigint") return `${value}n`;

@@ -4,7 +4,9 @@ import type { Backend, CodeArray, Metric } from "./backend.js";
 import { isZeroRow } from "./check.js";
 import { forEachChunk } from "./chunks.js";
 import { unitVector } from "./js/canonical.js";
+import { inSlices, runInSlices, StepMeter, type Steps } from "./js/time-slice.js";
 import { newCodeArray } from "./pack-codes.js";
+import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import { accumulate, emptyStatistics, gridExponentFor, writeMeans } from "./statistics.js";
 
@@ -19,7 +21,7 @@ export interface KmeansOptions {
   readonly sampleSize: number;
   /** λ of `writeMeans`. */
   readonly shrinkage: number;
-  /** Clusters with fewer vectors than this start again elsewhere, as empty ones do. */
+  /** Clusters with fewer vectors than this, or than half the mean if that is less, start again elsewhere, as empty ones do. */
   readonly minClusterSize: number;
   /** Called after every iteration with the mean squared error per element of the assignment just made. */
   readonly onIteration: (iteration: number, mse: number) => void;
@@ -29,7 +31,7 @@ export interface KmeansOptions {
 /**
  * A codebook [K][D] for vectors[N][D], N ≥ 1, all finite (and none zero with the cosine metric, where cells are formed
  * by direction and codewords are the plain means that minimise the reconstruction error within them).
- * Stops early when an iteration changes no code.
+ * Stops early when an iteration re-seeds no codeword and changes no code.
  */
 export async function trainCodebook(
   backend: Backend,
@@ -39,12 +41,15 @@ export async function trainCodebook(
 ): Promise<Float32Array> {
   const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
   const count = vectors.length / dim;
-  const gridExponent = gridExponentFor(maxMagnitude(vectors), count);
+  const gridExponents = await gridExponentsFor(vectors, dim);
   const codebook = await seedCodebook(backend, vectors, random, options);
 
   let codes = newCodeArray(count, [numCodewords]);
   let previous = newCodeArray(count, [numCodewords]);
+  // In the metric that decides: what weights hide is no reason to re-seed.
   const distances = new Float64Array(count);
+  const plainDistances = weights === null ? distances : new Float64Array(count);
+  let reseeded = numCodewords;
   for (let iteration = 0; iteration < iterations; iteration++) {
     // Assign, and measure what was assigned.
     const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
@@ -57,25 +62,35 @@ export async function trainCodebook(
           codes: codes.subarray(first, first + rows),
         };
         await prepared.encode(chunk);
-        const chunkDistances = distances.subarray(first, first + rows);
-        await prepared.distances({ ...chunk, codeStages: 1, weighted: false, distances: chunkDistances });
+        const measure = (weighted: boolean, into: Float64Array) =>
+          prepared.distances({
+            ...chunk,
+            codeStages: 1,
+            weighted,
+            distances: into.subarray(first, first + rows),
+          });
+        await measure(weights !== null, distances);
+        if (plainDistances !== distances) await measure(false, plainDistances);
       };
-      await forEachChunk(count, backend.chunkRows(dim, numCodewords), { signal }, assignChunk, () => {});
+      const chunkRows = backend.chunkRows(dim, numCodewords);
+      const { chunksInFlight } = backend;
+      await forEachChunk(count, { chunkRows, chunksInFlight }, { signal }, assignChunk, () => {});
     } finally {
       prepared.dispose();
     }
-    options.onIteration(iteration, distances.reduce((sum, d) => sum + d, 0) / vectors.length);
-    if (iteration > 0 && sameCodes(codes, previous)) break;
+    options.onIteration(iteration, sumOf(plainDistances) / vectors.length);
+    if (reseeded === 0 && sameCodes(codes, previous)) break;
 
     // Update: exact means; clusters that lost every vector start again elsewhere.
     signal?.throwIfAborted();
-    const statistics = emptyStatistics(numCodewords, dim, gridExponent);
+    const statistics = emptyStatistics(numCodewords, gridExponents);
     await accumulate(backend, statistics, vectors, codes);
     const before = codebook.slice();
     writeMeans(statistics, codebook, shrinkage);
     if (metric === "cosine") keepNonZero(codebook, before, dim);
-    const smallest = iteration < iterations - settlingIterations(iterations) ? minClusterSize : 1;
-    reseedSmall(smallest, statistics.counts, codebook, vectors, distances, random);
+    const settling = iteration >= iterations - settlingIterations(iterations);
+    const smallest = settling ? 1 : Math.min(minClusterSize, Math.max(1, Math.floor(count / numCodewords / 2)));
+    reseeded = await runInSlices(reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random));
     [codes, previous] = [previous, codes];
   }
   return codebook;
@@ -106,7 +121,7 @@ async function seedCodebook(
   const distances = new Float64Array(sampleCount).fill(Infinity);
   let row = random.below(sampleCount);
   for (let k = 0; k < numCodewords; k++) {
-    if (k > 0) row = drawProportionally(distances, random);
+    if (k > 0) row = new ProportionalDraw(distances).draw(random);
     copyRow(sample, row, codebook, k, dim);
     signal?.throwIfAborted();
     const centre = positions.subarray(row * dim, (row + 1) * dim);
@@ -115,26 +130,6 @@ async function seedCodebook(
     }
   }
   return codebook;
-}
-
-/**
- * An index drawn with probability distances[i] / Σ distances; uniform where all are zero (fewer different vectors than
- * codewords). Sums run in index order, so every backend draws the same.
- */
-function drawProportionally(distances: Float64Array, random: Random): number {
-  let total = 0;
-  for (let i = 0; i < distances.length; i++) total += distances[i];
-  const target = random.fraction() * total;
-  if (total === 0) return random.below(distances.length);
-  let sum = 0;
-  let last = 0;
-  for (let i = 0; i < distances.length; i++) {
-    if (distances[i] === 0) continue;
-    last = i;
-    sum += distances[i];
-    if (sum > target) return i;
-  }
-  return last;
 }
 
 /** With the cosine metric a codeword needs a direction: where the mean is exactly zero it keeps its earlier value. */
@@ -146,27 +141,43 @@ function keepNonZero(codebook: Float32Array, before: Float32Array, dim: number):
 }
 
 /**
- * Starts every cluster with fewer than `smallest` vectors again elsewhere. An empty one goes to a row drawn in proportion
- * to its squared distance from its own codeword, each row at most once: where the error is. Where all distances are zero
- * there is nothing to gain, and the codeword keeps its value. A small one had been drawn to outliers, which
- * that rule would find again: it goes to any row.
+ * Starts every cluster with fewer than `smallest` vectors again elsewhere; how many that were. It draws a row: for an empty
+ * cluster in proportion to the squared distance from the row's codeword, each row at most once (that is where the error is;
+ * where all distances are zero there is nothing to gain); for a small one any row, since that rule would
+ * find again the outliers that made it small.
+ *
+ * The new codeword lies between the row's codeword and the row, where the mean of an average cluster of N/K vectors would: at
+ * sqrt(K/N) of the way. On the row itself it would, in many dimensions, attract no other: independent vectors
+ * are farther from each other than from their common mean, and a large cluster near that mean would swallow all.
  */
-function reseedSmall(
+function* reseedSmall(
   smallest: number,
   counts: Float64Array,
   codebook: Float32Array,
   vectors: Float32Array,
+  codes: CodeArray,
   distances: Float64Array,
   random: Random,
-): void {
+): Steps<number> {
   const dim = codebook.length / counts.length;
+  const step = Math.min(1, Math.sqrt(counts.length / codes.length));
+  const means = codebook.slice();
+  const errors = new ProportionalDraw(distances);
+  const meter = new StepMeter();
+  let reseeded = 0;
   for (let k = 0; k < counts.length; k++) {
     if (counts[k] >= smallest) continue;
-    if (counts[k] === 0 && !distances.some((distance) => distance > 0)) continue;
-    const row = counts[k] === 0 ? drawProportionally(distances, random) : random.below(distances.length);
-    copyRow(vectors, row, codebook, k, dim);
-    distances[row] = 0;
+    if (counts[k] === 0 && errors.total() === 0) continue;
+    const row = counts[k] === 0 ? errors.draw(random) : random.below(codes.length);
+    for (let i = 0; i < dim; i++) {
+      const mean = means[codes[row] * dim + i];
+      codebook[k * dim + i] = mean + step * (vectors[row * dim + i] - mean);
+    }
+    errors.remove(row);
+    reseeded++;
+    if (meter.add(dim + codes.length / 256 + 1024)) yield;
   }
+  return reseeded;
 }
 
 /** The last iterations, in which small clusters are left in peace: re-seeding to the very end would leave loose ends. */
@@ -179,13 +190,24 @@ function sameCodes(a: CodeArray, b: CodeArray): boolean {
   return true;
 }
 
-export function maxMagnitude(vectors: Float32Array): number {
-  let max = 0;
-  for (let i = 0; i < vectors.length; i++) {
-    const magnitude = Math.abs(vectors[i]);
-    if (magnitude > max) max = magnitude;
-  }
-  return max;
+/** The grid of each dimension of vectors[N][D]: columns of very different scales (with weights to match) all keep their bits. */
+async function gridExponentsFor(vectors: Float32Array, dim: number): Promise<Int32Array> {
+  const largest = new Float32Array(dim);
+  await inSlices(vectors.length, dim, (from, to) => {
+    for (let start = from; start < to; start += dim) {
+      for (let i = 0; i < dim; i++) {
+        const magnitude = Math.abs(vectors[start + i]);
+        if (magnitude > largest[i]) largest[i] = magnitude;
+      }
+    }
+  });
+  return Int32Array.from(largest, (magnitude) => gridExponentFor(magnitude, vectors.length / dim));
+}
+
+function sumOf(values: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i];
+  return sum;
 }
 
 function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Float32Array {

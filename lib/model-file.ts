@@ -10,15 +10,24 @@
 //   end−32  32     SHA-256 of everything before
 
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { endianness } from "node:os";
 import type { CodebookSpec } from "./backend.js";
-import { checkCodebooks, checkInteger, checkMetadata, checkMetric, checkWeights, limits } from "./check.js";
+import {
+  checkBytes,
+  checkCodebooks,
+  checkInteger,
+  checkMetadata,
+  checkMetric,
+  checkPath,
+  checkWeights,
+  limits,
+} from "./check.js";
 import { invalidArgument, RvqError } from "./errors.js";
 
 export interface Model {
   readonly spec: CodebookSpec;
-  readonly metadata: Record<string, unknown>;
+  readonly metadata: Readonly<Record<string, unknown>>;
 }
 
 const magic = "RVQM";
@@ -58,8 +67,8 @@ export function modelToBytes({ spec, metadata }: Model): Uint8Array {
  * @throws RvqError INVALID_MODEL for anything that is not a whole, undamaged model; nothing larger than the input is allocated
  */
 export function modelFromBytes(name: string, bytes: Uint8Array): Model {
-  if (!(bytes instanceof Uint8Array)) throw invalidArgument(name, "a Uint8Array", bytes);
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const plain = checkBytes(name, bytes);
+  const buffer = Buffer.from(plain.buffer, plain.byteOffset, plain.length);
   const damaged = (expected: string, got: unknown) =>
     new RvqError("INVALID_MODEL", `${name}: expected ${expected}, got ${String(got)}`);
 
@@ -108,14 +117,17 @@ export function modelFromBytes(name: string, bytes: Uint8Array): Model {
   }
 }
 
-export async function readModel(path: string): Promise<Model> {
+export async function readModel(path: string | URL): Promise<Model> {
+  const name = checkPath("path", path);
   let bytes: Uint8Array;
   try {
-    bytes = await readFile(path);
+    // A pipe or a device may have no end.
+    if (!(await stat(name)).isFile()) throw new Error("it is not a file");
+    bytes = await readFile(name);
   } catch (cause) {
-    throw new RvqError("IO", `cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw new RvqError("IO", `cannot read ${name}: ${(cause as Error).message}`, { cause });
   }
-  return modelFromBytes(path, bytes);
+  return modelFromBytes(name, bytes);
 }
 
 /** SHA-256 (hex) of what decides codes and reconstructions: dimension, metric, weights and codebooks, not metadata. */

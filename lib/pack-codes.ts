@@ -1,16 +1,19 @@
 // Packs codes at ceil(log2 K) bits each and unpacks them: frame-major, little-endian bit order, no header.
 
 import type { CodeArray } from "./backend.js";
-import { type Codes, checkCodeRange, checkCodes, checkInteger, limits } from "./check.js";
+import { allocate, type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger, limits } from "./check.js";
 import { invalidArgument, RvqError } from "./errors.js";
 
 /** Bits of one packed code of a codebook with `codebookSize` codewords: ceil(log2 K), 0 for a single codeword. */
 export function bitsPerCode(codebookSize: number): number {
+  checkInteger("codebookSize", codebookSize, 1, limits.codebookSize);
   return codebookSize === 1 ? 0 : 32 - Math.clz32(codebookSize - 1);
 }
 
 /** Bytes of `count` packed vectors of codes with these codebook sizes. */
 export function packedSizeBytes(count: number, codebookSizes: readonly number[]): number {
+  checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
+  checkSizes(codebookSizes);
   const bits = codebookSizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
   return Math.ceil((count * bits) / 8);
 }
@@ -55,9 +58,10 @@ export function packCodes(codes: Codes, codebookSizes: readonly number[]): Uint8
 export function unpackCodes(bytes: Uint8Array, count: number, codebookSizes: readonly number[]): Codes {
   checkSizes(codebookSizes);
   checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
-  if (!(bytes instanceof Uint8Array)) throw invalidArgument("bytes", "a Uint8Array", bytes);
+  const packed = checkBytes("bytes", bytes);
   const expected = packedSizeBytes(count, codebookSizes);
-  if (bytes.length !== expected) throw invalidArgument("bytes", `${expected} bytes for ${count} vectors`, bytes.length);
+  if (packed.length !== expected)
+    throw invalidArgument("bytes", `${expected} bytes for ${count} vectors`, packed.length);
   const stages = codebookSizes.length;
   const bits = codebookSizes.map(bitsPerCode);
 
@@ -67,7 +71,7 @@ export function unpackCodes(bytes: Uint8Array, count: number, codebookSizes: rea
   let next = 0;
   for (let start = 0; start < data.length; start += stages) {
     for (let stage = 0; stage < stages; stage++) {
-      for (; pendingBits < bits[stage]; pendingBits += 8) pending |= bytes[next++] << pendingBits;
+      for (; pendingBits < bits[stage]; pendingBits += 8) pending |= packed[next++] << pendingBits;
       data[start + stage] = pending & ((1 << bits[stage]) - 1);
       pending >>>= bits[stage];
       pendingBits -= bits[stage];
@@ -80,7 +84,8 @@ export function unpackCodes(bytes: Uint8Array, count: number, codebookSizes: rea
 
 /** The narrower array type that holds every code below the sizes. */
 export function newCodeArray(length: number, codebookSizes: readonly number[]): CodeArray {
-  return codebookSizes.every((size) => size <= 65_536) ? new Uint16Array(length) : new Uint32Array(length);
+  const narrow = codebookSizes.every((size) => size <= 65_536);
+  return allocate("codes", length, (n): CodeArray => (narrow ? new Uint16Array(n) : new Uint32Array(n)));
 }
 
 function checkSizes(codebookSizes: readonly number[]): void {

@@ -3,6 +3,7 @@
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import {
+  allocate,
   badInput,
   type Codes,
   checkCodebooks,
@@ -12,6 +13,7 @@ import {
   checkInteger,
   checkMetadata,
   checkMetric,
+  checkNumber,
   checkOptions,
   checkSignal,
   checkVectors,
@@ -84,13 +86,19 @@ export interface Description {
   }[];
 }
 
+/** Options of a call after checking. */
+interface CheckedCall extends ChunkOptions {
+  readonly given: number | undefined;
+  readonly stages: number;
+}
+
 export class ResidualQuantizer {
   readonly dim: number;
   readonly metric: Metric;
   readonly stages: number;
   readonly codebookSizes: readonly number[];
-  /** The JSON object given at creation; stored in the model. */
-  readonly metadata: Record<string, unknown>;
+  /** A frozen copy of the JSON object given at creation; stored in the model. */
+  readonly metadata: Readonly<Record<string, unknown>>;
   /** SHA-256 (hex) of dimension, metric, weights and codebooks: codes belong to the model with this id. */
   readonly id: string;
 
@@ -151,7 +159,7 @@ export class ResidualQuantizer {
    * A quantizer from a file written by `save`.
    * @throws RvqError IO, INVALID_MODEL, BACKEND_UNAVAILABLE
    */
-  static async load(path: string, options: BackendChoiceOptions = {}): Promise<ResidualQuantizer> {
+  static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<ResidualQuantizer> {
     checkOptions("options", options);
     return new ResidualQuantizer(await readModel(path), openBackend(options.backend, options.threads));
   }
@@ -177,7 +185,8 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
    */
   async encode(vectors: Float32Array, options: CallOptions = {}): Promise<Codes> {
-    const stages = this.checkCall(options, this.stages);
+    const call = this.checkCall(options, this.stages);
+    const { stages } = call;
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
@@ -186,7 +195,7 @@ export class ResidualQuantizer {
       const codes = data.subarray(first * stages, (first + rows) * stages);
       return this.prepared.encode({ vectors: staged, count: rows, stages, codes });
     };
-    await this.forEachChunk(count, stages, options, encodeChunk, (bad, first) => {
+    await this.forEachChunk(count, call, encodeChunk, (bad, first) => {
       if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
     });
     return { count, stages, data };
@@ -194,7 +203,7 @@ export class ResidualQuantizer {
 
   /** `encode` on the calling thread, for short calls. */
   encodeSync(vectors: Float32Array, options: StageOptions = {}): Codes {
-    const stages = this.checkCall(options, this.stages);
+    const { stages } = this.checkCall(options, this.stages);
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
@@ -206,28 +215,30 @@ export class ResidualQuantizer {
 
   /**
    * Reconstruction [count][dim] from the first `stages` stages of the codes: the sum of their codewords in stage order.
-   * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE; the signal's reason when aborted
+   * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; the signal's reason when aborted
    */
   async decode(codes: Codes, options: CallOptions = {}): Promise<Float32Array> {
+    const call = this.checkCall(options, this.stages);
     const { count, stages: codeStages, data } = checkCodes("codes", codes, this.stages);
-    const stages = this.checkCall(options, codeStages);
-    const vectors = new Float32Array(count * this.dim);
+    const stages = checkInteger("stages", call.given ?? codeStages, 1, codeStages);
+    const vectors = allocate("the reconstruction", count * this.dim, (length) => new Float32Array(length));
     const decodeChunk = async (first: number, rows: number) => {
       const staged = stageRows("codes.data", data, first, rows, codeStages);
       checkCodeRange("codes", staged, codeStages, this.codebookSizes, first);
       const out = vectors.subarray(first * this.dim, (first + rows) * this.dim);
       await this.prepared.decode({ codes: staged, count: rows, codeStages, stages, vectors: out });
     };
-    await this.forEachChunk(count, stages, options, decodeChunk, () => {});
+    await this.forEachChunk(count, { ...call, stages }, decodeChunk, () => {});
     return vectors;
   }
 
   /** `decode` on the calling thread, for short calls. */
   decodeSync(codes: Codes, options: StageOptions = {}): Float32Array {
+    const call = this.checkCall(options, this.stages);
     const { count, stages: codeStages, data } = checkCodes("codes", codes, this.stages);
-    const stages = this.checkCall(options, codeStages);
+    const stages = checkInteger("stages", call.given ?? codeStages, 1, codeStages);
     checkCodeRange("codes", data, codeStages, this.codebookSizes, 0);
-    const vectors = new Float32Array(count * this.dim);
+    const vectors = allocate("the reconstruction", count * this.dim, (length) => new Float32Array(length));
     if (count > 0) this.prepared.decodeSync({ codes: data, count, codeStages, stages, vectors });
     return vectors;
   }
@@ -238,8 +249,8 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, CODE_OUT_OF_RANGE; the signal's reason when aborted
    */
   async distortion(vectors: Float32Array, codes: Codes, options: ChunkOptions = {}): Promise<Distortion[]> {
+    const call = this.checkCall(options, this.stages);
     const { count, stages, data } = checkCodes("codes", codes, this.stages);
-    this.checkCall(options, stages);
     const plain = checkVectors("vectors", vectors, this.dim);
     if (plain.length !== count * this.dim) {
       throw invalidArgument("vectors", `codes.count · dim = ${count * this.dim} elements`, plain.length);
@@ -264,7 +275,7 @@ export class ResidualQuantizer {
       }
       return { staged, plainDistances, weightedDistances };
     };
-    await this.forEachChunk(count, stages, options, measureChunk, (chunk, _first, rows) => {
+    await this.forEachChunk(count, { ...call, stages }, measureChunk, (chunk, _first, rows) => {
       for (let row = 0; row < rows; row++) {
         energy += squaredDistance(chunk.staged, row * this.dim, origin, 0, this.dim, null, Infinity);
       }
@@ -299,8 +310,8 @@ export class ResidualQuantizer {
   describe(options: { readonly vectorsPerSecond?: number } = {}): Description {
     checkOptions("options", options);
     const { vectorsPerSecond } = options;
-    if (vectorsPerSecond !== undefined && !(vectorsPerSecond > 0 && vectorsPerSecond < Infinity)) {
-      throw invalidArgument("vectorsPerSecond", "a positive number", vectorsPerSecond);
+    if (vectorsPerSecond !== undefined) {
+      checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
     }
     const rates = this.codebookSizes.map((_, stage) => {
       const bitsPerVector = this.bitsPerVector(stage + 1);
@@ -327,9 +338,9 @@ export class ResidualQuantizer {
 
   /**
    * Writes the model to a file; an interrupted write leaves what was there before.
-   * @throws RvqError IO
+   * @throws RvqError INVALID_ARGUMENT, IO
    */
-  async save(path: string): Promise<void> {
+  async save(path: string | URL): Promise<void> {
     await writeFileAtomic(path, this.toBytes());
   }
 
@@ -339,28 +350,31 @@ export class ResidualQuantizer {
     if (this.callsInFlight === 0) this.prepared.dispose();
   }
 
-  /** Checks the options every call shares; the number of stages to use, at most `available`. */
-  private checkCall(options: CallOptions, available: number): number {
-    if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
+  /** The options every call shares, each read once and checked; `given` is the number of stages if one was given. */
+  private checkCall(options: CallOptions, available: number): CheckedCall {
     checkOptions("options", options);
-    checkSignal("signal", options.signal);
-    checkFunction("onProgress", options.onProgress);
-    options.signal?.throwIfAborted();
-    return checkInteger("stages", options.stages ?? available, 1, available);
+    const { stages: given, signal: givenSignal, onProgress } = options;
+    const stages = checkInteger("stages", given ?? available, 1, available);
+    const signal = checkSignal("signal", givenSignal);
+    checkFunction("onProgress", onProgress);
+    signal?.throwIfAborted();
+    // Last: reading an option may run a getter of the caller's.
+    if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
+    return { given, stages, signal, onProgress };
   }
 
   /** `forEachChunk` in chunks that suit the backend, whose memory outlives a `dispose` in the meantime. */
   private async forEachChunk<Result>(
     count: number,
-    stages: number,
-    options: ChunkOptions,
+    call: CheckedCall,
     work: (firstRow: number, rows: number) => Promise<Result>,
     finish: (result: Result, firstRow: number, rows: number) => void,
   ): Promise<void> {
-    const codewords = this.codebookSizes.slice(0, stages).reduce((sum, size) => sum + size, 0);
+    const codewords = this.codebookSizes.slice(0, call.stages).reduce((sum, size) => sum + size, 0);
     this.callsInFlight++;
     try {
-      await forEachChunk(count, this.engine.chunkRows(this.dim, codewords), options, work, finish);
+      const chunkRows = this.engine.chunkRows(this.dim, codewords);
+      await forEachChunk(count, { chunkRows, chunksInFlight: this.engine.chunksInFlight }, call, work, finish);
     } finally {
       this.callsInFlight--;
       if (this.disposed) this.dispose();

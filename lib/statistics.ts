@@ -5,18 +5,19 @@ import type { Backend, CodeArray } from "./backend.js";
 /** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */
 export interface Statistics {
   readonly dim: number;
-  /** The grid: sums are in units of 2^gridExponent. */
-  readonly gridExponent: number;
+  /** gridExponents[D]: sums of dimension i are in units of 2^gridExponents[i]. */
+  readonly gridExponents: Int32Array;
   /** counts[K], integers. */
   readonly counts: Float64Array;
-  /** sums[K][D], integers in units of the grid. */
+  /** sums[K][D], integers in units of the dimension's grid. */
   readonly sums: Float64Array;
 }
 
-export function emptyStatistics(numCodewords: number, dim: number, gridExponent: number): Statistics {
+export function emptyStatistics(numCodewords: number, gridExponents: Int32Array): Statistics {
+  const dim = gridExponents.length;
   return {
     dim,
-    gridExponent,
+    gridExponents,
     counts: new Float64Array(numCodewords),
     sums: new Float64Array(numCodewords * dim),
   };
@@ -29,21 +30,27 @@ export function accumulate(
   vectors: Float32Array,
   codes: CodeArray,
 ): Promise<void> {
-  const { dim, gridExponent, counts, sums } = statistics;
+  const { dim, gridExponents, counts, sums } = statistics;
   const numCodewords = counts.length;
-  return backend.accumulate({ vectors, count: codes.length, dim, codes, numCodewords, gridExponent, counts, sums });
+  return backend.accumulate({ vectors, count: codes.length, dim, codes, numCodewords, gridExponents, counts, sums });
 }
 
 /**
- * The grid for `rows` vectors of magnitude at most `maxMagnitude`: the finest power of two on which the sum of that many
- * rounded elements stays within 2^51. Float32 has nothing finer than 2^-149.
+ * The grid for `rows` numbers of magnitude at most `maxMagnitude`: a power of two, the finest or the one after it, on which
+ * the sum of that many rounded numbers stays within 2^51. Float32 has nothing finer than 2^-149.
  */
 export function gridExponentFor(maxMagnitude: number, rows: number): number {
   // maxMagnitude < 2^magnitudeBits and rows ≤ 2^rowBits, from the float's own exponent: no logarithm to round.
   const bits = new Uint32Array(Float32Array.of(maxMagnitude).buffer)[0];
   const magnitudeBits = Math.max(1, bits >>> 23) - 126;
-  const rowBits = rows <= 1 ? 0 : Math.ceil(Math.log2(rows));
+  const rowBits = rows <= 1 ? 0 : bitLength(rows - 1);
   return Math.max(-149, magnitudeBits + rowBits + 1 - 51);
+}
+
+/** Bits of an integer from 1 to 2^53 − 1. */
+function bitLength(integer: number): number {
+  const high = Math.floor(integer / 2 ** 32);
+  return high > 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(integer);
 }
 
 /**
@@ -54,24 +61,24 @@ export function gridExponentFor(maxMagnitude: number, rows: number): number {
  * float64 in the order written, rounded to float32 once.
  */
 export function writeMeans(statistics: Statistics, codebook: Float32Array, shrinkage: number): void {
-  const { dim, gridExponent, counts, sums } = statistics;
-  const grid = 2 ** gridExponent;
+  const { dim, gridExponents, counts, sums } = statistics;
+  const grids = Float64Array.from(gridExponents, (exponent) => 2 ** exponent);
   const prior = shrinkage === 0 ? new Float64Array(dim) : overallMean(statistics).map((m) => shrinkage * m);
   for (let k = 0; k < counts.length; k++) {
     if (counts[k] === 0) continue;
     const weight = counts[k] + shrinkage;
-    for (let i = 0; i < dim; i++) codebook[k * dim + i] = (sums[k * dim + i] * grid + prior[i]) / weight;
+    for (let i = 0; i < dim; i++) codebook[k * dim + i] = (sums[k * dim + i] * grids[i] + prior[i]) / weight;
   }
 }
 
-function overallMean({ dim, gridExponent, counts, sums }: Statistics): Float64Array {
+function overallMean({ dim, gridExponents, counts, sums }: Statistics): Float64Array {
   const mean = new Float64Array(dim);
   let total = 0;
   for (let k = 0; k < counts.length; k++) {
     total += counts[k];
     for (let i = 0; i < dim; i++) mean[i] += sums[k * dim + i];
   }
-  return mean.map((sum) => (sum * 2 ** gridExponent) / total);
+  return mean.map((sum, i) => (sum * 2 ** gridExponents[i]) / total);
 }
 
 /** How one stage's codewords are used. */

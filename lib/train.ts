@@ -6,6 +6,7 @@ import {
   checkFunction,
   checkInteger,
   checkMetric,
+  checkNumber,
   checkOptions,
   checkSeed,
   checkSignal,
@@ -17,6 +18,7 @@ import {
 } from "./check.js";
 import { forEachChunk } from "./chunks.js";
 import { invalidArgument, RvqError } from "./errors.js";
+import { inSlices } from "./js/time-slice.js";
 import { trainCodebook } from "./kmeans.js";
 import type { BackendChoice } from "./open-backend.js";
 import { newCodeArray } from "./pack-codes.js";
@@ -34,7 +36,7 @@ export interface TrainOptions {
   readonly weights?: Float32Array;
   /** Seed of every random choice: same data, options and seed give the same bytes on every backend. Default 0. */
   readonly seed?: number;
-  /** Lloyd iterations a stage at most; a stage ends early when no code changes. Default 20. */
+  /** Lloyd iterations a stage at most; a stage ends early when nothing changes. Default 20. */
   readonly iterations?: number;
   /** How the first codewords are chosen. Default "k-means++". */
   readonly init?: "k-means++" | "random";
@@ -45,7 +47,11 @@ export interface TrainOptions {
    * Helps codebooks to fit vectors they were not trained on. Default 0.
    */
   readonly shrinkage?: number;
-  /** Clusters with fewer vectors than this are re-seeded, in one number or one a stage. Default 1: only empty ones. */
+  /**
+   * Clusters with fewer vectors than this are re-seeded, all but the last sixth of the iterations long; at most half the mean
+   * cluster size is asked for. One number or one a stage; 1 re-seeds only empty clusters. Default 2: a codeword that
+   * serves a single vector of many is a codeword lost.
+   */
   readonly minClusterSize?: number | readonly number[];
   readonly backend?: BackendChoice;
   readonly threads?: number;
@@ -70,7 +76,7 @@ export interface TrainProgress {
 }
 
 /**
- * Codebooks for vectors[N][D]. The training set must stay as it is until the promise settles; it is copied first.
+ * Codebooks for vectors[N][D]; the caller leaves them alone until the first progress report.
  * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
  */
 export async function trainCodebooks(
@@ -78,16 +84,12 @@ export async function trainCodebooks(
   vectorsArgument: unknown,
   options: TrainOptions,
 ): Promise<CodebookSpec> {
-  const { dim, sizes, metric, weights, seed, minClusterSizes, ...kmeans } = checkTrainOptions(options);
+  const { dim, sizes, metric, weights, seed, minClusterSizes, onProgress, ...kmeans } = checkTrainOptions(options);
+  const { signal } = kmeans;
   const given = checkVectors("vectors", vectorsArgument, dim);
   if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
-  const bad = firstBadInput(given, dim, metric === "cosine");
-  if (bad !== null) throw badInput("vectors", bad, 0, given[bad.row * dim + bad.column]);
-
-  const { onProgress, signal } = options;
   const random = new Random(seed);
-  const residuals = given.slice();
-  const energy = residuals.reduce((sum, x) => sum + x * x, 0);
+  const { residuals, energy } = await copyVectors(given, dim, metric === "cosine");
   const codebooks: Float32Array[] = [];
   for (const [stage, numCodewords] of sizes.entries()) {
     const rows = metric === "cosine" ? nonZeroRows(residuals, dim, stage) : residuals;
@@ -98,7 +100,6 @@ export async function trainCodebooks(
       numCodewords,
       ...kmeans,
       minClusterSize: minClusterSizes[stage],
-      signal,
       onIteration(iteration, mse) {
         // Rows left out above have no error, so the mean is taken over all elements.
         const overall = mse * (rows.length / residuals.length);
@@ -113,30 +114,46 @@ export async function trainCodebooks(
   return { dim, metric, weights, codebooks };
 }
 
+/** A copy of the vectors, checked, to subtract codewords from; and their energy Σ x², in row order. */
+async function copyVectors(given: Float32Array, dim: number, refuseZero: boolean) {
+  const residuals = new Float32Array(given.length);
+  let energy = 0;
+  await inSlices(residuals.length, dim, (from, to) => {
+    if (given.length < to) throw invalidArgument("vectors", "an array left alone while it is copied", "a detached one");
+    const rows = given.subarray(from, to);
+    const bad = firstBadInput(rows, dim, refuseZero);
+    if (bad !== null) throw badInput("vectors", bad, from / dim, rows[bad.row * dim + bad.column]);
+    residuals.set(rows, from);
+    for (let i = from; i < to; i++) energy += residuals[i] * residuals[i];
+  });
+  return { residuals, energy };
+}
+
 function checkTrainOptions(options: TrainOptions) {
   checkOptions("options", options ?? null);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const metric = checkMetric(options.metric ?? "l2");
   const init = options.init ?? "k-means++";
   if (init !== "k-means++" && init !== "random") throw invalidArgument("init", '"k-means++" or "random"', init);
-  const shrinkage = options.shrinkage ?? 0;
-  if (!(shrinkage >= 0 && shrinkage < Infinity)) throw invalidArgument("shrinkage", "a finite number ≥ 0", shrinkage);
-  checkFunction("onProgress", options.onProgress);
-  checkSignal("signal", options.signal);
+  const { onProgress } = options;
+  checkFunction("onProgress", onProgress);
 
   const listed = Array.isArray(options.codebookSize) ? options.codebookSize.length : undefined;
   const stages = checkInteger("stages", options.stages ?? listed ?? 8, 1, limits.stages);
+  const largest = Math.min(limits.codebookSize, Math.floor(limits.codebookElements / dim));
   return {
     dim,
-    sizes: checkPerStage("codebookSize", options.codebookSize ?? 1024, stages, limits.codebookSize),
-    minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 1, stages, 2 ** 32),
+    sizes: checkPerStage("codebookSize", options.codebookSize ?? 1024, stages, largest),
+    minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 2, stages, 2 ** 32),
     metric,
     weights: checkWeights(options.weights, dim, metric),
     seed: checkSeed(options.seed ?? 0),
     iterations: checkInteger("iterations", options.iterations ?? 20, 1, 1_000_000),
     init,
     sampleSize: checkInteger("sampleSize", options.sampleSize ?? 65_536, 1, 2 ** 32),
-    shrinkage,
+    shrinkage: checkNumber("shrinkage", options.shrinkage ?? 0, 0, "a finite number ≥ 0"),
+    signal: checkSignal("signal", options.signal),
+    onProgress,
   } as const;
 }
 
@@ -144,7 +161,8 @@ function checkTrainOptions(options: TrainOptions) {
 function checkPerStage(name: string, value: unknown, stages: number, max: number): number[] {
   if (!Array.isArray(value)) return new Array<number>(stages).fill(checkInteger(name, value, 1, max));
   if (value.length !== stages) throw invalidArgument(name, `one number or ${stages}, as many as stages`, value);
-  return value.map((entry, stage) => checkInteger(`${name}[${stage}]`, entry, 1, max));
+  // Array.from calls the function for holes too.
+  return Array.from(value, (entry: unknown, stage) => checkInteger(`${name}[${stage}]`, entry, 1, max));
 }
 
 /** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
@@ -193,15 +211,19 @@ async function subtractStage(
         residuals: vectors,
       });
     };
-    await forEachChunk(count, backend.chunkRows(dim, codebook.length / dim), { signal }, encodeChunk, () => {});
+    const chunkRows = backend.chunkRows(dim, codebook.length / dim);
+    await forEachChunk(count, { chunkRows, chunksInFlight: backend.chunksInFlight }, { signal }, encodeChunk, () => {});
   } finally {
     prepared.dispose();
   }
   for (const start of zeroRows) {
     for (let i = 0; i < dim; i++) residuals[start + i] = 0 - codebook[i];
   }
-  if (!residuals.every((x) => x - x === 0)) {
-    const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
-    throw new RvqError("INVALID_ARGUMENT", message);
-  }
+  await inSlices(residuals.length, dim, (from, to) => {
+    for (let i = from; i < to; i++) {
+      if (residuals[i] - residuals[i] === 0) continue;
+      const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
+      throw new RvqError("INVALID_ARGUMENT", message);
+    }
+  });
 }

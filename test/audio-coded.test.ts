@@ -101,7 +101,7 @@ describe("files that are no sound coded audio", () => {
 
   it.each([
     ["a version to come", (b: Buffer) => b.writeUInt32LE(2, 8), /x\.rvq: expected version 1, got 2/],
-    ["no sample rate", (b: Buffer) => b.writeUInt32LE(0, 12), /sample rate above 0, got 0/],
+    ["no sample rate", (b: Buffer) => b.writeUInt32LE(0, 12), /sample rate of 1000 to 768000 Hz, got 0/],
     ["no hop", (b: Buffer) => b.writeUInt32LE(0, 16), /a hop of 1 to 65536, got 0/],
     ["4 billion stages", (b: Buffer) => b.writeUInt32LE(0xffffffff, 20), /stages that fit \d+ bytes, got 4294967295/],
     [

@@ -1,11 +1,12 @@
 // The check of a folder of recordings finds each fault, says so, and keeps the rest.
 
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { findRecordings } from "../lib/audio/find-recordings.js";
 import { measureLevels } from "../lib/audio/levels.js";
-import { checkRecordings, findRecordings } from "../lib/audio/recordings.js";
+import { checkRecordings } from "../lib/audio/recordings.js";
 import { encodeWav } from "../lib/audio/wav-write.js";
 import { recordingsText } from "../lib/cli/recordings-table.js";
 import { Random } from "../lib/random.js";
@@ -52,8 +53,9 @@ afterAll(() => rm(folder, { recursive: true }));
 
 describe("checking recordings", () => {
   it("finds WAV files in folders below, sorted, each once", async () => {
-    const found = await findRecordings([folder, join(folder, "a-good.wav")]);
-    expect(found.map((path) => path.slice(folder.length + 1))).toEqual([
+    const { files, unreadable } = await findRecordings([folder, join(folder, "a-good.wav")]);
+    expect(unreadable).toEqual([]);
+    expect(files.map((path) => path.slice(folder.length + 1))).toEqual([
       "a-good.wav",
       "b-copy.wav",
       "c-truncated.wav",
@@ -69,7 +71,7 @@ describe("checking recordings", () => {
   });
 
   it("skips what is broken and says why, warns of the rest, and resamples", async () => {
-    const { report, signals } = await checkRecordings(await findRecordings([folder]), { sampleRate: rate });
+    const { report, signals } = await checkRecordings((await findRecordings([folder])).files, { sampleRate: rate });
     const findings = Object.fromEntries(
       report.recordings.map(({ path, skipped, warnings }) => [
         path.slice(folder.length + 1).replace(/^(more\/)?.-|\.wav$/gi, ""),
@@ -102,7 +104,7 @@ describe("checking recordings", () => {
   });
 
   it("reports progress and stops when told to", async () => {
-    const paths = await findRecordings([folder]);
+    const { files: paths } = await findRecordings([folder]);
     const stop = new AbortController();
     const seen: number[] = [];
     const onProgress = (done: number) => {
@@ -115,12 +117,94 @@ describe("checking recordings", () => {
     expect(seen).toEqual([1, 2, 3]);
   });
 
+  it("stops in the middle of a long recording", async () => {
+    const path = join(folder, "more", "long.wav");
+    await writeFile(path, encodeWav(new Float32Array(20_000_000), rate));
+    const stop = new AbortController();
+    const start = performance.now();
+    setTimeout(() => stop.abort(), 50);
+    const checked = checkRecordings([path], { sampleRate: 8000, signal: stop.signal });
+    await expect(checked).rejects.toThrow(/abort/i);
+    // All of it takes seconds.
+    expect(performance.now() - start).toBeLessThan(1000);
+    await rm(path);
+  });
+
   it("is a table on the terminal", async () => {
-    const { report } = await checkRecordings(await findRecordings([folder]), { sampleRate: rate });
+    const { report } = await checkRecordings((await findRecordings([folder])).files, { sampleRate: rate });
     const lines = recordingsText(report).split("\n");
     expect(lines[0]).toMatch(/^file +s +Hz +peak dB +silence % +clipped % +floor dB +SNR dB +finding$/);
     expect(lines).toContain("4 of 11 recordings, 8.0 s, are used; 7 skipped.");
     expect(lines).toContain("Sample rates: 1 × 8000 Hz, 8 × 16000 Hz.");
+  });
+});
+
+describe("finding recordings", () => {
+  let links = "";
+
+  beforeAll(async () => {
+    links = await mkdtemp(join(tmpdir(), "rvq-links-"));
+    await mkdir(join(links, "b", "below"), { recursive: true });
+    for (const name of ["top.wav", "b/one.wav", "b/below/two.wav"]) await writeFile(join(links, name), "");
+  });
+
+  afterAll(() => rm(links, { recursive: true }));
+
+  const found = async (...names: string[]) => {
+    const { files, unreadable } = await findRecordings(names.map((name) => join(links, name)));
+    expect(unreadable).toEqual([]);
+    return files.map((path) => path.slice(links.length + 1));
+  };
+
+  it("ends where links lead back up, and finds each file once", async () => {
+    for (const [name, target] of [
+      ["self", "."],
+      ["again", "."],
+      ["b/up", ".."],
+      ["b/below/up", "../.."],
+      ["c", "b"],
+    ]) {
+      await symlink(target, join(links, name));
+    }
+    expect(await found(".")).toEqual(["b/below/two.wav", "b/one.wav", "top.wav"]);
+    expect(await found(".", "b/below", "c")).toEqual(["b/below/two.wav", "b/one.wav", "top.wav"]);
+  });
+
+  it("follows links to folders and files elsewhere, and keeps a link to nothing so that the check names it", async () => {
+    const elsewhere = await mkdtemp(join(tmpdir(), "rvq-elsewhere-"));
+    await writeFile(join(elsewhere, "far.wav"), "");
+    await symlink(elsewhere, join(links, "b", "linked"));
+    await symlink(join(elsewhere, "far.wav"), join(links, "b", "file.wav"));
+    await symlink("loop.wav", join(links, "b", "loop.wav"));
+    expect(await found("b/below/..")).toEqual(
+      expect.arrayContaining(["b/file.wav", "b/linked/far.wav", "b/loop.wav", "b/one.wav"]),
+    );
+    const { report } = await checkRecordings([join(links, "b/loop.wav")], { sampleRate: rate });
+    expect(report.recordings[0].skipped).toMatch(/^cannot be read: ELOOP/);
+    await rm(elsewhere, { recursive: true });
+  });
+
+  it("looks at the signal between folders", async () => {
+    const search = findRecordings([links], { signal: AbortSignal.abort() });
+    await expect(search).rejects.toThrow(/abort/i);
+  });
+
+  it("reports folders that cannot be listed as skipped", async () => {
+    const unreadable = [{ path: "/locked", reason: "/locked: cannot be listed: EACCES" }];
+    const { report } = await checkRecordings([join(folder, "a-good.wav")], { sampleRate: rate, unreadable });
+    expect(report).toMatchObject({ used: 1, skipped: 1 });
+    expect(report.recordings[1]).toMatchObject({ path: "/locked", skipped: "cannot be listed: EACCES" });
+  });
+
+  // To root, no folder is closed.
+  it.skipIf(process.getuid?.() === 0)("goes on past a folder that it may not open", async () => {
+    const locked = join(links, "locked");
+    await mkdir(locked);
+    await chmod(locked, 0);
+    const { files, unreadable } = await findRecordings([links]);
+    expect(files.length).toBeGreaterThan(2);
+    expect(unreadable).toEqual([{ path: locked, reason: expect.stringMatching(/locked: cannot be listed: EACCES/) }]);
+    await chmod(locked, 0o700);
   });
 });
 

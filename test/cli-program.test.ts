@@ -2,7 +2,7 @@
 // process.
 
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -182,6 +182,30 @@ describe("rvq encode and decode", () => {
   });
 });
 
+describe("a model that anyone could have written", () => {
+  it.each([
+    ["a rate of 1 GHz", { sampleRate: 1_000_000_000, hop: 4 }],
+    ["a rate of 1 Hz", { sampleRate: 1, hop: 4 }],
+    ["a rate that is a text", { sampleRate: "16000", hop: 4 }],
+    ["a hop that is not its dimension", { sampleRate: 16_000, hop: 8 }],
+  ])("with %s is refused before audio is read", async (_, audio) => {
+    const hostile = inFolder("hostile.rvqm");
+    await ResidualQuantizer.fromCodebooks([new Float32Array(8)], { dim: 4, metadata: { audio } }).save(hostile);
+    const result = await rvq("encode", "absent.wav", inFolder("x.rvq"), "-m", hostile);
+    expect(result.code).toBe(1);
+    expect(result.err).toMatch(
+      /^rvq: expected a model with a sample rate of 1000 to 768000 Hz and an even hop .*, got/,
+    );
+  });
+
+  it("with an odd dimension is refused", async () => {
+    const odd = inFolder("odd.rvqm");
+    const metadata = { audio: { sampleRate: 16_000, hop: 3 } };
+    await ResidualQuantizer.fromCodebooks([new Float32Array(6)], { dim: 3, metadata }).save(odd);
+    expect((await rvq("encode", clip, inFolder("x.rvq"), "-m", odd)).err).toMatch(/got sample rate 16000, hop 3 and/);
+  });
+});
+
 describe("rvq info", () => {
   it("tells what is in a model and in coded audio", async () => {
     const codes = inFolder("info.rvq");
@@ -199,6 +223,18 @@ describe("rvq info", () => {
     expect(result.code).toBe(1);
     expect(result.err).toMatch(/^rvq: .*clip\.wav: .*expected/);
     expect((await rvq("info", inFolder("absent"))).err).toMatch(/^rvq: .*absent: cannot be read: ENOENT/);
+  });
+
+  it.skipIf(!existsSync("/dev/zero"))("does not read from devices, nor do encode and decode", async () => {
+    for (const args of [
+      ["info", "/dev/zero"],
+      ["encode", "/dev/zero", inFolder("x.rvq"), "-m", model],
+      ["decode", "/dev/zero", inFolder("x.wav"), "-m", model],
+    ]) {
+      const result = await rvq(...args);
+      expect(result.code, args[0]).toBe(1);
+      expect(result.err).toMatch(/^rvq: \/dev\/zero: expected .*, got something that is not a regular file\n$/);
+    }
   });
 });
 
@@ -226,9 +262,19 @@ describe("rvq doctor", () => {
 describe("wrong usage", () => {
   it.each([
     [["--backend", "gpu", "doctor"], /Allowed choices are auto, cuda, cpu, js/],
-    [["--threads", "0", "doctor"], /expected an integer of at least 1/],
+    [["--threads", "0", "doctor"], /expected an integer from 1 to 1024/],
+    [["--threads", "1e99", "doctor"], /expected an integer from 1 to 1024/],
     [["train"], /missing required argument 'paths'/],
-    [["train", "x", "--codewords", "2.5"], /expected an integer of at least 1/],
+    [["train", "x", "--codewords", "2.5"], /expected an integer from 2 to 65536/],
+    [["train", "x", "--codewords", "1"], /expected an integer from 2 to 65536/],
+    [["train", "x", "--stages", "1025"], /expected an integer from 1 to 1024/],
+    [["train", "x", "--iterations", "1000001"], /expected an integer from 1 to 1000000/],
+    [["train", "x", "--rate", "1000000000"], /expected an integer from 1000 to 768000/],
+    [["train", "x", "--rate", "999"], /expected an integer from 1000 to 768000/],
+    [["train", "x", "--hop", "161"], /expected an even integer from 2 to 2048/],
+    [["train", "x", "--hop", "2050"], /expected an even integer from 2 to 2048/],
+    [["train", "x", "--seed", "9007199254740993"], /expected an integer from 0 to 9007199254740991/],
+    [["encode", "a.wav", "b.rvq", "-m", "c", "--stages", "-1"], /expected an integer from 1 to 1024/],
     [["encode", "a.wav", "b.rvq"], /required option '-m, --model <file>' not specified/],
     [["sing"], /unknown command 'sing'/],
     [["doctor", "--loud"], /unknown option '--loud'/],
@@ -249,17 +295,29 @@ describe("wrong usage", () => {
 });
 
 describe("as a child process", () => {
-  function child(args: string[], { interruptAfter }: { interruptAfter?: RegExp } = {}): Promise<Result> {
+  interface ChildOptions {
+    readonly interruptAfter?: RegExp;
+    /** File descriptors in place of pipes. */
+    readonly stdout?: number;
+    readonly stderr?: number;
+    /** A pipe that nobody reads, closed from the start. */
+    readonly closed?: "stdout" | "stderr";
+  }
+
+  function child(args: string[], { interruptAfter, closed, ...streams }: ChildOptions = {}): Promise<Result> {
     return new Promise((done, fail) => {
-      const started = spawn(process.execPath, [builtCommand, ...args], { cwd: folder });
+      const stdio = ["ignore", streams.stdout ?? "pipe", streams.stderr ?? "pipe"] as const;
+      const started = spawn(process.execPath, [builtCommand, ...args], { cwd: folder, stdio: [...stdio] });
       let out = "";
       let err = "";
-      started.stdout.on("data", (chunk) => {
+      if (closed) started[closed]?.destroy();
+      started.stdout?.on("data", (chunk) => {
         out += chunk;
       });
-      started.stderr.on("data", (chunk) => {
+      started.stderr?.on("data", (chunk) => {
         err += chunk;
-        if (interruptAfter?.test(err)) started.kill("SIGINT");
+        // Once: a second interrupt ends the process at once.
+        if (!started.killed && interruptAfter?.test(err)) started.kill("SIGINT");
       });
       started.on("error", fail);
       started.on("close", (code) => done({ code: code ?? -1, out, err }));
@@ -304,11 +362,57 @@ describe("as a child process", () => {
     expect(await readdir(folder)).toEqual(before);
   });
 
-  it("stops on Ctrl-C with exit code 130 and no file", async () => {
-    const args = ["--backend", "js", "train", recordings, "-o", "interrupted.rvqm", "--iterations", "100000"];
-    const result = await child(args, { interruptAfter: /training …/ });
+  it.each(["checking", "training"])("stops on Ctrl-C while %s with exit code 130 and no file", async (phase) => {
+    const long = inFolder("long.wav");
+    await writeFile(long, encodeWav(new Float32Array(30_000_000), 16_000));
+    const input = phase === "checking" ? long : recordings;
+    const before = await readdir(folder);
+    const args = ["--backend", "js", "train", input, "-o", "interrupted.rvqm", "--iterations", "100000"];
+    const result = await child([...args, "--report", "interrupted.json"], { interruptAfter: new RegExp(`${phase} …`) });
     expect(result.code).toBe(130);
     expect(result.err).toMatch(/rvq: stopped\n$/);
-    expect((await readdir(folder)).filter((name) => name.startsWith("interrupted"))).toEqual([]);
+    const added = (await readdir(folder)).filter((name) => !before.includes(name));
+    expect(added).toEqual(phase === "checking" ? [] : ["interrupted.json"]);
+    await rm(long);
+    await rm(inFolder("interrupted.json"), { force: true });
+  });
+
+  describe.skipIf(!existsSync("/dev/full"))("with a full disk behind an output", () => {
+    let full = -1;
+    beforeAll(() => {
+      full = openSync("/dev/full", "w");
+    });
+    afterAll(() => closeSync(full));
+
+    it("says so in one line on the other output, ends with exit code 1, and does its work", async () => {
+      expect(await child(["doctor"], { stdout: full })).toEqual({
+        code: 1,
+        out: "",
+        err: "rvq: standard output cannot be written: ENOSPC: no space left on device, write\n",
+      });
+      const trained = await child(["--backend", "js", "train", recordings, "-o", "full.rvqm", ...small], {
+        stderr: full,
+      });
+      expect(trained.code).toBe(1);
+      expect(trained.out.match(/^rvq: .*$/gm)).toEqual([
+        "rvq: standard error cannot be written: ENOSPC: no space left on device, write",
+      ]);
+      expect(await readFile(inFolder("full.rvqm"))).toEqual(await readFile(model));
+      expect(await child(["doctor"], { stdout: full, stderr: full })).toEqual({ code: 1, out: "", err: "" });
+    });
+  });
+
+  it("does its work when nobody reads its output, and calls that a failure only of standard error", async () => {
+    const args = ["--backend", "js", "train", recordings, "-o", "unread.rvqm", ...small];
+    for (const [closed, code] of [
+      ["stdout", 0],
+      ["stderr", 1],
+    ] as const) {
+      const result = await child(args, { closed });
+      expect(result.code, closed).toBe(code);
+      expect(result.out + result.err).not.toMatch(/^ +at /m);
+      expect(await readFile(inFolder("unread.rvqm"))).toEqual(await readFile(model));
+      await rm(inFolder("unread.rvqm"));
+    }
   });
 });

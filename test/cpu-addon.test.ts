@@ -23,7 +23,14 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     const decode = { ...encode, codeStages: 1 };
     const distances = { ...decode, weighted: false, distances: new Float64Array(4) };
     const accumulate = {
-      ...{ vectors: encode.vectors, count: 4, dim, codes: encode.codes, numCodewords: 50, gridExponent: 0 },
+      ...{
+        vectors: encode.vectors,
+        count: 4,
+        dim,
+        codes: encode.codes,
+        numCodewords: 50,
+        gridExponents: new Int32Array(dim),
+      },
       ...{ counts: new Float64Array(50), sums: new Float64Array(50 * dim) },
     };
     const lower = { vectors: encode.vectors, count: 4, dim, weights: null, centre: new Float32Array(dim) };
@@ -75,7 +82,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     const measured = { ...request, weighted: false, distances: new Float64Array(3) };
     expect(() => core.distancesSync(measured)).toThrow(RangeError);
     const counts = new Float64Array(50);
-    const statistics = { vectors, count: 3, dim, codes, numCodewords: 50, gridExponent: 0, counts };
+    const statistics = { vectors, count: 3, dim, codes, numCodewords: 50, gridExponents: new Int32Array(dim), counts };
     await expect(addon.accumulate({ ...statistics, sums: new Float64Array(50 * dim) }, options)).rejects.toThrow(
       RangeError,
     );

@@ -132,7 +132,8 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
         for (const threads of [1, 2]) {
           const counts = new Float64Array(numCodewords).fill(7);
           const sums = new Float64Array(numCodewords * dim);
-          const request = { vectors, count, dim, codes, numCodewords, gridExponent: 0, counts, sums };
+          const gridExponents = new Int32Array(dim);
+          const request = { vectors, count, dim, codes, numCodewords, gridExponents, counts, sums };
           await addon.accumulate(request, { threads, instructionSet });
           expect({ counts, sums }, `${instructionSet} D ${dim}`).toEqual(expected);
         }

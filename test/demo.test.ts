@@ -1,5 +1,6 @@
 // `rvq demo` from the training to the report page, on the bundled speech and on a file of the user's.
 
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -122,6 +123,38 @@ describe("rvq demo", () => {
     const page = await readFile(join(out, "report.html"), "utf8");
     expect(page).toContain("&lt;b&gt;&amp;&quot;quoted&quot;.wav");
     expect(page).not.toContain("<b>");
+  });
+
+  it.each([
+    ["checking", (printed: string) => printed.includes("checking …")],
+    ["training", (printed: string) => printed.includes("training 25 %")],
+    ["encoding", (printed: string) => printed.includes("encoding …")],
+    ["drawing the report", (_: string, out: string) => existsSync(join(out, "reconstruction-32.wav"))],
+  ])("stopped while %s, leaves no file unfinished", async (phase, reached) => {
+    const out = join(folder, `stopped-${phase}`);
+    const stop = new AbortController();
+    let printed = "";
+    const collect = new Writable({
+      write(chunk, _, done) {
+        printed += String(chunk);
+        done();
+      },
+    });
+    const watch = setInterval(() => reached(printed, out) && stop.abort(), 1);
+    const code = await run(["demo", "--quick", "--out", out], {
+      stdout: collect,
+      stderr: collect,
+      signal: stop.signal,
+    });
+    clearInterval(watch);
+    expect(code).toBe(130);
+    expect(printed).toMatch(/rvq: stopped\n$/);
+    // What is there is whole: the same bytes as after a run to the end.
+    const files = await readdir(out);
+    expect(files).not.toContain("report.html");
+    for (const name of files) {
+      expect((await readFile(join(out, name))).equals(await readFile(join(folder, "bundled", name))), name).toBe(true);
+    }
   });
 
   it("takes a file of silence, for which there is no SNR", async () => {

@@ -1,13 +1,13 @@
 // Bad input: one typed error each, naming the argument, what was expected and what came.
 
 import { describe, expect, it } from "vitest";
-import { type Codes, packCodes, ResidualQuantizer, RvqError, unpackCodes } from "../lib/index.js";
+import { type Codes, packCodes, packedSizeBytes, ResidualQuantizer, RvqError, unpackCodes } from "../lib/index.js";
 
 const codebook = Float32Array.of(1, 1, 0, -1, -1, 0);
 const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 3 });
 const codes: Codes = { count: 1, stages: 2, data: Uint16Array.of(0, 1) };
 
-function detached<View extends Float32Array | Uint16Array>(view: View): View {
+function detached<View extends Float32Array | Uint16Array | Uint8Array>(view: View): View {
   structuredClone(view.buffer, { transfer: [view.buffer as ArrayBuffer] });
   return view;
 }
@@ -147,6 +147,12 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "INVALID_ARGUMENT",
     /options|dim/,
   ],
+  [
+    "codebooks with a hole",
+    () => ResidualQuantizer.fromCodebooks(Object.assign(new Array(2), { 1: codebook }), { dim: 3 }),
+    "INVALID_ARGUMENT",
+    /codebooks\[0\]: .*undefined/,
+  ],
   ["no codebooks", () => ResidualQuantizer.fromCodebooks([], { dim: 3 }), "INVALID_ARGUMENT", /codebooks/],
   [
     "one codebook instead of a list",
@@ -268,6 +274,37 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "INVALID_ARGUMENT",
     /init/,
   ],
+  [
+    "a negative shrinkage",
+    () => ResidualQuantizer.train(codebook, { dim: 3, shrinkage: -1 }),
+    "INVALID_ARGUMENT",
+    /shrinkage: expected a finite number ≥ 0, got -1/,
+  ],
+  [
+    "a minimum cluster size for other stages",
+    () => ResidualQuantizer.train(codebook, { dim: 3, stages: 3, minClusterSize: [1, 2] }),
+    "INVALID_ARGUMENT",
+    /minClusterSize: .*3, as many as stages/,
+  ],
+  [
+    "a shrinkage in words",
+    () => ResidualQuantizer.train(codebook, { dim: 3, shrinkage: wrong("5") }),
+    "INVALID_ARGUMENT",
+    /shrinkage: .*"5"/,
+  ],
+  [
+    "codebooks beyond any memory",
+    () => ResidualQuantizer.train(new Float32Array(65_536), { dim: 65_536, codebookSize: [1, 2 ** 20] }),
+    "INVALID_ARGUMENT",
+    /codebookSize\[1\]/,
+  ],
+  [
+    "codebook sizes with a hole",
+    // biome-ignore lint/suspicious/noSparseArray: the hole is the test
+    () => ResidualQuantizer.train(codebook, { dim: 3, codebookSize: [, 2] as number[] }),
+    "INVALID_ARGUMENT",
+    /codebookSize\[0\]: .*undefined/,
+  ],
   ["a negative seed", () => ResidualQuantizer.train(codebook, { dim: 3, seed: -1 }), "INVALID_ARGUMENT", /seed/],
   [
     "no iterations",
@@ -288,6 +325,30 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
   ["dirty padding", () => unpackCodes(Uint8Array.of(0x80), 1, [4]), "INVALID_STREAM", /padding/],
   ["a model that is none", () => ResidualQuantizer.fromBytes(new Uint8Array(100)), "INVALID_MODEL", /RVQM/],
   ["model bytes of the wrong type", () => ResidualQuantizer.fromBytes(wrong("model")), "INVALID_ARGUMENT", /bytes/],
+  ["a model path that is none", () => ResidualQuantizer.load(wrong(Symbol("x"))), "INVALID_ARGUMENT", /path: .*symbol/],
+  ["a model without end", () => ResidualQuantizer.load("/dev/zero"), "IO", /not a file/],
+  ["a file name that is none", () => rq.save(wrong(7)), "INVALID_ARGUMENT", /path: .*7/],
+  [
+    "detached model bytes",
+    () => ResidualQuantizer.fromBytes(detached(new Uint8Array(9))),
+    "INVALID_ARGUMENT",
+    /detached/,
+  ],
+  [
+    "a signal that pretends",
+    () => rq.encode(new Float32Array(3), { signal: Object.create(AbortSignal.prototype) }),
+    "INVALID_ARGUMENT",
+    /signal/,
+  ],
+  [
+    "a length that lies",
+    () => rq.encode(Object.defineProperty(new Float32Array(4), "length", { value: 3 })),
+    "INVALID_ARGUMENT",
+    /multiple of dim 3, got 4/,
+  ],
+  ["more codes than memory", () => unpackCodes(new Uint8Array(0), 2 ** 50, [1]), "OUT_OF_MEMORY", /codes/],
+  ["bits of no codebook", () => packedSizeBytes(5, wrong(null)), "INVALID_ARGUMENT", /codebookSizes/],
+  ["a rate in words", () => rq.describe({ vectorsPerSecond: wrong("75") }), "INVALID_ARGUMENT", /vectorsPerSecond/],
   ["a missing model file", () => ResidualQuantizer.load("/nonexistent/model.rvqm"), "IO", /nonexistent/],
   ["a folder that does not exist", () => rq.save("/nonexistent/model.rvqm"), "IO", /nonexistent/],
 ];

@@ -1,9 +1,10 @@
 // The model file: exact round trips, and refusal of everything that is not a whole, undamaged model.
 
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ResidualQuantizer, RvqError } from "../lib/index.js";
@@ -58,6 +59,28 @@ describe("a model", () => {
         first.map((x) => x / 2),
       ),
     ).not.toBe(rq.id);
+  });
+
+  it("is written through a symbolic link, keeps its permissions, and spares what is no file", async () => {
+    const file = path.join(folder, "target.rvqm");
+    const link = path.join(folder, "link.rvqm");
+    await writeFile(file, "old", { mode: 0o600 });
+    await symlink(file, link);
+    await rq.save(link);
+    expect((await lstat(link)).isSymbolicLink()).toBe(true);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect((await ResidualQuantizer.load(pathToFileURL(file))).id).toBe(rq.id);
+    await rq.save("/dev/null");
+    expect((await stat("/dev/null")).isFile()).toBe(false);
+    await rq.save(path.join(folder, `${"n".repeat(240)}.rvqm`));
+  });
+
+  it("is prepared quickly whatever its codewords are: none can be made to collide", () => {
+    // Rows that differ in their last element alone are the worst case of a comparison.
+    const codebook = new Float32Array(20_000 * 8).map((_, i) => (i % 8 === 7 ? i : 1));
+    const start = performance.now();
+    ResidualQuantizer.fromCodebooks([codebook], { dim: 8 });
+    expect(performance.now() - start).toBeLessThan(2000);
   });
 
   it("stays as it was when a new one cannot be written", async () => {

@@ -28,13 +28,13 @@ void Accumulate::run(BlockFeed& feed) {
   std::call_once(sorted_, [this] {
     if (sort_rows()) {
       cut_blocks();
+      for (size_t i = 0; i < request_.dim; i++) inverse_grids_.push_back(std::ldexp(1.0, -request_.grid_exponents[i]));
     } else {
       out_of_range_.store(true, std::memory_order_relaxed);
     }
   });
   if (code_out_of_range()) return feed.stop();
 
-  double inverse_grid = std::ldexp(1.0, -request_.grid_exponent);
   while (auto block = feed.next()) {
     for (size_t k = block_begins_[*block]; k < block_begins_[*block + 1]; k++) {
       request_.counts[k] += static_cast<double>(first_row_[k + 1] - first_row_[k]);
@@ -43,7 +43,7 @@ void Accumulate::run(BlockFeed& feed) {
           prefetch(request_.vectors + rows_[at + kRowsAhead] * request_.dim, request_.dim);
         }
         kernels_.add_rounded(request_.sums + k * request_.dim, request_.vectors + rows_[at] * request_.dim,
-                             request_.dim, inverse_grid);
+                             request_.dim, inverse_grids_.data());
       }
     }
   }

@@ -1,4 +1,4 @@
-// Counts and sums of the vectors of every codeword, as integers on a grid.
+// Counts and sums of the vectors of every codeword, as integers on a grid for each dimension.
 
 #pragma once
 
@@ -20,9 +20,9 @@ struct AccumulateRequest {
   size_t dim;
   Codes codes;  // [count]
   size_t num_codewords;
-  int grid_exponent;
-  double* counts;  // in and out [num_codewords]
-  double* sums;    // in and out [num_codewords][dim]
+  const int32_t* grid_exponents;  // [dim]
+  double* counts;                 // in and out [num_codewords]
+  double* sums;                   // in and out [num_codewords][dim]
 };
 
 // One accumulate call. The first thread sorts the rows by code; a block is then a range of codewords with all of their
@@ -46,9 +46,10 @@ class Accumulate {
   const AccumulateRequest request_;
   std::once_flag sorted_;
   std::atomic<bool> out_of_range_{false};
-  std::vector<size_t> first_row_;     // [num_codewords + 1], in rows_
-  std::vector<uint32_t> rows_;        // [count], by code, ascending within a code
-  std::vector<size_t> block_begins_;  // [blocks() + 1], codewords
+  std::vector<size_t> first_row_;      // [num_codewords + 1], in rows_
+  std::vector<uint32_t> rows_;         // [count], by code, ascending within a code
+  std::vector<size_t> block_begins_;   // [blocks() + 1], codewords
+  std::vector<double> inverse_grids_;  // [dim]
 };
 
 }  // namespace rvq::cpu

@@ -3,7 +3,9 @@
 #include "codebook.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <numeric>
 
 namespace rvq::cpu {
 
@@ -19,53 +21,41 @@ AlignedArray<float> padded_copy(const float* rows, size_t count, size_t dim, siz
   return copy;
 }
 
-// Equal where it matters to a distance: a dimension of weight zero does not, nor does the sign of a zero.
-bool same_codeword(const float* a, const float* b, const float* weights, size_t dim) {
-  for (size_t i = 0; i < dim; i++) {
-    if (a[i] != b[i] && (weights == nullptr || weights[i] != 0)) return false;
-  }
-  return true;
+// The bits that count: a dimension of weight zero does not matter to a distance, nor does the sign of a zero.
+uint32_t significant_bits(float element, const float* weight) {
+  if (element == 0 || (weight != nullptr && *weight == 0)) return 0;
+  return std::bit_cast<uint32_t>(element);
 }
 
-uint64_t hash_codeword(const float* codeword, const float* weights, size_t dim) {
-  uint64_t hash = 0;
+// Some total order of codewords; zero where they are the same to every distance.
+int compare_codewords(const float* a, const float* b, const float* weights, size_t dim) {
   for (size_t i = 0; i < dim; i++) {
-    bool counts = codeword[i] != 0 && (weights == nullptr || weights[i] != 0);
-    uint32_t bits = 0;
-    if (counts) std::memcpy(&bits, codeword + i, sizeof bits);
-    hash = (hash ^ bits) * 0x9e3779b97f4a7c15u;
-    hash ^= hash >> 29;
+    const float* weight = weights == nullptr ? nullptr : weights + i;
+    uint32_t bits_a = significant_bits(a[i], weight);
+    uint32_t bits_b = significant_bits(b[i], weight);
+    if (bits_a != bits_b) return bits_a < bits_b ? -1 : 1;
   }
-  return hash;
+  return 0;
 }
 
 // The codes whose codeword equals none before it, ascending. An equal one later can never win: its distances are the
-// same, and ties go to the lowest code.
+// same, and ties go to the lowest code. Sorted and not hashed: a codebook may come from a file that means harm, and
+// this takes O(K log K) comparisons whatever is in it.
 std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const float* weights, size_t padded_dim) {
-  struct Entry {
-    uint64_t hash;
-    uint32_t code;
+  auto compare = [=](uint32_t a, uint32_t b) {
+    return compare_codewords(codewords + a * padded_dim, codewords + b * padded_dim, weights, padded_dim);
   };
-  std::vector<Entry> entries(count);
-  for (size_t k = 0; k < count; k++) {
-    entries[k] = {hash_codeword(codewords + k * padded_dim, weights, padded_dim), static_cast<uint32_t>(k)};
-  }
-  std::sort(entries.begin(), entries.end(),
-            [](const Entry& a, const Entry& b) { return a.hash != b.hash ? a.hash < b.hash : a.code < b.code; });
+  std::vector<uint32_t> codes(count);
+  std::iota(codes.begin(), codes.end(), 0u);
+  std::sort(codes.begin(), codes.end(), [&](uint32_t a, uint32_t b) {
+    int order = compare(a, b);
+    return order != 0 ? order < 0 : a < b;
+  });
 
-  std::vector<uint32_t> distinct;
-  size_t first_of_hash = 0;  // in `distinct`
-  for (size_t e = 0; e < count; e++) {
-    if (e > 0 && entries[e].hash != entries[e - 1].hash) first_of_hash = distinct.size();
-    const float* codeword = codewords + entries[e].code * padded_dim;
-    bool seen = false;
-    for (size_t d = first_of_hash; d < distinct.size() && !seen; d++) {
-      seen = same_codeword(codeword, codewords + distinct[d] * padded_dim, weights, padded_dim);
-    }
-    if (!seen) distinct.push_back(entries[e].code);
-  }
-  std::sort(distinct.begin(), distinct.end());
-  return distinct;
+  // The first of each run of equals is its lowest code.
+  auto end = std::unique(codes.begin(), codes.end(), [&](uint32_t a, uint32_t b) { return compare(a, b) == 0; });
+  std::sort(codes.begin(), end);
+  return {codes.begin(), end};
 }
 
 }  // namespace

@@ -129,10 +129,11 @@ static void decode_row(const DecodeRow& job) {
   }
 }
 
-static void add_rounded(double* __restrict sums, const float* __restrict row, size_t dim, double inverse_grid) {
+static void add_rounded(double* __restrict sums, const float* __restrict row, size_t dim,
+                        const double* __restrict inverse_grids) {
   // Added to 1.5 · 2^52, a number of at most 2^51 loses its fraction, to the nearest integer, half to even.
   constexpr double kRounder = 6755399441055744.0;
-  for (size_t i = 0; i < dim; i++) sums[i] += ((double)row[i] * inverse_grid + kRounder) - kRounder;
+  for (size_t i = 0; i < dim; i++) sums[i] += ((double)row[i] * inverse_grids[i] + kRounder) - kRounder;
 }
 
 static constexpr Kernels table(const char* name) {

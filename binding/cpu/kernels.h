@@ -30,7 +30,7 @@ struct PackRows {
   double* squared_norms;  // out [panel_stride], of the panel's columns before they were rounded to float32
 };
 
-// The codebook as the screen reads it; binding/cpu/codebook.h says what the numbers mean.
+// The codebook as the screen reads it; binding/cpu/packed_codebook.h says what the numbers mean.
 struct PackedCodewords {
   size_t dim;
   const float* panels;           // [groups][dim][kGroupCodewords]
@@ -83,7 +83,7 @@ struct Kernels {
   size_t lanes;      // rows in one register
   size_t tile_rows;  // rows that one pass over the codebook serves
 
-  // The screen: float32, any order, fused where the processor fuses. Its error is bounded in binding/cpu/screen.cpp.
+  // The screen: float32, any order, fused where the processor fuses. Its error is bounded in binding/cpu/error_bound.h.
   void (*pack_rows)(const PackRows&);
   void (*screen_tile)(const ScreenTile&);
   // The same for one row of a panel, codewords in the lanes: upper[last_group − first_group] and lower[1].
@@ -105,8 +105,8 @@ struct Kernels {
   // row −= codeword, element by element.
   void (*subtract)(float* row, const float* codeword, size_t padded_dim);
   void (*decode_row)(const DecodeRow&);
-  // sums[i] += roundHalfEven(row[i] · inverse_grid), |row[i] · inverse_grid| ≤ 2^51.
-  void (*add_rounded)(double* sums, const float* row, size_t dim, double inverse_grid);
+  // sums[i] += roundHalfEven(row[i] · inverse_grids[i]), |row[i] · inverse_grids[i]| ≤ 2^51.
+  void (*add_rounded)(double* sums, const float* row, size_t dim, const double* inverse_grids);
 };
 
 #if defined(__x86_64__) || defined(_M_X64)

@@ -1,8 +1,11 @@
 // A trained quantizer as an audio codec: which signals it was trained on, and the way from samples to codes and back.
 
-import { RvqError } from "../errors.js";
+import { RvqError, show } from "../errors.js";
 import type { Codes, ResidualQuantizer } from "../index.js";
-import { Mdct } from "./mdct.js";
+import { runToEnd, type Steps } from "../js/time-slice.js";
+import { isHop, Mdct } from "./mdct.js";
+import { runStoppable } from "./stoppable.js";
+import { maxSampleRate, minSampleRate } from "./wav.js";
 
 /** What a model's metadata say under "audio": its vectors are MDCT frames of signals at this rate. */
 export interface AudioSettings {
@@ -29,13 +32,11 @@ export function audioSettings(quantizer: ResidualQuantizer): AudioSettings {
     );
   }
   const { sampleRate, hop } = audio;
-  const isRate = typeof sampleRate === "number" && Number.isInteger(sampleRate) && sampleRate > 0;
-  if (!isRate || hop !== quantizer.dim) {
-    const got = `sample rate ${String(sampleRate)} and hop ${String(hop)}`;
-    throw new RvqError(
-      "INVALID_MODEL",
-      `expected a model with a sample rate in Hz and hop ${quantizer.dim}, got ${got}`,
-    );
+  // Anyone can write metadata: a rate of 1 GHz would make gigabytes of a second of audio.
+  if (!isSampleRate(sampleRate) || !isHop(hop) || hop !== quantizer.dim) {
+    const expected = `a sample rate of ${minSampleRate} to ${maxSampleRate} Hz and an even hop that is its dimension`;
+    const got = `sample rate ${show(sampleRate)}, hop ${show(hop)} and dimension ${quantizer.dim}`;
+    throw new RvqError("INVALID_MODEL", `expected a model with ${expected}, got ${got}`);
   }
   return { sampleRate, hop };
 }
@@ -46,7 +47,8 @@ export async function encodeSignal(
   samples: Float32Array,
   options: SignalOptions = {},
 ): Promise<Codes> {
-  return quantizer.encode(new Mdct(audioSettings(quantizer).hop).analyse(samples), options);
+  const mdct = new Mdct(audioSettings(quantizer).hop);
+  return quantizer.encode(await runStoppable(mdct.analyseSteps(samples), options.signal), options);
 }
 
 /** Codes of a signal of `sampleCount` samples → samples[sampleCount]. */
@@ -56,22 +58,34 @@ export async function decodeSignal(
   sampleCount: number,
   { stages, signal }: SignalOptions = {},
 ): Promise<Float32Array> {
+  const mdct = new Mdct(audioSettings(quantizer).hop);
   const frames = await quantizer.decode(codes, { stages, signal });
-  return new Mdct(audioSettings(quantizer).hop).synthesise(frames, sampleCount);
+  return runStoppable(mdct.synthesiseSteps(frames, sampleCount), signal);
 }
 
 /** The frames of several signals, one after the other: frames[total][hop]. */
 export function framesOfSignals(signals: readonly Float32Array[], hop: number): Float32Array {
-  const mdct = new Mdct(hop);
-  const total = signals.reduce((sum, samples) => sum + mdct.frameCount(samples.length), 0);
-  const frames = new Float32Array(total * hop);
+  return runToEnd(framesOfSignalsSteps(signals, new Mdct(hop)));
+}
+
+/** `framesOfSignals` in steps, for long recordings, into the beginning of `frames` if that is given. */
+export function* framesOfSignalsSteps(
+  signals: readonly Float32Array[],
+  mdct: Mdct,
+  frames = new Float32Array(totalFrames(signals, mdct) * mdct.hop),
+): Steps<Float32Array> {
   let at = 0;
   for (const samples of signals) {
-    const part = mdct.analyse(samples);
-    frames.set(part, at);
-    at += part.length;
+    const end = at + mdct.frameCount(samples.length) * mdct.hop;
+    yield* mdct.analyseSteps(samples, frames.subarray(at, end));
+    at = end;
   }
   return frames;
+}
+
+/** Frames of all signals together. */
+export function totalFrames(signals: readonly Float32Array[], mdct: Mdct): number {
+  return signals.reduce((sum, samples) => sum + mdct.frameCount(samples.length), 0);
 }
 
 /** 10 log10 of signal energy over error energy, in dB; infinite for a perfect reconstruction, NaN for silence. */
@@ -83,4 +97,8 @@ export function signalToNoiseDb(original: Float32Array, reconstruction: Float32A
     noise += (original[i] - reconstruction[i]) ** 2;
   }
   return 10 * Math.log10(energy / noise);
+}
+
+function isSampleRate(rate: unknown): rate is number {
+  return typeof rate === "number" && Number.isInteger(rate) && rate >= minSampleRate && rate <= maxSampleRate;
 }

@@ -1,11 +1,11 @@
 // The coded-audio file `.rvq`: what was coded, by which model, the packed codes, and a SHA-256 over all of it.
 
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { writeFileAtomic } from "../atomic-file.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { type Codes, packCodes, packedSizeBytes, unpackCodes } from "../index.js";
-import { ioError } from "./io-error.js";
+import { readRegularFile } from "./regular-file.js";
+import { maxSampleRate, minSampleRate } from "./wav.js";
 
 // Layout, all integers little-endian:
 //   0   8 bytes   "RVQaudio"
@@ -78,7 +78,7 @@ export function codedAudioToBytes(audio: CodedAudio): Uint8Array {
 export function codedAudioFromBytes(source: Uint8Array, name: string): CodedAudio {
   const bytes = Buffer.from(source.buffer, source.byteOffset, source.byteLength);
   const smallest = fixedHeaderBytes + digestBytes;
-  if (!isCodedAudio(bytes)) throw invalidStream(name, "coded audio (.rvq)", "a file that begins otherwise");
+  checkMagic(bytes, name);
   if (bytes.length < smallest) throw invalidStream(name, `at least ${smallest} bytes`, String(bytes.length));
   const found = bytes.readUInt32LE(8);
   if (found !== version) throw invalidStream(name, `version ${version}`, String(found));
@@ -87,7 +87,9 @@ export function codedAudioFromBytes(source: Uint8Array, name: string): CodedAudi
   const hop = bytes.readUInt32LE(16);
   const stages = bytes.readUInt32LE(20);
   const sampleCount = Number(bytes.readBigUInt64LE(24));
-  if (sampleRate === 0) throw invalidStream(name, "a sample rate above 0", "0");
+  if (sampleRate < minSampleRate || sampleRate > maxSampleRate) {
+    throw invalidStream(name, `a sample rate of ${minSampleRate} to ${maxSampleRate} Hz`, String(sampleRate));
+  }
   if (hop === 0 || hop > maxHop) throw invalidStream(name, `a hop of 1 to ${maxHop}`, String(hop));
   if (stages === 0 || smallest + 4 * stages > bytes.length) {
     throw invalidStream(name, `stages that fit ${bytes.length} bytes`, String(stages));
@@ -100,6 +102,11 @@ export function codedAudioFromBytes(source: Uint8Array, name: string): CodedAudi
     }
   }
   const count = frameCount(sampleCount, hop);
+  // A frame takes at least a bit. Counts beyond that, up to 2^64, are not multiplied out.
+  if (count > 8 * bytes.length) {
+    const expected = `at least ${Math.ceil(count / 8)} bytes for ${count} frames`;
+    throw invalidStream(name, expected, `${bytes.length}: a truncated file`);
+  }
   const expectedBytes = headerBytes + packedSizeBytes(count, codebookSizes) + digestBytes;
   if (bytes.length !== expectedBytes) {
     const what = bytes.length < expectedBytes ? "a truncated file" : "a file that is too long";
@@ -118,15 +125,17 @@ export function codedAudioFromBytes(source: Uint8Array, name: string): CodedAudi
   };
 }
 
-/** Reads a coded-audio file. Throws `RvqError` IO or INVALID_STREAM. */
-export async function readCodedAudio(path: string): Promise<CodedAudio> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(path);
-  } catch (error) {
-    throw ioError(path, "read", error);
-  }
-  return codedAudioFromBytes(bytes, path);
+/** Reads a coded-audio file; of a large file that is none, only the first bytes. Throws `RvqError` IO or INVALID_STREAM. */
+export async function readCodedAudio(
+  path: string,
+  { signal }: { readonly signal?: AbortSignal } = {},
+): Promise<CodedAudio> {
+  const checkHead = (head: Uint8Array) => checkMagic(head, path);
+  const expected = "coded audio (.rvq)";
+  return codedAudioFromBytes(
+    await readRegularFile(path, { expected, code: "INVALID_STREAM", checkHead, signal }),
+    path,
+  );
 }
 
 /** Writes a coded-audio file whole or not at all; returns its size in bytes. */
@@ -152,6 +161,10 @@ export function firstStages(audio: CodedAudio, stages: number): CodedAudio {
     for (let stage = 0; stage < stages; stage++) data[row * stages + stage] = codes.data[row * codes.stages + stage];
   }
   return { ...audio, codebookSizes: audio.codebookSizes.slice(0, stages), codes: { count: codes.count, stages, data } };
+}
+
+function checkMagic(bytes: Uint8Array, name: string): void {
+  if (!isCodedAudio(bytes)) throw invalidStream(name, "coded audio (.rvq)", "a file that begins otherwise");
 }
 
 /** A file with a fitting checksum can still hold codes that no codebook has. */

@@ -1,5 +1,8 @@
 // Level, silence, clipping and noise floor of one recording, as one looks at them before training on it.
 
+import { runToEnd, type Steps } from "../js/time-slice.js";
+import { inPieces } from "./stoppable.js";
+
 /** Frames of this length are short enough to tell pauses from speech. */
 const frameSeconds = 0.02;
 /** Frames below this level count as silence. */
@@ -29,18 +32,30 @@ export interface Levels {
 
 /** samples[n], full scale ±1. Clipping that happened before the level was turned down is not seen. */
 export function measureLevels(samples: Float32Array, sampleRate: number): Levels {
+  return runToEnd(levelsSteps(samples, sampleRate));
+}
+
+/** `measureLevels` in steps, for long recordings. */
+export function* levelsSteps(samples: Float32Array, sampleRate: number): Steps<Levels> {
   let peak = 0;
   let sum = 0;
   let energy = 0;
-  for (const sample of samples) {
-    peak = Math.max(peak, Math.abs(sample));
-    sum += sample;
-    energy += sample * sample;
-  }
+  yield* inPieces(samples.length, 1, (from, to) => {
+    // Variables of this function: those around it are slow in a loop.
+    let [highest, total, power] = [peak, sum, energy];
+    for (let i = from; i < to; i++) {
+      const sample = samples[i];
+      highest = Math.max(highest, Math.abs(sample));
+      total += sample;
+      power += sample * sample;
+    }
+    [peak, sum, energy] = [highest, total, power];
+  });
   const count = Math.max(1, samples.length);
   const mean = sum / count;
 
-  const frames = frameLevels(samples, Math.max(1, Math.round(sampleRate * frameSeconds)), mean);
+  const frames = yield* frameLevels(samples, Math.max(1, Math.round(sampleRate * frameSeconds)), mean);
+  const clipped = yield* countClipped(samples);
   const heard = frames.filter((level) => level > lowestDb).sort();
   const noiseFloorDb = percentile(heard, 0.1);
   return {
@@ -48,7 +63,7 @@ export function measureLevels(samples: Float32Array, sampleRate: number): Levels
     rmsDb: decibels(energy / count),
     dcOffset: mean,
     silentShare: frames.length === 0 ? 1 : frames.filter((level) => level < silenceDb).length / frames.length,
-    clippedShare: countClipped(samples) / count,
+    clippedShare: clipped / count,
     noiseFloorDb,
     snrDb: percentile(heard, 0.95) - noiseFloorDb,
   };
@@ -64,28 +79,34 @@ export function percentile(sorted: ArrayLike<number>, share: number): number {
  * Levels of the frames without the constant offset, in dB; a last frame shorter than half is left out unless it is
  * the only one.
  */
-function frameLevels(samples: Float32Array, length: number, mean: number): Float64Array {
+function* frameLevels(samples: Float32Array, length: number, mean: number): Steps<Float64Array> {
   const count = Math.max(samples.length > 0 ? 1 : 0, Math.round(samples.length / length));
-  return Float64Array.from({ length: count }, (_, frame) => {
-    const part = samples.subarray(frame * length, (frame + 1) * length);
-    let energy = 0;
-    for (const sample of part) energy += (sample - mean) ** 2;
-    return decibels(energy / Math.max(1, part.length));
+  const levels = new Float64Array(count);
+  yield* inPieces(count, length, (from, to) => {
+    for (let frame = from; frame < to; frame++) {
+      const part = samples.subarray(frame * length, (frame + 1) * length);
+      let energy = 0;
+      for (const sample of part) energy += (sample - mean) ** 2;
+      levels[frame] = decibels(energy / Math.max(1, part.length));
+    }
   });
+  return levels;
 }
 
-function countClipped(samples: Float32Array): number {
+function* countClipped(samples: Float32Array): Steps<number> {
   let clipped = 0;
   let run = 0;
-  for (let i = 0; i <= samples.length; i++) {
-    if (i < samples.length && Math.abs(samples[i]) >= fullScale) {
-      run++;
-    } else {
-      if (run >= clippedRun) clipped += run;
-      run = 0;
+  yield* inPieces(samples.length, 1, (from, to) => {
+    for (let i = from; i < to; i++) {
+      if (Math.abs(samples[i]) >= fullScale) {
+        run++;
+      } else {
+        if (run >= clippedRun) clipped += run;
+        run = 0;
+      }
     }
-  }
-  return clipped;
+  });
+  return run >= clippedRun ? clipped + run : clipped;
 }
 
 function decibels(power: number): number {

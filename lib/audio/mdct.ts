@@ -1,9 +1,15 @@
 // The lapped transform that turns a signal into vectors: an orthonormal MDCT with a sine window, hop = dimension.
 
 import { invalidArgument } from "../errors.js";
+import { runToEnd, StepMeter, type Steps } from "../js/time-slice.js";
 
 /** The cosine table of the direct transform has hop² entries: 32 MiB at this hop. */
-const maxHop = 2048;
+export const maxHop = 2048;
+
+/** Whether a transform can have this hop: even, 2 … 2048. */
+export function isHop(hop: unknown): hop is number {
+  return typeof hop === "number" && Number.isInteger(hop) && hop >= 2 && hop <= maxHop && hop % 2 === 0;
+}
 
 /**
  * X_t[k] = sqrt(2/H) Σ_{n<2H} w[n] x[(t−1)H + n] cos(π/H (n + ½ + H/2)(k + ½)), w[n] = sin(π/2H (n + ½)) (Princen,
@@ -26,9 +32,7 @@ export class Mdct {
 
   /** @param hop even, 2 … 2048 */
   constructor(hop: number) {
-    if (!Number.isInteger(hop) || hop < 2 || hop > maxHop || hop % 2 !== 0) {
-      throw invalidArgument("hop", `an even integer from 2 to ${maxHop}`, hop);
-    }
+    if (!isHop(hop)) throw invalidArgument("hop", `an even integer from 2 to ${maxHop}`, hop);
     this.hop = hop;
     this.window = Float64Array.from({ length: 2 * hop }, (_, n) => Math.sin((Math.PI / (2 * hop)) * (n + 0.5)));
     this.basis = dct4Basis(hop);
@@ -43,19 +47,33 @@ export class Mdct {
 
   /** signal[n] → frames[frameCount(n)][hop]. */
   analyse(signal: Float32Array): Float32Array {
+    return runToEnd(this.analyseSteps(signal));
+  }
+
+  /** `analyse` in steps, for long signals. `frames` is where they go, if they are to go into a larger array. */
+  *analyseSteps(
+    signal: Float32Array,
+    frames = new Float32Array(this.frameCount(signal.length) * this.hop),
+  ): Steps<Float32Array> {
     const { hop, folded, unfolded } = this;
     const count = this.frameCount(signal.length);
-    const frames = new Float32Array(count * hop);
+    const meter = new StepMeter();
     for (let t = 0; t < count; t++) {
       this.fold(signal, (t - 1) * hop);
       this.transform(folded, unfolded);
       frames.set(unfolded, t * hop);
+      if (meter.add(hop * hop)) yield;
     }
     return frames;
   }
 
   /** frames[frameCount(sampleCount)][hop] → signal[sampleCount]. */
   synthesise(frames: Float32Array, sampleCount: number): Float32Array {
+    return runToEnd(this.synthesiseSteps(frames, sampleCount));
+  }
+
+  /** `synthesise` in steps, for long signals. */
+  *synthesiseSteps(frames: Float32Array, sampleCount: number): Steps<Float32Array> {
     const { hop, folded, unfolded } = this;
     const count = this.frameCount(sampleCount);
     if (frames.length !== count * hop) {
@@ -64,6 +82,7 @@ export class Mdct {
     const signal = new Float32Array(sampleCount);
     // The second half of a frame waits here, in float64, for the first half of the next.
     const overlap = new Float64Array(2 * hop);
+    const meter = new StepMeter();
     for (let t = 0; t < count; t++) {
       for (let k = 0; k < hop; k++) unfolded[k] = frames[t * hop + k];
       this.transform(unfolded, folded);
@@ -73,6 +92,7 @@ export class Mdct {
       if (t > 0) for (let n = 0; n < length; n++) signal[start + n] = overlap[n];
       overlap.copyWithin(0, hop);
       overlap.fill(0, hop);
+      if (meter.add(hop * hop)) yield;
     }
     return signal;
   }

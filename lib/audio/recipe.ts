@@ -44,6 +44,6 @@ export const speechRecipe: AudioRecipe = {
 /** Gives up SNR on the speakers that it learns from for SNR on others: what `rvq train` and `rvq demo` do. */
 export const newSpeakersRecipe: AudioRecipe = {
   ...speechRecipe,
-  training: { ...speechRecipe.training, iterations: 5, shrinkage: 10, minClusterSize: 4 },
+  training: { ...speechRecipe.training, iterations: 5, shrinkage: 4, minClusterSize: 4 },
   negated: true,
 };

@@ -1,13 +1,13 @@
 // Checking recordings before training on them: what is broken, silent, clipped, noisy or there twice is found and said.
 
 import { createHash } from "node:crypto";
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { RvqError } from "../errors.js";
-import { ioError } from "./io-error.js";
-import { type Levels, measureLevels, percentile, silenceDb } from "./levels.js";
-import { resample } from "./resample.js";
-import { describeFormat, readWav, type Wav, wavToMono } from "./wav.js";
+import type { Steps } from "../js/time-slice.js";
+import type { FoundRecordings } from "./find-recordings.js";
+import { type Levels, levelsSteps, percentile, silenceDb } from "./levels.js";
+import { resampleSteps } from "./resample.js";
+import { inPieces, runStoppable } from "./stoppable.js";
+import { describeFormat, monoSteps, readWav, type Wav } from "./wav.js";
 
 /** Shorter clips are clicks and cut-offs, not speech. */
 const shortestSeconds = 0.1;
@@ -56,63 +56,51 @@ export interface CheckOptions {
   /** Files at other rates are resampled to this or refused. */
   readonly sampleRate: number;
   readonly otherRates?: "resample" | "refuse";
+  /** Folders that the search could not list: the report names them after the files. */
+  readonly unreadable?: FoundRecordings["unreadable"];
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
-}
-
-/** The WAV files among `paths` and, in the order of their names, under the folders among them. */
-export async function findRecordings(paths: readonly string[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const path of paths) {
-    if (!(await isFolder(path))) {
-      found.push(path);
-      continue;
-    }
-    const names = (await listFolder(path)).filter((name) => /\.wave?$/i.test(name));
-    // Sorted by code unit, so that the order, and with it the trained model, is the same in every locale.
-    found.push(...names.sort().map((name) => join(path, name)));
-  }
-  return [...new Set(found)];
 }
 
 /** Reads and judges each file; returns the report and the signals that are fit to train on, in the order of `paths`. */
 export async function checkRecordings(
   paths: readonly string[],
-  { sampleRate, otherRates = "resample", signal, onProgress }: CheckOptions,
+  options: CheckOptions,
 ): Promise<{ report: RecordingsReport; signals: Signal[] }> {
+  const { sampleRate, unreadable = [], signal, onProgress } = options;
   const recordings: Recording[] = [];
   const signals: Signal[] = [];
   const pathOfContent = new Map<string, string>();
   for (const path of paths) {
     signal?.throwIfAborted();
-    const { recording, samples } = await judge(path, sampleRate, otherRates, pathOfContent);
+    const { recording, samples } = await judge(path, pathOfContent, options);
     recordings.push(recording);
     if (samples) signals.push({ path, samples });
     onProgress?.(recordings.length, paths.length);
   }
+  signal?.throwIfAborted();
+  for (const { path, reason } of unreadable) recordings.push(notAudio(path, reason));
   return { report: summarise(recordings, sampleRate), signals };
 }
 
 async function judge(
   path: string,
-  sampleRate: number,
-  otherRates: "resample" | "refuse",
   pathOfContent: Map<string, string>,
+  { sampleRate, otherRates = "resample", signal }: CheckOptions,
 ): Promise<{ recording: Recording; samples?: Float32Array }> {
   let wav: Wav;
   let samples: Float32Array;
   try {
-    wav = await readWav(path);
-    samples = wavToMono(wav);
+    wav = await readWav(path, { signal });
+    samples = await runStoppable(monoSteps(wav), signal);
   } catch (error) {
     if (!(error instanceof RvqError)) throw error;
-    const recording = { path, format: null, sampleRate: null, seconds: 0, levels: null, warnings: [] };
-    return { recording: { ...recording, skipped: withoutPath(error.message, path) } };
+    return { recording: notAudio(path, error.message) };
   }
 
   const seconds = wav.count / wav.sampleRate;
-  const levels = measureLevels(samples, wav.sampleRate);
-  const content = createHash("sha256").update(`${wav.sampleRate} `).update(samples).digest("hex");
+  const levels = await runStoppable(levelsSteps(samples, wav.sampleRate), signal);
+  const content = await runStoppable(contentSteps(samples, wav.sampleRate), signal);
   const twin = pathOfContent.get(content);
   const skipped =
     reasonToSkip(wav, seconds, levels) ??
@@ -130,11 +118,31 @@ async function judge(
     warnings: skipped === null ? warnings(wav, levels, sampleRate) : [],
   };
   if (skipped !== null) return { recording };
+  try {
+    if (wav.sampleRate !== sampleRate) {
+      samples = await runStoppable(resampleSteps(samples, wav.sampleRate, sampleRate), signal);
+    }
+  } catch (error) {
+    if (!(error instanceof RvqError)) throw error;
+    return { recording: { ...recording, skipped: `cannot be resampled: ${error.message}`, warnings: [] } };
+  }
   pathOfContent.set(content, path);
-  return {
-    recording,
-    samples: wav.sampleRate === sampleRate ? samples : resample(samples, wav.sampleRate, sampleRate),
-  };
+  return { recording, samples };
+}
+
+function notAudio(path: string, reason: string): Recording {
+  // The path has its own column.
+  const skipped = reason.startsWith(`${path}: `) ? reason.slice(path.length + 2) : reason;
+  return { path, format: null, sampleRate: null, seconds: 0, levels: null, skipped, warnings: [] };
+}
+
+/** The digest by which the same samples under two names are found. */
+function* contentSteps(samples: Float32Array, sampleRate: number): Steps<string> {
+  const hash = createHash("sha256").update(`${sampleRate} `);
+  yield* inPieces(samples.length, 1, (from, to) => {
+    hash.update(samples.subarray(from, to));
+  });
+  return hash.digest("hex");
 }
 
 function reasonToSkip(wav: Wav, seconds: number, levels: Levels): string | null {
@@ -190,27 +198,6 @@ function summarise(recordings: readonly Recording[], sampleRate: number): Record
             longest: lengths[lengths.length - 1],
           },
   };
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch {
-    return false; // reading it as a file will say what is wrong
-  }
-}
-
-async function listFolder(path: string): Promise<string[]> {
-  try {
-    return await readdir(path, { recursive: true });
-  } catch (error) {
-    throw ioError(path, "listed", error);
-  }
-}
-
-/** The path has its own column. */
-function withoutPath(message: string, path: string): string {
-  return message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message;
 }
 
 function percent(share: number): string {

@@ -1,6 +1,8 @@
 // Changing a signal's sample rate with a windowed-sinc low-pass filter, for any pair of rates.
 
 import { invalidArgument } from "../errors.js";
+import { runToEnd, StepMeter, type Steps } from "../js/time-slice.js";
+import { maxSamples } from "./wav.js";
 
 /** Zero crossings of the sinc on each side: a transition band of 10 % of the lower Nyquist frequency at 100 dB. */
 const zeroCrossings = 64;
@@ -23,17 +25,27 @@ export function resampledLength(count: number, fromRate: number, toRate: number)
  * input i · fromRate / toRate. Content under 90 % of the lower Nyquist frequency passes flat to within 0.001 dB.
  */
 export function resample(samples: Float32Array, fromRate: number, toRate: number): Float32Array {
+  return runToEnd(resampleSteps(samples, fromRate, toRate));
+}
+
+/** `resample` in steps, for long recordings. */
+export function* resampleSteps(samples: Float32Array, fromRate: number, toRate: number): Steps<Float32Array> {
   for (const [name, rate] of Object.entries({ fromRate, toRate })) {
     if (!Number.isInteger(rate) || rate < 1) throw invalidArgument(name, "a positive integer in Hz", rate);
   }
   if (fromRate === toRate) return samples.slice();
 
-  const output = new Float32Array(resampledLength(samples.length, fromRate, toRate));
+  const length = resampledLength(samples.length, fromRate, toRate);
+  if (length > maxSamples) {
+    throw invalidArgument("samples", `at most ${maxSamples} samples at ${toRate} Hz`, length);
+  }
+  const output = new Float32Array(length);
   // Filter taps in units of the lower rate's sample period: when the rate goes down, the sinc is stretched over more
   // input.
   const scale = Math.min(1, toRate / fromRate);
   const reach = zeroCrossings / scale;
   const table = filterTable();
+  const meter = new StepMeter();
   for (let i = 0; i < output.length; i++) {
     // Whole and fractional position by integer arithmetic: no drift in long files.
     const scaled = i * fromRate;
@@ -48,6 +60,7 @@ export function resample(samples: Float32Array, fromRate: number, toRate: number
       sum += samples[n] * (table[entry] + (at - entry) * (table[entry + 1] - table[entry]));
     }
     output[i] = sum * scale;
+    if (meter.add(2 * reach)) yield;
   }
   return output;
 }

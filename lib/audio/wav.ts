@@ -1,13 +1,17 @@
 // Reading WAV files: every header field is checked against the bytes that are really there.
 
-import { open, stat } from "node:fs/promises";
 import { RvqError } from "../errors.js";
-import { ioError } from "./io-error.js";
+import { runToEnd, type Steps } from "../js/time-slice.js";
+import { readRegularFile } from "./regular-file.js";
+import { inPieces } from "./stoppable.js";
 import { adpcmSampleCount, adpcmSamplesPerBlock, type SampleLayout, sampleReader } from "./wav-samples.js";
 
-/** Sample rates outside this range are taken for damage: resampling from 1 Hz would make a huge file of a small one. */
-const minSampleRate = 1_000;
-const maxSampleRate = 768_000;
+/** Hz. Rates outside this range are taken for damage: resampling from 1 Hz would make a huge file of a small one. */
+export const minSampleRate = 1_000;
+export const maxSampleRate = 768_000;
+
+/** Samples of one channel, 4 GiB as float32: beyond it, one recording is more than a machine should be asked to hold. */
+export const maxSamples = 2 ** 30;
 
 /** A data length at or above this is what programs write that stream to a pipe and do not know the length. */
 const streamingLength = 0x7ffff000;
@@ -38,9 +42,14 @@ export interface Wav {
   readonly data: Uint8Array;
 }
 
-/** Reads and checks a WAV file. Throws `RvqError` IO where it cannot be read, INVALID_AUDIO where it is no sound WAV. */
-export async function readWav(path: string): Promise<Wav> {
-  return parseWav(await readAudioFile(path), path);
+/**
+ * Reads and checks a WAV file; of a large file that is none, only the first bytes. Throws `RvqError` IO where it cannot
+ * be read, INVALID_AUDIO where it is no sound WAV.
+ */
+export async function readWav(path: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Wav> {
+  const checkHead = (head: Uint8Array) => checkMagic(head, path);
+  const bytes = await readRegularFile(path, { expected: "a WAV file", code: "INVALID_AUDIO", checkHead, signal });
+  return parseWav(bytes, path);
 }
 
 /**
@@ -79,14 +88,22 @@ export function wavChannels(wav: Wav): Float32Array[] {
 
 /** samples[count]: the mean of the channels, full scale ±1. */
 export function wavToMono(wav: Wav): Float32Array {
+  return runToEnd(monoSteps(wav));
+}
+
+/** `wavToMono` in steps, for long recordings. */
+export function* monoSteps(wav: Wav): Steps<Float32Array> {
   const { channels } = wav.layout;
+  if (wav.count > maxSamples) throw invalidAudio(wav.name, `at most ${maxSamples} samples`, String(wav.count));
   const samples = new Float32Array(wav.count);
   const read = sampleReader(wav.layout, wav.data);
-  for (let i = 0; i < wav.count; i++) {
-    let sum = 0;
-    for (let channel = 0; channel < channels; channel++) sum += read(i, channel);
-    samples[i] = finite(sum / channels, wav, i);
-  }
+  yield* inPieces(wav.count, channels, (from, to) => {
+    for (let i = from; i < to; i++) {
+      let sum = 0;
+      for (let channel = 0; channel < channels; channel++) sum += read(i, channel);
+      samples[i] = finite(sum / channels, wav, i);
+    }
+  });
   return samples;
 }
 
@@ -102,27 +119,6 @@ const encodingNames = {
 export function describeFormat({ layout, sampleRate }: Wav): string {
   const { bitsPerSample, channels, encoding } = layout;
   return `${bitsPerSample}-bit ${encodingNames[encoding]}, ${channels === 1 ? "mono" : `${channels} channels`}, ${sampleRate} Hz`;
-}
-
-/** The whole file, after a look at its first bytes: a large file that is no WAV is not read into memory. */
-async function readAudioFile(path: string): Promise<Uint8Array> {
-  try {
-    if (!(await stat(path)).isFile()) {
-      throw new RvqError("INVALID_AUDIO", `${path}: expected a WAV file, got something that is not a regular file`);
-    }
-    const file = await open(path);
-    try {
-      const head = Buffer.alloc(12);
-      const { bytesRead } = await file.read(head, 0, 12, 0);
-      checkMagic(head.subarray(0, bytesRead), path);
-      return await file.readFile();
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (error instanceof RvqError) throw error;
-    throw ioError(path, "read", error);
-  }
 }
 
 function checkMagic(bytes: Uint8Array, name: string): void {

@@ -18,7 +18,7 @@ export async function decodeCommand(
   output: string,
   options: DecodeCommandOptions,
 ): Promise<void> {
-  const coded = await readCodedAudio(input);
+  const coded = await readCodedAudio(input, { signal });
   const quantizer = await ResidualQuantizer.load(options.model, backend);
   if (coded.modelId !== quantizer.id) {
     const got = `${options.model}, which is ${quantizer.id.slice(0, 16)}`;

@@ -8,9 +8,10 @@ import { type CodedAudio, firstStages, writeCodedAudio } from "../audio/coded-au
 import { ioError } from "../audio/io-error.js";
 import { Mdct } from "../audio/mdct.js";
 import { type AudioRecipe, newSpeakersRecipe } from "../audio/recipe.js";
-import { resample } from "../audio/resample.js";
-import { trainingFrames } from "../audio/training-frames.js";
-import { describeFormat, readWav, wavToMono } from "../audio/wav.js";
+import { resampleSteps } from "../audio/resample.js";
+import { runStoppable } from "../audio/stoppable.js";
+import { trainingFramesSteps } from "../audio/training-frames.js";
+import { describeFormat, monoSteps, readWav } from "../audio/wav.js";
 import { encodeWav } from "../audio/wav-write.js";
 import { type ResidualQuantizer, RvqError, status } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
@@ -52,7 +53,8 @@ export async function demoCommand(
   const recipe: AudioRecipe = { ...newSpeakersRecipe, training };
 
   // The clip first: a file that cannot be read should not cost a training run.
-  const clip = await readClip(clipPath, recipe.sampleRate, options.quick ? quick.clipSeconds : longestClipSeconds);
+  const clipSeconds = options.quick ? quick.clipSeconds : longestClipSeconds;
+  const clip = await readClip(clipPath, recipe.sampleRate, clipSeconds, signal);
   await makeFolder(options.out);
 
   const paths = trainingFiles.map((name) => join(speechFolder, name));
@@ -74,7 +76,8 @@ export async function demoCommand(
   await writeFileAtomic(join(options.out, "model.rvqm"), modelBytes);
 
   const encoded = await encodeClip(context, quantizer, clip.samples, recipe);
-  const plainFrames = trainingFrames(trainingSignals, { ...recipe, shifts: 1, negated: false });
+  const asTheyAre = { hop: recipe.hop, shifts: 1, negated: false };
+  const plainFrames = await runStoppable(trainingFramesSteps(trainingSignals, asTheyAre), signal);
   const measured = await measure(quantizer, plainFrames, encoded, signal);
   const { reconstructions, sounds } = await reconstruct(context, quantizer, clip.samples, encoded.coded, options.out);
 
@@ -114,9 +117,10 @@ export async function demoCommand(
     reconstructions,
   };
   quantizer.dispose();
+  const page = await reportPage(report, sounds, { signal });
   signal.throwIfAborted();
   await writeFileAtomic(join(options.out, "report.json"), Buffer.from(`${JSON.stringify(report, null, 2)}\n`));
-  await writeFileAtomic(join(options.out, "report.html"), Buffer.from(await reportPage(report, sounds)));
+  await writeFileAtomic(join(options.out, "report.html"), Buffer.from(page));
   printSummary(context, report, options.out);
 }
 
@@ -127,8 +131,13 @@ interface Clip {
   readonly changes: readonly string[];
 }
 
-async function readClip(path: string | undefined, sampleRate: number, longestSeconds: number): Promise<Clip> {
-  const wav = await readWav(path ?? join(speechFolder, unseenFile));
+async function readClip(
+  path: string | undefined,
+  sampleRate: number,
+  longestSeconds: number,
+  signal: AbortSignal,
+): Promise<Clip> {
+  const wav = await readWav(path ?? join(speechFolder, unseenFile), { signal });
   if (wav.count === 0) throw new RvqError("INVALID_AUDIO", `${wav.name}: expected at least one sample, got none`);
   const changes: string[] = [];
   if (wav.missing > 0) changes.push("truncated file: what is there is used");
@@ -136,11 +145,12 @@ async function readClip(path: string | undefined, sampleRate: number, longestSec
   if (wav.sampleRate !== sampleRate) changes.push(`resampled from ${wav.sampleRate} to ${sampleRate} Hz`);
   if (wav.count > longestSeconds * wav.sampleRate) changes.push(`cut to its first ${longestSeconds} s`);
 
-  const kept = wavToMono(wav).subarray(0, longestSeconds * wav.sampleRate);
+  const kept = { ...wav, count: Math.min(wav.count, longestSeconds * wav.sampleRate) };
+  const mono = await runStoppable(monoSteps(kept), signal);
   return {
     name: basename(wav.name),
     format: describeFormat(wav),
-    samples: resample(kept, wav.sampleRate, sampleRate),
+    samples: await runStoppable(resampleSteps(mono, wav.sampleRate, sampleRate), signal),
     changes,
   };
 }
@@ -157,7 +167,7 @@ async function encodeClip(
   samples: Float32Array,
   { sampleRate, hop }: AudioRecipe,
 ): Promise<EncodedClip> {
-  const frames = new Mdct(hop).analyse(samples);
+  const frames = await runStoppable(new Mdct(hop).analyseSteps(samples), signal);
   const progress = startProgress(stderr, "encoding", frames.length / hop);
   try {
     const start = performance.now();

@@ -2,8 +2,9 @@
 
 import { audioSettings, decodeSignal, encodeSignal, signalToNoiseDb } from "../audio/audio-model.js";
 import { writeCodedAudio } from "../audio/coded-audio.js";
-import { resample } from "../audio/resample.js";
-import { describeFormat, readWav, wavToMono } from "../audio/wav.js";
+import { resampleSteps } from "../audio/resample.js";
+import { runStoppable } from "../audio/stoppable.js";
+import { describeFormat, monoSteps, readWav } from "../audio/wav.js";
 import { ResidualQuantizer } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { startProgress } from "./progress.js";
@@ -22,9 +23,10 @@ export async function encodeCommand(
   const { stdout, stderr, signal } = context;
   const quantizer = await ResidualQuantizer.load(options.model, context.backend);
   const { sampleRate, hop } = audioSettings(quantizer);
-  const wav = await readWav(input);
+  const wav = await readWav(input, { signal });
   if (wav.missing > 0) printLine(stderr, `${input}: truncated; what is there is coded`);
-  const samples = resample(wavToMono(wav), wav.sampleRate, sampleRate);
+  const mono = await runStoppable(monoSteps(wav), signal);
+  const samples = await runStoppable(resampleSteps(mono, wav.sampleRate, sampleRate), signal);
 
   const progress = startProgress(stderr, "encoding", samples.length / hop);
   let codes: Awaited<ReturnType<typeof encodeSignal>>;

@@ -1,33 +1,33 @@
 // `rvq info`: what is in a model or in coded audio.
 
-import { readFile } from "node:fs/promises";
-import { codedAudioFromBytes, isCodedAudio } from "../audio/coded-audio.js";
+import { open, stat } from "node:fs/promises";
+import { type CodedAudio, isCodedAudio, readCodedAudio } from "../audio/coded-audio.js";
 import { ioError } from "../audio/io-error.js";
-import { packedSizeBytes, ResidualQuantizer } from "../index.js";
+import { packedSizeBytes, ResidualQuantizer, RvqError } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { textList } from "./table.js";
 
 export async function infoCommand(
-  { stdout, backend }: CommandContext,
+  { stdout, signal, backend }: CommandContext,
   path: string,
   { json }: { readonly json: boolean },
 ): Promise<void> {
-  const bytes = await readWhole(path);
-  const facts = isCodedAudio(bytes)
-    ? codedAudioFacts(bytes, path)
-    : modelFacts(await ResidualQuantizer.load(path, backend), bytes.length);
+  const { head, sizeBytes } = await lookAt(path);
+  const facts = isCodedAudio(head)
+    ? codedAudioFacts(await readCodedAudio(path, { signal }), sizeBytes)
+    : modelFacts(await ResidualQuantizer.load(path, backend), sizeBytes);
   if (json) printLine(stdout, JSON.stringify(facts, null, 2));
   else printLine(stdout, textList(Object.entries(facts).map(([name, value]) => [name, show(value)] as const)));
 }
 
 type Facts = Record<string, unknown>;
 
-function codedAudioFacts(bytes: Uint8Array, path: string): Facts {
-  const { sampleRate, sampleCount, hop, modelId, codebookSizes, codes } = codedAudioFromBytes(bytes, path);
+function codedAudioFacts(coded: CodedAudio, sizeBytes: number): Facts {
+  const { sampleRate, sampleCount, hop, modelId, codebookSizes, codes } = coded;
   const seconds = sampleCount / sampleRate;
   return {
     type: "coded audio",
-    bytes: bytes.length,
+    bytes: sizeBytes,
     seconds,
     sampleRate,
     hop,
@@ -35,7 +35,7 @@ function codedAudioFacts(bytes: Uint8Array, path: string): Facts {
     stages: codes.stages,
     codebookSizes,
     packedBytes: packedSizeBytes(codes.count, codebookSizes),
-    bitsPerSecond: seconds > 0 ? (8 * bytes.length) / seconds : null,
+    bitsPerSecond: seconds > 0 ? (8 * sizeBytes) / seconds : null,
     modelId,
   };
 }
@@ -67,10 +67,23 @@ function show(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-async function readWhole(path: string): Promise<Uint8Array> {
+/** The first bytes say what it is. A pipe or a device is not opened: that could wait for ever. */
+async function lookAt(path: string): Promise<{ head: Uint8Array; sizeBytes: number }> {
   try {
-    return await readFile(path);
+    const entry = await stat(path);
+    if (!entry.isFile()) {
+      throw new RvqError("IO", `${path}: expected a model or coded audio, got something that is not a regular file`);
+    }
+    const file = await open(path);
+    try {
+      const head = Buffer.alloc(8);
+      const { bytesRead } = await file.read(head, 0, head.length, 0);
+      return { head: head.subarray(0, bytesRead), sizeBytes: entry.size };
+    } finally {
+      await file.close();
+    }
   } catch (error) {
+    if (error instanceof RvqError) throw error;
     throw ioError(path, "read", error);
   }
 }

@@ -1,8 +1,11 @@
 // The commands of `rvq`, their options, and how failures end: one line on stderr and an exit code.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { isHop, maxHop } from "../audio/mdct.js";
 import { newSpeakersRecipe } from "../audio/recipe.js";
+import { maxSampleRate, minSampleRate } from "../audio/wav.js";
 import { backendNames } from "../backend.js";
+import { limits } from "../check.js";
 import { type BackendChoice, RvqError, status } from "../index.js";
 import type { CommandContext, Output } from "./context.js";
 import { decodeCommand } from "./decode.js";
@@ -17,6 +20,18 @@ export interface RunOptions {
   readonly stderr: Output;
   readonly signal: AbortSignal;
 }
+
+/** What the numbers on the command line may be: a mistake in one should not cost an hour of reading files first. */
+const ranges = {
+  // As many as any backend takes.
+  threads: [1, 1024],
+  // One codeword carries no information; more than 16 bits a codebook want more frames than there is speech.
+  codewords: [2, 65_536],
+  stages: [1, limits.stages],
+  iterations: [1, 1_000_000],
+  seed: [0, Number.MAX_SAFE_INTEGER],
+  rate: [minSampleRate, maxSampleRate],
+} as const;
 
 const exitCodes = { success: 0, failure: 1, usage: 2, stopped: 130 } as const;
 
@@ -48,7 +63,7 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
         .choices(["auto", ...backendNames])
         .default("auto"),
     )
-    .option("--threads <n>", "threads to use at most; the answer never depends on it", positiveInteger)
+    .option("--threads <n>", "threads to use at most; the answer never depends on it", integerIn(ranges.threads))
     .exitOverride()
     .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(`rvq: ${text}`) });
 
@@ -64,7 +79,7 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("[clip]", "a WAV file to rebuild; default: a bundled speaker who was not trained on")
     .option("--out <folder>", "where the report and the audio go", "rvq-demo")
     .option("--quick", "small codebooks and three seconds of audio, to see that everything works", false)
-    .option("--seed <n>", "seed of the training", naturalNumber, newSpeakersRecipe.training.seed)
+    .option("--seed <n>", "seed of the training", integerIn(ranges.seed), newSpeakersRecipe.training.seed)
     .action((clip: string | undefined, options) => demoCommand(context(), clip, options));
 
   program
@@ -72,17 +87,22 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .description("check recordings and train codebooks on them")
     .argument("<paths...>", "WAV files, and folders that are searched for them")
     .option("-o, --out <file>", "the model to write", "model.rvqm")
-    .option("--codewords <n>", "codewords in each codebook", positiveInteger, newSpeakersRecipe.training.codebookSize)
-    .option("--stages <n>", "codebooks", positiveInteger, newSpeakersRecipe.training.stages)
-    .option("--iterations <n>", "k-means iterations a codebook", positiveInteger, newSpeakersRecipe.training.iterations)
-    .option("--seed <n>", "seed of the training", naturalNumber, newSpeakersRecipe.training.seed)
-    .option("--rate <hz>", "sample rate to train at", positiveInteger, newSpeakersRecipe.sampleRate)
     .option(
-      "--hop <samples>",
-      "samples a frame, and the dimension of the vectors",
-      positiveInteger,
-      newSpeakersRecipe.hop,
+      "--codewords <n>",
+      "codewords in each codebook",
+      integerIn(ranges.codewords),
+      newSpeakersRecipe.training.codebookSize,
     )
+    .option("--stages <n>", "codebooks", integerIn(ranges.stages), newSpeakersRecipe.training.stages)
+    .option(
+      "--iterations <n>",
+      "k-means iterations a codebook",
+      integerIn(ranges.iterations),
+      newSpeakersRecipe.training.iterations,
+    )
+    .option("--seed <n>", "seed of the training", integerIn(ranges.seed), newSpeakersRecipe.training.seed)
+    .option("--rate <hz>", "sample rate to train at", integerIn(ranges.rate), newSpeakersRecipe.sampleRate)
+    .option("--hop <samples>", "samples a frame, and the dimension of the vectors", evenHop, newSpeakersRecipe.hop)
     .addOption(
       new Option("--other-rates <what>", "what happens to recordings at another sample rate")
         .choices(["resample", "refuse"])
@@ -98,7 +118,7 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("<in.wav>")
     .argument("<out.rvq>")
     .requiredOption("-m, --model <file>", "the model, from rvq train or rvq demo")
-    .option("--stages <n>", "codebooks to use; default: all", positiveInteger)
+    .option("--stages <n>", "codebooks to use; default: all", integerIn(ranges.stages))
     .action((input: string, output: string, options) => encodeCommand(context(), input, output, options));
 
   program
@@ -107,7 +127,7 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("<in.rvq>")
     .argument("<out.wav>")
     .requiredOption("-m, --model <file>", "the model that coded it")
-    .option("--stages <n>", "codebooks to use; default: all that were stored", positiveInteger)
+    .option("--stages <n>", "codebooks to use; default: all that were stored", integerIn(ranges.stages))
     .action((input: string, output: string, options) => decodeCommand(context(), input, output, options));
 
   program
@@ -130,18 +150,21 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function positiveInteger(text: string): number {
-  return integerFrom(text, 1);
+function integerIn([smallest, largest]: readonly [number, number]): (text: string) => number {
+  return (text) => {
+    const value = integerFrom(text);
+    if (value >= smallest && value <= largest) return value;
+    throw new InvalidArgumentError(`expected an integer from ${smallest} to ${largest}.`);
+  };
 }
 
-function naturalNumber(text: string): number {
-  return integerFrom(text, 0);
+function evenHop(text: string): number {
+  const value = integerFrom(text);
+  if (isHop(value)) return value;
+  throw new InvalidArgumentError(`expected an even integer from 2 to ${maxHop}.`);
 }
 
-function integerFrom(text: string, smallest: number): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < smallest) {
-    throw new InvalidArgumentError(`expected an integer of at least ${smallest}.`);
-  }
-  return value;
+/** NaN for anything but digits. */
+function integerFrom(text: string): number {
+  return /^\d+$/.test(text) ? Number(text) : Number.NaN;
 }

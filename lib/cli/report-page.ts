@@ -3,6 +3,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Spectrogram, spectrogram } from "../audio/spectrogram.js";
+import { runStoppable } from "../audio/stoppable.js";
+import type { Steps } from "../js/time-slice.js";
 import type { DemoReport, Reconstruction, Sound } from "./demo-report.js";
 import { formatSeconds } from "./recordings-table.js";
 import { colourStops, spectrogramPng } from "./spectrogram-image.js";
@@ -13,14 +15,18 @@ const pictureColumns = 1000;
 const pictureRangeDb = 80;
 
 /** `sounds` are the original and then one for each reconstruction of the report, in its order. */
-export async function reportPage(report: DemoReport, sounds: readonly Sound[]): Promise<string> {
+export async function reportPage(
+  report: DemoReport,
+  sounds: readonly Sound[],
+  { signal }: { readonly signal?: AbortSignal } = {},
+): Promise<string> {
   const [style, client, chartStyle, chartScript] = await Promise.all([
     readFile(join(__dirname, "report-page.css"), "utf8"),
     readFile(join(__dirname, "report-client.js"), "utf8"),
     readFile(require.resolve("uplot/dist/uPlot.min.css"), "utf8"),
     readFile(require.resolve("uplot/dist/uPlot.iife.min.js"), "utf8"),
   ]);
-  const pictures = drawSpectrograms(sounds);
+  const pictures = await runStoppable(drawSpectrograms(sounds), signal);
   const cards = sounds.map((sound, index) => soundCard(report, sound, pictures.uris[index], pictures));
 
   return `<!doctype html>
@@ -111,13 +117,22 @@ interface Pictures {
   readonly topKhz: number;
 }
 
-function drawSpectrograms(sounds: readonly Sound[]): Pictures {
-  const spectra: Spectrogram[] = sounds.map(({ samples }) => spectrogram(samples, pictureColumns));
+/** A step a picture. */
+function* drawSpectrograms(sounds: readonly Sound[]): Steps<Pictures> {
+  const spectra: Spectrogram[] = [];
+  for (const { samples } of sounds) {
+    spectra.push(spectrogram(samples, pictureColumns));
+    yield;
+  }
   const loudest = spectra[0].levels.reduce((top, level) => Math.max(top, level), Number.NEGATIVE_INFINITY);
   const topDb = 10 * Math.ceil(loudest / 10);
   const floorDb = topDb - pictureRangeDb;
   const sampleRate = Buffer.from(sounds[0].wav).readUInt32LE(24);
-  const uris = spectra.map((one) => `data:image/png;base64,${spectrogramPng(one, floorDb, topDb).toString("base64")}`);
+  const uris: string[] = [];
+  for (const one of spectra) {
+    uris.push(`data:image/png;base64,${spectrogramPng(one, floorDb, topDb).toString("base64")}`);
+    yield;
+  }
   return { uris, floorDb, topDb, topKhz: sampleRate / 2000 };
 }
 

@@ -1,9 +1,11 @@
 // `rvq train`: checks recordings, says what it skips and why, and trains codebooks on the rest.
 
 import { writeFileAtomic } from "../atomic-file.js";
+import { findRecordings } from "../audio/find-recordings.js";
 import { type AudioRecipe, newSpeakersRecipe } from "../audio/recipe.js";
-import { checkRecordings, findRecordings, type RecordingsReport, type Signal } from "../audio/recordings.js";
-import { trainingFrames } from "../audio/training-frames.js";
+import { checkRecordings, type RecordingsReport, type Signal } from "../audio/recordings.js";
+import { runStoppable } from "../audio/stoppable.js";
+import { trainingFramesSteps } from "../audio/training-frames.js";
 import { ResidualQuantizer, RvqError } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { startProgress } from "./progress.js";
@@ -62,12 +64,13 @@ export async function checkWithProgress(
   otherRates: "resample" | "refuse",
 ): Promise<{ report: RecordingsReport; signals: Signal[] }> {
   const { stderr, signal } = context;
-  const files = await findRecordings(paths);
+  const { files, unreadable } = await findRecordings(paths, { signal });
   const progress = startProgress(stderr, "checking", files.length);
   try {
     return await checkRecordings(files, {
       sampleRate,
       otherRates,
+      unreadable,
       signal,
       onProgress: (done) => progress.update(done),
     });
@@ -93,7 +96,7 @@ export async function trainOnSignals(
 ): Promise<{ quantizer: ResidualQuantizer; snrDb: number }> {
   const { sampleRate, hop, training, shifts, negated } = recipe;
   const seconds = signals.reduce((sum, samples) => sum + samples.length, 0) / sampleRate;
-  const frames = trainingFrames(signals, recipe);
+  const frames = await runStoppable(trainingFramesSteps(signals, recipe), signal);
   const progress = startProgress(stderr, "training", training.stages);
   let snrDb = Number.NaN;
   try {

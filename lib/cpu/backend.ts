@@ -22,9 +22,8 @@ const levelVariable = "RVQ_CPU";
 
 /** Multiply-adds of one thread in about 50 ms: a chunk of this size keeps the threads busy and a call cancellable. */
 const multiplyAddsPerChunk = 2e9;
-/** Rows of one chunk, whatever they cost. */
-const fewestRows = 256;
-const mostRows = 65536;
+/** Elements of a chunk at most: copying 4 MiB holds the event loop for one or two milliseconds. */
+const elementsPerChunk = 2 ** 20;
 /** The addon refuses more. */
 const mostThreads = 1024;
 
@@ -47,6 +46,8 @@ export function openCpu(addon: object, file: string, options: BackendOptions = {
 
 class CpuBackend implements Backend {
   readonly name = "cpu";
+  // One that runs, one that waits, and one whose result is being taken.
+  readonly chunksInFlight = 3;
   readonly description: string;
 
   constructor(
@@ -59,8 +60,8 @@ class CpuBackend implements Backend {
   }
 
   chunkRows(dim: number, codewordsPerVector: number): number {
-    const rows = Math.floor((multiplyAddsPerChunk * this.options.threads) / (dim * codewordsPerVector));
-    return Math.min(Math.max(rows, fewestRows), mostRows);
+    const busy = (multiplyAddsPerChunk * this.options.threads) / (dim * codewordsPerVector);
+    return Math.max(1, Math.floor(Math.min(busy, elementsPerChunk / dim)));
   }
 
   prepare(spec: CodebookSpec): PreparedCodebooks {

@@ -41,6 +41,8 @@ export function openJs(_options: BackendOptions = {}): Backend {
   return {
     name: "js",
     description: engine === null ? "plain TypeScript, one thread" : `${engine.name}, one thread`,
+    // Calls share the one thread: a second one under way would only double the pause between turns of the event loop.
+    chunksInFlight: 1,
     chunkRows: (dim, codewordsPerVector) =>
       Math.max(1, Math.min(2 ** 20 / dim, chunk / (dim * codewordsPerVector)) | 0),
     prepare: (spec) => new JsCodebooks(spec, engine),
@@ -155,17 +157,17 @@ function* distanceSteps(codebooks: readonly JsCodebook[], request: DistanceReque
 }
 
 function* accumulateSteps(request: AccumulateRequest): Steps<void> {
-  const { vectors, count, dim, codes, gridExponent, counts, sums } = request;
+  const { vectors, count, dim, codes, gridExponents, counts, sums } = request;
   const meter = new StepMeter();
   // |x / q| ≤ 2^51, so adding and subtracting 1.5·2^52 rounds to the nearest integer, ties to even.
-  const scale = 2 ** -gridExponent;
+  const scales = Float64Array.from(gridExponents, (exponent) => 2 ** -exponent);
   const rounder = 1.5 * 2 ** 52;
   for (let n = 0; n < count; n++) {
     const code = codes[n];
     counts[code] += 1;
     const row = n * dim;
     const sum = code * dim;
-    for (let i = 0; i < dim; i++) sums[sum + i] += vectors[row + i] * scale + rounder - rounder;
+    for (let i = 0; i < dim; i++) sums[sum + i] += vectors[row + i] * scales[i] + rounder - rounder;
     if (meter.add(dim)) yield;
   }
 }

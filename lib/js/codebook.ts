@@ -63,25 +63,20 @@ function unitCodewords(codewords: Float32Array, dim: number): Float32Array {
   return unit;
 }
 
-/** Indices of the rows of matrix[rows][dim] that differ bitwise from every earlier row, in increasing order. */
+/**
+ * Indices of the rows of matrix[rows][dim] that differ bitwise from every earlier row, in increasing order. By sorting: a hash could
+ * be made to collide by whoever made the model.
+ */
 function distinctRows(matrix: Float32Array, dim: number): Uint32Array {
   const bits = new Uint32Array(matrix.buffer, matrix.byteOffset, matrix.length);
-  const rows = bits.length / dim;
-  const rowsByHash = new Map<number, number[]>();
-  const distinct: number[] = [];
-  for (let row = 0; row < rows; row++) {
-    let hash = 0;
-    for (let i = row * dim; i < (row + 1) * dim; i++) hash = Math.imul(hash ^ bits[i], 0x9e3779b1) ^ (hash >>> 15);
-    const earlier = rowsByHash.get(hash);
-    if (earlier === undefined) rowsByHash.set(hash, [row]);
-    else if (earlier.some((other) => sameRow(bits, other * dim, row * dim, dim))) continue;
-    else earlier.push(row);
-    distinct.push(row);
-  }
-  return Uint32Array.from(distinct);
-}
-
-function sameRow(bits: Uint32Array, a: number, b: number, dim: number): boolean {
-  for (let i = 0; i < dim; i++) if (bits[a + i] !== bits[b + i]) return false;
-  return true;
+  const compare = (a: number, b: number): number => {
+    for (let i = 0; i < dim; i++) {
+      const difference = bits[a * dim + i] - bits[b * dim + i];
+      if (difference !== 0) return difference;
+    }
+    return 0;
+  };
+  const order = Uint32Array.from({ length: bits.length / dim }, (_, row) => row);
+  order.sort((a, b) => compare(a, b) || a - b);
+  return order.filter((row, i) => i === 0 || compare(order[i - 1], row) !== 0).sort();
 }

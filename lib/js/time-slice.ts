@@ -15,12 +15,38 @@ export function runToEnd<Result>(steps: Steps<Result>): Result {
 
 export async function runInSlices<Result>(steps: Steps<Result>): Promise<Result> {
   for (;;) {
-    const deadline = performance.now() + sliceMs;
-    do {
-      const step = steps.next();
-      if (step.done) return step.value;
-    } while (performance.now() < deadline);
-    await new Promise((resolve) => setImmediate(resolve));
+    if (sliceOver()) await nextSlice();
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** When work on this thread last gave the event loop a turn. One for all: a thousand short calls in a row are one long one. */
+let lastTurnMs = 0;
+
+/** Whether the work on this thread has had its slice. */
+export function sliceOver(): boolean {
+  return performance.now() - lastTurnMs >= sliceMs;
+}
+
+/** Resolves in a later turn of the loop, after timers and I/O; awaiting a settled promise would let neither run. */
+export async function nextSlice(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  lastTurnMs = performance.now();
+}
+
+/** Calls `work(from, to)` over 0 … length in pieces of whole rows of `width` elements, a turn of the event loop between slices. */
+export function inSlices(length: number, width: number, work: (from: number, to: number) => void): Promise<void> {
+  return runInSlices(rangeSteps(length, width * Math.max(1, Math.floor(elementsPerStep / width)), work));
+}
+
+/** Elements that simple loops pass over in well under a millisecond. */
+const elementsPerStep = 2 ** 18;
+
+function* rangeSteps(length: number, step: number, work: (from: number, to: number) => void): Steps<void> {
+  for (let from = 0; from < length; from += step) {
+    work(from, Math.min(length, from + step));
+    yield;
   }
 }
 

@@ -67,18 +67,18 @@ export function encode(
   return { codes, residuals, reconstructions };
 }
 
-/** Sums of round(x / 2^gridExponent), ties to even, by BigInt: exact whatever the order. */
+/** Sums of round(x / 2^gridExponents[i]), ties to even, by BigInt: exact whatever the order. */
 export function sums(
   vectors: Float32Array,
   codes: ArrayLike<number>,
   numCodewords: number,
   dim: number,
-  gridExponent: number,
+  gridExponents: Int32Array,
 ): bigint[] {
   const total = new Array<bigint>(numCodewords * dim).fill(0n);
   for (let n = 0; n < codes.length; n++) {
     for (let i = 0; i < dim; i++) {
-      total[codes[n] * dim + i] += roundHalfEven(vectors[n * dim + i] * 2 ** -gridExponent);
+      total[codes[n] * dim + i] += roundHalfEven(vectors[n * dim + i] * 2 ** -gridExponents[i]);
     }
   }
   return total;

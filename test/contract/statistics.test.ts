@@ -20,9 +20,11 @@ for (const candidate of candidates) {
         const { count, dim, numCodewords } = shape;
         const random = new Random(4);
         const codes = newCodeArray(count, [numCodewords]).map(() => random.below(numCodewords - 1));
-        let magnitude = 0;
-        for (const x of vectors) magnitude = Math.max(magnitude, Math.abs(x));
-        const gridExponent = gridExponentFor(magnitude, count);
+        const gridExponents = Int32Array.from({ length: dim }, (_, i) => {
+          let magnitude = 0;
+          for (let n = 0; n < count; n++) magnitude = Math.max(magnitude, Math.abs(vectors[n * dim + i]));
+          return gridExponentFor(magnitude, count);
+        });
 
         for (const threads of [1, 2]) {
           const backend = candidate.open(threads);
@@ -40,12 +42,12 @@ for (const candidate of candidates) {
               dim,
               codes: codes.subarray(from, to),
               numCodewords,
-              gridExponent,
+              gridExponents,
               counts,
               sums: total,
             });
           }
-          const expected = sums(vectors, codes, numCodewords, dim, gridExponent);
+          const expected = sums(vectors, codes, numCodewords, dim, gridExponents);
           expect(Array.from(total, BigInt), JSON.stringify(context)).toEqual(expected);
           expect(counts[numCodewords - 1]).toBe(0);
           expect(counts.reduce((a, b) => a + b, 0)).toBe(count);

@@ -1,0 +1,66 @@
+// Draws indices in proportion to weights that change little between draws: sums are kept by block.
+
+import type { Random } from "./random.js";
+
+/** A draw looks at one sum a block and then at one block: shortest where there are about as many blocks as entries in one. */
+const blockSize = 1024;
+
+/** Sums run in index order, whatever was removed before: the same weights and random numbers give the same draws everywhere. */
+export class ProportionalDraw {
+  private readonly weights: Float64Array;
+  private readonly blockSums: Float64Array;
+
+  /** @param weights weights[n], finite and ≥ 0; kept, and set to zero by `remove` */
+  constructor(weights: Float64Array) {
+    this.weights = weights;
+    this.blockSums = new Float64Array(Math.ceil(weights.length / blockSize));
+    for (let block = 0; block < this.blockSums.length; block++) this.blockSums[block] = this.sumOfBlock(block);
+  }
+
+  /** The sum of all weights; 0: there is nothing to draw. */
+  total(): number {
+    let total = 0;
+    for (let block = 0; block < this.blockSums.length; block++) total += this.blockSums[block];
+    return total;
+  }
+
+  /** An index with a weight above zero, drawn with probability weight / total; where all are zero, any index. */
+  draw(random: Random): number {
+    const total = this.total();
+    const target = random.fraction() * total;
+    if (total === 0) return random.below(this.weights.length);
+
+    // The block, then the index, at which the running sum passes the target; the last of positive weight if rounding hides it.
+    let sum = 0;
+    let chosen = 0;
+    for (let block = 0; block < this.blockSums.length; block++) {
+      if (this.blockSums[block] === 0) continue;
+      chosen = block;
+      if (sum + this.blockSums[block] > target) break;
+      sum += this.blockSums[block];
+    }
+    let last = 0;
+    const end = Math.min(this.weights.length, (chosen + 1) * blockSize);
+    for (let i = chosen * blockSize; i < end; i++) {
+      if (this.weights[i] === 0) continue;
+      last = i;
+      sum += this.weights[i];
+      if (sum > target) break;
+    }
+    return last;
+  }
+
+  /** Takes an index out of all later draws. */
+  remove(index: number): void {
+    this.weights[index] = 0;
+    const block = Math.floor(index / blockSize);
+    this.blockSums[block] = this.sumOfBlock(block);
+  }
+
+  private sumOfBlock(block: number): number {
+    let sum = 0;
+    const end = Math.min(this.weights.length, (block + 1) * blockSize);
+    for (let i = block * blockSize; i < end; i++) sum += this.weights[i];
+    return sum;
+  }
+}
