@@ -62,7 +62,7 @@ for (const shape of shapes.filter(({ name }) => name.includes(flag("shape") ?? "
   for (const { form, count, times } of contenders) {
     const ms = times.sort((a, b) => a - b)[times.length >> 1];
     const gflops = (2 * count * dim * numCodewords) / ms / 1e6;
-    const beside = form.includes("unfused") ? peaks["multiply, add"] : form.includes("fused") ? peaks.fused : 0;
+    const beside = form.startsWith("plain") ? 0 : form.includes("fused") ? peaks.fused : peaks["multiply, add"];
     rows.push({
       shape: shape.name,
       form,

@@ -114,6 +114,33 @@ describe.skipIf(forms.length === 0)("the WebAssembly forms", () => {
     expect(make(1000) - before).toBeLessThan(64 * 2 ** 20);
   });
 
+  it("search rows of any length, the longest by the plain loops", () => {
+    for (const dim of [511, 512, 513, 1023, 4096, 4097]) {
+      const shape: Shape = { count: 130, dim, numCodewords: 20 };
+      const { vectors, codebook } = makeData("gaussian", shape, dim);
+      const codesOf = (form: string) => {
+        const codes = new Uint16Array(shape.count * 2);
+        const prepared = withForm(form, () =>
+          openJs().prepare({ ...spec(dim, [codebook, codebook]), metric: "cosine" }),
+        );
+        expect(prepared.encodeSync({ vectors, count: shape.count, stages: 2, codes })).toBeNull();
+        return codes;
+      };
+      expectSame(codesOf("wasm"), codesOf("plain"), { ...shape });
+    }
+  });
+
+  it("let others run while rows are scanned in full", async () => {
+    const shape: Shape = { count: 200, dim: 64, numCodewords: 4096 };
+    const { vectors, codebook } = makeData("huge vectors, small codewords", shape, 1);
+    const prepared = withForm("wasm", () => openJs().prepare(spec(64, [codebook])));
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    await prepared.encode({ vectors, count: shape.count, stages: 1, codes: new Uint16Array(shape.count) });
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(2);
+  });
+
   it("give the canonical distances for every length of row", async () => {
     const random = new Random(2);
     for (const dim of [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 63, 64, 65, 71, 72, 128, 130, 200, 1000]) {
@@ -147,7 +174,8 @@ describe("the form of the js backend", () => {
     vi.stubEnv("RVQ_JS", "plain");
     expect((await reopen()).description).toBe("plain TypeScript, one thread");
     vi.stubEnv("RVQ_JS", "");
-    if (forms.length > 0) expect((await reopen()).description).toBe(`WebAssembly SIMD, ${forms[0]}, one thread`);
+    const fused = forms[0] === "fused" ? " with fused multiply-add" : "";
+    if (forms.length > 0) expect((await reopen()).description).toBe(`WebAssembly SIMD${fused}, one thread`);
   });
 
   it("is a typed error where RVQ_JS is unknown", () => {

@@ -40,7 +40,7 @@ export function openJs(_options: BackendOptions = {}): Backend {
   const chunk = engine === null ? multiplyAddsPerChunk.plain : multiplyAddsPerChunk.wasm;
   return {
     name: "js",
-    description: engine === null ? "plain TypeScript, one thread" : `WebAssembly SIMD, ${engine.form}, one thread`,
+    description: engine === null ? "plain TypeScript, one thread" : `${engine.name}, one thread`,
     // Calls share the one thread: a second one under way would only double the pause between turns of the event loop.
     chunksInFlight: 1,
     chunkRows: (dim, codewordsPerVector) =>

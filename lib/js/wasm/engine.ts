@@ -13,7 +13,7 @@ import { addCodewords, lowerDistances, subtractCodewords } from "./exact-kernels
 import { collect, fusedMultiplyAdd, multiplyThenAdd, packRows, screen, screenRow } from "./kernels.js";
 
 const pageBytes = 65_536;
-/** Room for the state of any call: see `Workspace` in search.ts. */
+/** Room for the state of any call: see `Workspace`. */
 export const stateBytes = 16 * pageBytes;
 /**
  * State and codebooks together: 32 stages of 1024 codewords of 128 dimensions stay. Twice as much would not help those
@@ -58,7 +58,8 @@ export class Engine {
   private top = stateBytes;
 
   constructor(
-    readonly form: EngineForm,
+    /** For people. */
+    readonly name: string,
     readonly kernels: Kernels,
     private readonly memory: WasmMemory,
   ) {
@@ -128,6 +129,7 @@ export class Engine {
 /** The kernels with fused multiply-adds come first: Node 22 and newer have them. */
 const forms = { fused: fusedMultiplyAdd, unfused: multiplyThenAdd } as const;
 export type EngineForm = keyof typeof forms;
+const names = { fused: "WebAssembly SIMD with fused multiply-add", unfused: "WebAssembly SIMD" } as const;
 
 const engines = new Map<EngineForm, Engine | null>();
 
@@ -155,9 +157,9 @@ function compile(form: EngineForm): Engine | null {
     functions.push(addCodewords(), subtractCodewords(), lowerDistances(false), lowerDistances(true));
     const module = new WebAssembly.Module(emitModule(functions, smallestPages, mostBytes / pageBytes));
     const { memory, ...kernels } = new WebAssembly.Instance(module).exports;
-    return new Engine(form, kernels, memory);
+    return new Engine(names[form], kernels, memory);
   } catch {
-    // Not valid here, or no memory for it: the plain loops need neither.
+    // Not valid here, or no memory for it: the plain loops ask for neither.
     return null;
   }
 }

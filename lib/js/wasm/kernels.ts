@@ -166,7 +166,10 @@ export function screen(multiplyAdd: MultiplyAdd): FunctionBuilder {
     ),
     ...best.map((b, r) => {
       const larger = f32x4Larger(sums[0][r].get, sums[1][r].get);
-      return b.set(firstCodeword === 0 ? larger : f32x4Larger(b.get, larger));
+      const place = r * register;
+      if (firstCodeword === 0) return v128Store(upper.get, larger, place);
+      if (firstCodeword < 6) return v128Store(upper.get, f32x4Larger(v128Load(upper.get, place), larger), place);
+      return b.set(f32x4Larger(v128Load(upper.get, place), larger));
     }),
   ];
 

@@ -7,20 +7,18 @@
 
 import type { BadInput, DistanceRequest, EncodeRequest } from "../../backend.js";
 import { firstBadInput } from "../../bad-input.js";
-import { squaredDistance, unitVector } from "../../canonical.js";
+import { unitVector } from "../../canonical.js";
 import { StepMeter, type Steps } from "../../time-slice.js";
 import type { JsCodebook } from "../codebook.js";
-import { scan } from "../scan.js";
 import type { Search } from "../search.js";
 import { distanceSteps } from "./distances.js";
-import { type Engine, SavedState, Segment } from "./engine.js";
+import { type Engine, Segment } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
-import { groupCodewords, listBytes, listCapacity, tileRows } from "./kernels.js";
-import { mostSegmentGroups, type PackedCodebook, packCodebook } from "./packed-codebook.js";
+import { groupCodewords, listBytes, tileRows } from "./kernels.js";
+import { type PackedCodebook, packCodebook } from "./packed-codebook.js";
+import { certifiedCode, rankedCode } from "./verdict.js";
+import { Workspace } from "./workspace.js";
 
-/** Elements of a block's rows, and rows: a few hundred KiB of state; copies of streamed codebooks serve that many rows. */
-const blockElements = 65_536;
-const mostBlockRows = 128;
 /** Up to this many rows of a tile are faster one by one, with the codewords in the lanes. */
 const fewRows = 8;
 /** Codebooks beyond this are subtracted in TypeScript, where that takes less than 2 % of a stage. */
@@ -60,28 +58,31 @@ export class WasmSearch implements Search {
         for (let stage = 0; stage < stages; stage++) {
           const codebook = codebooks[stage];
           const choices = codebook.originalIndex.length;
-          if (!prepareRows(engine, codebook, packed[stage], work, rows) && stage === 0) {
-            const bad = firstBadInput(engine.floats.subarray(residual, residual + rows * dim), dim, cosine);
+
+          // Prepare; the norms that come of it also tell whether an element is bad.
+          if (stage === 0 || choices > 1) {
+            const good = prepareRows(engine, codebook, packed[stage], work, rows);
+            const block = engine.floats.subarray(residual, residual + rows * dim);
+            const bad = good || stage > 0 ? null : firstBadInput(block, dim, cosine);
             if (bad !== null) return { ...bad, row: firstRow + bad.row };
+            if (meter.add(2 * rows * dim)) yield* this.pause(work);
           }
-          if (meter.add(2 * rows * dim)) yield* this.pause(work);
+
+          // Screen, certify or rank each row, then pass the residuals on.
           if (choices > 1) yield* this.screen(packed[stage], work, rows, meter);
           for (let r = 0; r < rows; r++) {
-            let code = 0;
-            if (choices > 1) {
-              code = certifiedCode(engine, packed[stage], work, r);
-              if (code < 0) {
-                code = ranked(engine, codebook, packed[stage], work, r, meter);
-                this.openRows++;
-              }
+            let code = choices > 1 ? certifiedCode(engine, packed[stage], work, r) : 0;
+            if (code < 0) {
+              code = rankedCode(engine, codebook, packed[stage], work, r);
+              this.openRows++;
+              // Counted as a scan, which it may have been.
+              if (meter.add(choices * dim)) yield* this.pause(work);
             }
             codes[(firstRow + r) * stages + stage] = code;
             engine.words[work.codes / 4 + r] = code;
-            if (meter.add(dim)) yield* this.pause(work);
           }
-          if (stage + 1 < stages || residuals !== undefined) {
-            this.subtractCodewords(stage, work, rows);
-          }
+          if (stage + 1 < stages || residuals !== undefined) this.subtractCodewords(stage, work, rows);
+          if (meter.add(rows * dim)) yield* this.pause(work);
         }
         residuals?.set(engine.floats.subarray(residual, residual + rows * dim), firstRow * dim);
       }
@@ -131,7 +132,8 @@ export class WasmSearch implements Search {
 
   private *screen(packed: PackedCodebook, work: Workspace, rows: number, meter: StepMeter): Steps<void> {
     const { engine } = this;
-    const { dim, kernels } = { dim: packed.space.words.length / 2, kernels: engine.kernels };
+    const { kernels } = engine;
+    const { dim } = this.codebooks[0];
     for (let s = 0; s < packed.segments.length; s++) {
       const firstGroup = s * packed.segmentGroups;
       const groups = Math.min(packed.segmentGroups, packed.numGroups - firstGroup);
@@ -154,50 +156,6 @@ export class WasmSearch implements Search {
         if (meter.add(tileRows * groups * groupCodewords * dim)) yield* this.pause(work);
       }
     }
-  }
-}
-
-/** Addresses in bytes of the state of one call; rows is a multiple of a tile. */
-class Workspace {
-  readonly rows: number;
-  /** [rows][D]: what is left of the vectors. */
-  readonly residual: number;
-  /** [rows][D]: what is searched; the residual, or with the cosine metric its unit vector. */
-  readonly query: number;
-  /** [rows / 16][D][16] */
-  readonly panel: number;
-  /** [rows] float64, float32, float32, float32 and uint32. */
-  readonly squaredNorms: number;
-  readonly slopes: number;
-  readonly constants: number;
-  readonly lower: number;
-  readonly codes: number;
-  /** [mostSegmentGroups][16] */
-  readonly upper: number;
-  readonly lists: number;
-  readonly state: SavedState;
-
-  constructor(dim: number, cosine: boolean, count: number) {
-    const wanted = Math.min(mostBlockRows, blockElements / dim, count + tileRows - 1);
-    this.rows = Math.max(tileRows, wanted - (wanted % tileRows));
-    let next = 0;
-    const room = (bytes: number) => {
-      const address = next;
-      next += bytes;
-      return address;
-    };
-    const matrix = 4 * this.rows * dim;
-    this.squaredNorms = room(8 * this.rows);
-    this.slopes = room(4 * this.rows);
-    this.constants = room(4 * this.rows);
-    this.lower = room(4 * this.rows);
-    this.codes = room(4 * this.rows);
-    this.upper = room(4 * tileRows * mostSegmentGroups);
-    this.lists = room(listBytes * this.rows);
-    this.panel = room(matrix);
-    this.residual = room(matrix);
-    this.query = cosine ? room(matrix) : this.residual;
-    this.state = new SavedState(next);
   }
 }
 
@@ -245,60 +203,4 @@ function prepareRows(
   const end = rows + ((tileRows - (rows % tileRows)) % tileRows);
   floats.fill(Infinity, work.lower / 4 + rows, work.lower / 4 + end);
   return good;
-}
-
-/** The code of row r where the screen alone decides it, else −1. */
-function certifiedCode(engine: Engine, packed: PackedCodebook, work: Workspace, r: number): number {
-  const { floats, doubles, words } = engine;
-  // Every distance of a row that is not finite is infinite or NaN, also with weights of zero; none of those is smaller
-  // than the infinity that code 0 starts with.
-  const squaredNorm = doubles[work.squaredNorms / 8 + r];
-  if (squaredNorm - squaredNorm !== 0) return 0;
-  if (packed.bound.norm(squaredNorm) > largestRowNorm) return -1;
-
-  const list = (work.lists + r * listBytes) / 4;
-  if (words[list] > listCapacity) return -1;
-  // The row's lower end has risen since the first candidates came.
-  const lower = floats[work.lower / 4 + r];
-  let code = -1;
-  for (let entry = list + 2; entry < list + 2 + 2 * words[list]; entry += 2) {
-    if (floats[entry + 1] < lower) continue;
-    if (code >= 0) return -1;
-    code = packed.codes[words[entry]];
-  }
-  return code;
-}
-
-/** The code of row r by the canonical distance: among its candidates where they are known, else among all codewords. */
-function ranked(
-  engine: Engine,
-  codebook: JsCodebook,
-  packed: PackedCodebook,
-  work: Workspace,
-  r: number,
-  meter: StepMeter,
-): number {
-  const { floats, doubles, words } = engine;
-  const { targets, dim, weights, originalIndex } = codebook;
-  const query = work.query / 4 + r * dim;
-  const list = (work.lists + r * listBytes) / 4;
-  const known = packed.bound.norm(doubles[work.squaredNorms / 8 + r]) <= largestRowNorm && words[list] > 0;
-  if (!known || words[list] > listCapacity) {
-    meter.add(originalIndex.length * dim);
-    return scan(codebook, floats, query, known ? packed.codes[words[list + 2]] : originalIndex[0]);
-  }
-
-  const lower = floats[work.lower / 4 + r];
-  let code = -1;
-  let smallest = Infinity;
-  for (let entry = list + 2; entry < list + 2 + 2 * words[list]; entry += 2) {
-    if (floats[entry + 1] < lower) continue;
-    const candidate = packed.codes[words[entry]];
-    const distance = squaredDistance(floats, query, targets, candidate * dim, dim, weights, smallest);
-    if (distance < smallest || (distance === smallest && candidate < code)) {
-      smallest = distance;
-      code = candidate;
-    }
-  }
-  return code;
 }
