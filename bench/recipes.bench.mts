@@ -6,7 +6,7 @@
 // the frames it was trained on looks the better the more it remembers.
 
 import { framesOfSignals } from "../lib/audio/audio-model.js";
-import { type AudioRecipe, newSpeakersRecipe, speechRecipe } from "../lib/audio/recipe.js";
+import { type AudioRecipe, demoRecipe, newSpeakersRecipe, speechRecipe } from "../lib/audio/recipe.js";
 import { trainingFrames } from "../lib/audio/training-frames.js";
 import { readWav, wavToMono } from "../lib/audio/wav.js";
 import { type BackendChoice, ResidualQuantizer } from "../lib/index.js";
@@ -36,7 +36,7 @@ const candidates: Readonly<Record<string, AudioRecipe>> = {
   "… hop 80": vary(newSpeakersRecipe, {}, { hop: 80 }),
   "… hop 320": vary(newSpeakersRecipe, {}, { hop: 320 }),
   "… framed at 2 shifts": vary(newSpeakersRecipe, {}, { shifts: 2 }),
-  "… framed at 4 shifts": vary(newSpeakersRecipe, {}, { shifts: 4 }),
+  "… framed at 4 shifts (demoRecipe)": demoRecipe,
 };
 
 const signals = new Map<string, Float32Array>();

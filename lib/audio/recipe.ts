@@ -41,9 +41,12 @@ export const speechRecipe: AudioRecipe = {
   negated: false,
 };
 
-/** Gives up SNR on the speakers that it learns from for SNR on others: what `rvq train` and `rvq demo` do. */
+/** Gives up SNR on the speakers that it learns from for SNR on others: what `rvq train` does. */
 export const newSpeakersRecipe: AudioRecipe = {
   ...speechRecipe,
   training: { ...speechRecipe.training, iterations: 5, shrinkage: 4, minClusterSize: 4 },
   negated: true,
 };
+
+/** The demo has under three minutes of speech to learn from, and time for eight times as many frames. */
+export const demoRecipe: AudioRecipe = { ...newSpeakersRecipe, shifts: 4 };

@@ -7,7 +7,7 @@ import { decodeSignal, signalToNoiseDb } from "../audio/audio-model.js";
 import { type CodedAudio, firstStages, writeCodedAudio } from "../audio/coded-audio.js";
 import { ioError } from "../audio/io-error.js";
 import { Mdct } from "../audio/mdct.js";
-import { type AudioRecipe, newSpeakersRecipe } from "../audio/recipe.js";
+import { type AudioRecipe, demoRecipe } from "../audio/recipe.js";
 import { resampleSteps } from "../audio/resample.js";
 import { runStoppable } from "../audio/stoppable.js";
 import { trainingFramesSteps } from "../audio/training-frames.js";
@@ -49,8 +49,8 @@ export async function demoCommand(
 ): Promise<void> {
   const { stdout, signal } = context;
   const { seed } = options;
-  const training = { ...newSpeakersRecipe.training, seed, ...(options.quick ? quick.training : {}) };
-  const recipe: AudioRecipe = { ...newSpeakersRecipe, training };
+  const training = { ...demoRecipe.training, seed, ...(options.quick ? quick.training : {}) };
+  const recipe: AudioRecipe = { ...demoRecipe, training };
 
   // The clip first: a file that cannot be read should not cost a training run.
   const clipSeconds = options.quick ? quick.clipSeconds : longestClipSeconds;

@@ -2,7 +2,7 @@
 
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { isHop, maxHop } from "../audio/mdct.js";
-import { newSpeakersRecipe } from "../audio/recipe.js";
+import { demoRecipe, newSpeakersRecipe } from "../audio/recipe.js";
 import { maxSampleRate, minSampleRate } from "../audio/wav.js";
 import { backendNames } from "../backend.js";
 import { limits } from "../check.js";
@@ -79,7 +79,7 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("[clip]", "a WAV file to rebuild; default: a bundled speaker who was not trained on")
     .option("--out <folder>", "where the report and the audio go", "rvq-demo")
     .option("--quick", "small codebooks and three seconds of audio, to see that everything works", false)
-    .option("--seed <n>", "seed of the training", integerIn(ranges.seed), newSpeakersRecipe.training.seed)
+    .option("--seed <n>", "seed of the training", integerIn(ranges.seed), demoRecipe.training.seed)
     .action((clip: string | undefined, options) => demoCommand(context(), clip, options));
 
   program
