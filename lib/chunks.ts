@@ -1,5 +1,6 @@
 // Walks over the rows of a long call in chunks: bounded staging memory, progress, and a look at the abort signal.
 
+import type { Backend } from "./backend.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
 
 export interface ChunkOptions {
@@ -8,23 +9,32 @@ export interface ChunkOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+/** What decides how large a chunk is. */
+export interface ChunkedWork {
+  readonly backend: Backend;
+  readonly dim: number;
+  /** Codewords that each vector is compared with, or that are added up for it. */
+  readonly codewordsPerVector: number;
+}
+
 /**
- * Calls `work(firstRow, rows)` for consecutive chunks of `chunkRows` rows, at most `chunksInFlight` at a time, and `finish` on each result in
+ * Calls `work(firstRow, rows)` for consecutive chunks of as many rows, and as many at a time, as suit the backend, and `finish` on each result in
  * row order. The first failure (in row order), or the signal's reason, is thrown after the work in flight has settled.
  */
 export async function forEachChunk<Result>(
   count: number,
-  { chunkRows, chunksInFlight }: { readonly chunkRows: number; readonly chunksInFlight: number },
+  { backend, dim, codewordsPerVector }: ChunkedWork,
   options: ChunkOptions,
   work: (firstRow: number, rows: number) => Promise<Result>,
   finish: (result: Result, firstRow: number, rows: number) => void,
 ): Promise<void> {
   const { signal, onProgress } = options;
+  const chunkRows = backend.chunkRows(dim, codewordsPerVector);
   const inFlight: { promise: Promise<Result>; firstRow: number; rows: number }[] = [];
   let next = 0;
   try {
     for (;;) {
-      while (next < count && inFlight.length < chunksInFlight) {
+      while (next < count && inFlight.length < backend.chunksInFlight) {
         signal?.throwIfAborted();
         const rows = Math.min(chunkRows, count - next);
         const promise = work(next, rows);

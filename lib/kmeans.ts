@@ -72,9 +72,8 @@ export async function trainCodebook(
         await measure(weights !== null, distances);
         if (plainDistances !== distances) await measure(false, plainDistances);
       };
-      const chunkRows = backend.chunkRows(dim, numCodewords);
-      const { chunksInFlight } = backend;
-      await forEachChunk(count, { chunkRows, chunksInFlight }, { signal }, assignChunk, () => {});
+      const chunked = { backend, dim, codewordsPerVector: numCodewords };
+      await forEachChunk(count, chunked, { signal }, assignChunk, () => {});
     } finally {
       prepared.dispose();
     }

@@ -370,11 +370,11 @@ export class ResidualQuantizer {
     work: (firstRow: number, rows: number) => Promise<Result>,
     finish: (result: Result, firstRow: number, rows: number) => void,
   ): Promise<void> {
-    const codewords = this.codebookSizes.slice(0, call.stages).reduce((sum, size) => sum + size, 0);
+    const codewordsPerVector = this.codebookSizes.slice(0, call.stages).reduce((sum, size) => sum + size, 0);
     this.callsInFlight++;
     try {
-      const chunkRows = this.engine.chunkRows(this.dim, codewords);
-      await forEachChunk(count, { chunkRows, chunksInFlight: this.engine.chunksInFlight }, call, work, finish);
+      const chunked = { backend: this.engine, dim: this.dim, codewordsPerVector };
+      await forEachChunk(count, chunked, call, work, finish);
     } finally {
       this.callsInFlight--;
       if (this.disposed) this.dispose();

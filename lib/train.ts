@@ -211,8 +211,8 @@ async function subtractStage(
         residuals: vectors,
       });
     };
-    const chunkRows = backend.chunkRows(dim, codebook.length / dim);
-    await forEachChunk(count, { chunkRows, chunksInFlight: backend.chunksInFlight }, { signal }, encodeChunk, () => {});
+    const chunked = { backend, dim, codewordsPerVector: codebook.length / dim };
+    await forEachChunk(count, chunked, { signal }, encodeChunk, () => {});
   } finally {
     prepared.dispose();
   }

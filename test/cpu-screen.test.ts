@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
 import { Random } from "../lib/random.js";
-import { familyNames, hardFamilies, makeData, normal } from "./contract/families.js";
+import { betweenCodewords, familyNames, hardFamilies, makeData, normal } from "./contract/families.js";
 
 const loaded = loadAddon();
 const addon = loaded.addon as Addon;
@@ -61,13 +61,7 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
 
   it("is certain of nothing between two codewords", () => {
     const shape = { count: 100, dim: 16, numCodewords: 20 };
-    const { codebook } = makeData("gaussian", shape, 3);
-    codebook.copyWithin(16, 0, 16);
-    codebook[16] += 2 ** -20;
-    const vectors = Float32Array.from({ length: 16 * 100 }, (_, i) => codebook[i % 16]);
-    vectors.forEach((_, i) => {
-      if (i % 16 === 0) vectors[i] = (codebook[0] + codebook[16]) / 2;
-    });
+    const { vectors, codebook } = betweenCodewords(shape);
     for (const { level, kind } of screens)
       expect(new Set(screen(level, kind, vectors, codebook, shape, null))).toEqual(new Set([-1]));
   });

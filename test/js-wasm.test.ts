@@ -12,7 +12,7 @@ import { newCodeArray } from "../lib/pack-codes.js";
 import { Random } from "../lib/random.js";
 import { runToEnd } from "../lib/time-slice.js";
 import { expectSame, withForm } from "./contract/backends.js";
-import { familyNames, hardFamilies, makeData, normal, type Shape } from "./contract/families.js";
+import { betweenCodewords, familyNames, hardFamilies, makeData, normal, type Shape } from "./contract/families.js";
 import { d64, nearest } from "./contract/reference.js";
 
 /** `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs millions of rows. */
@@ -57,13 +57,7 @@ describe.each(forms)("the %s WebAssembly screen", (form) => {
 
   it("is certain of nothing between two codewords", () => {
     const shape = { count: 100, dim: 16, numCodewords: 20 };
-    const { codebook } = makeData("gaussian", shape, 3);
-    codebook.copyWithin(16, 0, 16);
-    codebook[16] += 2 ** -20;
-    const vectors = Float32Array.from({ length: 16 * 100 }, (_, i) => codebook[i % 16]);
-    vectors.forEach((_, i) => {
-      if (i % 16 === 0) vectors[i] = (codebook[0] + codebook[16]) / 2;
-    });
+    const { vectors, codebook } = betweenCodewords(shape);
     const { openRows } = search(form, { dim: 16, metric: "l2", weights: null, codebooks: [codebook] }, vectors);
     expect(openRows).toBe(100);
   });

@@ -156,6 +156,20 @@ export const hardFamilies: Record<string, (shape: Shape, seed: number) => Pick<D
   },
 };
 
+/** Vectors half-way between the first two codewords, which differ by 2^-20 in one element: no screen can tell them apart. */
+export function betweenCodewords({ count, dim, numCodewords }: Shape): {
+  vectors: Float32Array;
+  codebook: Float32Array;
+} {
+  const { codebook } = makeData("gaussian", { count, dim, numCodewords }, 3);
+  codebook.copyWithin(dim, 0, dim);
+  codebook[dim] += 2 ** -20;
+  const vectors = Float32Array.from({ length: count * dim }, (_, i) =>
+    i % dim === 0 ? (codebook[0] + codebook[dim]) / 2 : codebook[i % dim],
+  );
+  return { vectors, codebook };
+}
+
 /** Residual codebooks: the family's codebook, then gaussian ones that shrink by half a stage around its scale. */
 export function makeStages(data: Data, shape: Shape, stages: number, seed: number): Float32Array[] {
   const random = new Random(seed + 1);
