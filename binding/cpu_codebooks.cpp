@@ -83,13 +83,14 @@ cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
 }
 
 #ifdef RVQ_TESTING
-// screen: "float32" or "int16" for every stage, whatever its shape.
+// screen: "float32", "int16" or "prefix" for every stage, whatever its shape.
 cpu::ScreenChoice read_screen(const Arguments& arguments) {
   if (!arguments.has("screen")) return cpu::ScreenChoice::kByShape;
   std::string screen = arguments.string("screen");
   if (screen == "float32") return cpu::ScreenChoice::kFloat32;
   if (screen == "int16") return cpu::ScreenChoice::kInt16;
-  throw arguments.error("screen", "\"float32\", \"int16\" or nothing");
+  if (screen == "prefix") return cpu::ScreenChoice::kPrefix;
+  throw arguments.error("screen", "\"float32\", \"int16\", \"prefix\" or nothing");
 }
 #endif
 
@@ -241,9 +242,13 @@ Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
   size_t tile = prepared->kernels().tile_rows;
   cpu::Screen screen(prepared->kernels(), tile, codebooks.dim);
   std::vector<uint32_t> candidates;
+  std::vector<float> padded(tile * codebooks.padded_dim, 0.0f);
   for (size_t first = 0; first < count; first += tile) {
     size_t rows = std::min(tile, count - first);
-    if (stage.packed) screen.run(*stage.packed, vectors + first * codebooks.dim, rows, codebooks.dim);
+    for (size_t row = 0; row < rows; row++) {
+      std::copy_n(vectors + (first + row) * codebooks.dim, codebooks.dim, padded.data() + row * codebooks.padded_dim);
+    }
+    if (stage.packed) screen.run(*stage.packed, stage.prefix.get(), padded.data(), rows, codebooks.padded_dim);
     for (size_t row = 0; row < rows; row++) {
       bool certain =
           stage.packed && screen.verdict(row, candidates) == cpu::Verdict::kCandidates && candidates.size() == 1;

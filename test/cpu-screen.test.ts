@@ -12,7 +12,8 @@ const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.p
 const levels = canRun ? addon.cpuInfo().instructionSets : [];
 
 /** Every screen of every level, whatever a shape would choose. A level without the 16-bit one uses float32 for both. */
-const screens = levels.flatMap((level) => [{ level, kind: "float32" } as const, { level, kind: "int16" } as const]);
+const kinds = ["float32", "int16", "prefix"] as const;
+const screens = levels.flatMap((level) => kinds.map((kind) => ({ level, kind })));
 
 /** Rows a family, and sizes: `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs more than ten million rows. */
 const rounds = Number(process.env.RVQ_SCREEN_ROUNDS ?? 1);
@@ -69,7 +70,7 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
 
 function screen(
   instructionSet: string,
-  kind: "float32" | "int16",
+  kind: (typeof kinds)[number],
   vectors: Float32Array,
   codebook: Float32Array,
   { count, dim }: { count: number; dim: number },

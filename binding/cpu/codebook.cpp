@@ -108,6 +108,11 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
   if (prepared.distinct.size() > 1 && ErrorBound(spec.dim).usable()) {
     prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights,
                             for_integers(kernels, spec));
+    bool always = spec.screen == ScreenChoice::kPrefix;
+    if (always || spec.screen == ScreenChoice::kByShape) {
+      prepared.prefix =
+          PrefixCodebook::make(kernels, *prepared.packed, {prepared.searched(), padded_dim, weights}, always);
+    }
   }
 }
 
@@ -119,6 +124,7 @@ size_t Codebooks::size_bytes() const {
     total += stage.codewords.size_bytes() + stage.units.size_bytes() + stage.largest.size_bytes() +
              stage.distinct.size() * sizeof(uint32_t);
     if (stage.packed) total += stage.packed->size_bytes();
+    if (stage.prefix) total += stage.prefix->size_bytes();
   }
   return total;
 }

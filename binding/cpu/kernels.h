@@ -30,6 +30,16 @@ struct PackRows {
   double* squared_norms;  // out [panel_stride], of the panel's columns before they were rounded to float32
 };
 
+// Coefficients of a panel's rows along a few axes, in float32 in any order.
+struct Projection {
+  const float* axes;  // [groups][dim][kGroupCodewords]
+  size_t groups;
+  size_t dim;
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t panel_stride;
+  float* coefficients;  // out [groups · kGroupCodewords][panel_stride]
+};
+
 // The codebook as the screen reads it; binding/cpu/packed_codebook.h says what the numbers mean.
 struct PackedCodewords {
   size_t dim;
@@ -139,8 +149,12 @@ struct Kernels {
   // Scores of one group for one row of a panel: scores[kGroupCodewords].
   void (*score_group)(const PackedCodewords&, size_t group, const float* panel, size_t panel_stride, size_t row,
                       float* scores);
+  void (*project)(const Projection&);
   // Writes the hits of `groups` groups, at most groups · panel_stride of them, and returns how many.
   size_t (*collect)(const float* upper, const float* lower, size_t groups, size_t panel_stride, Hit* hits);
+
+  // Σ (x_i − c_i)² in float32: D/8 + 16 additions touch an element's square, at most.
+  float (*rounded_distance)(const float* x, const float* c, size_t padded_dim);
 
   // The canonical arithmetic: the same bits on every level. weights may be null.
   // d64(x, c); or, once it is clear that this is above the limit, anything else above the limit.

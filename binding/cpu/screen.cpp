@@ -22,7 +22,8 @@ size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multipl
 
 }  // namespace
 
-Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(kernels) {
+Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim)
+    : kernels_(kernels), prefix_screen_(kernels, max_rows) {
   size_t stride = round_up(max_rows, kernels.lanes);
   panel_ = AlignedArray<float>(dim * stride);
   squared_norms_ = AlignedArray<double>(stride);
@@ -44,12 +45,17 @@ Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(k
   shortlists_ = AlignedArray<Shortlist>(max_rows);
 }
 
-void Screen::run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride) {
+void Screen::run(const PackedCodebook& codebook, const PrefixCodebook* prefix, const float* rows, size_t count,
+                 size_t stride) {
   codebook_ = &codebook;
   stride_ = round_up(count, kernels_.lanes);
   kernels_.pack_rows({rows, count, stride, codebook.view().dim, codebook.centre(), codebook.scale(), stride_,
                       panel_.data(), squared_norms_.data()});
   bound_rows(count);
+  by_prefix_ = prefix != nullptr && !few(kernels_, count) && prefix->trial().wanted() &&
+               prefix_screen_.run(codebook, *prefix,
+                                  {rows, count, panel_.data(), stride_, norms_.data(), squared_norms_.data()});
+  if (by_prefix_) return;
   by_integers_ = codebook.integers() != nullptr && !few(kernels_, count);
   if (few(kernels_, count)) {
     screen_single_rows(count);
@@ -191,6 +197,10 @@ Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
   const Shortlist& shortlist = shortlists_[row];
   candidates.clear();
   if (shortlist.verdict != Verdict::kCandidates) return shortlist.verdict;
+  if (by_prefix_) {
+    prefix_screen_.candidates(row, candidates);
+    return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;
+  }
   if (by_integers_) {
     size_t position = 0;
     if (narrow(row, position) == 1) {

@@ -78,14 +78,32 @@ static void pack_rows(const PackRows& job) {
   }
 }
 
-// best[r] = the best score of one group for the rows in register r. The sums of kTileCodewords × kRegisters scores stay
-// in registers from the first dimension to the last.
+// sums[c][r] += the products of kTileCodewords columns of a panel y[dim][kGroupCodewords] with the rows in register r
+// of x[dim][kRegisters · kLanes]. The sums stay in registers from the first dimension to the last.
+template <int kRegisters>
+static inline void add_products(const float* y, const float* x, size_t dim,
+                                Floats (&sums)[kTileCodewords][kRegisters]) {
+  for (size_t i = dim; i > 0; i--) {
+    Floats rows[kRegisters];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
+#pragma GCC unroll 8
+    for (int c = 0; c < kTileCodewords; c++) {
+      Floats element = broadcast(y[c]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], element, sums[c][r]);
+    }
+    x += kRegisters * kLanes;
+    y += kGroupCodewords;
+  }
+}
+
+// best[r] = the best score of one group for the rows in register r.
 template <int kRegisters>
 static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
                                  Floats (&best)[kRegisters]) {
   for (size_t half = 0; half < kGroupCodewords; half += kTileCodewords) {
     const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + half;
-    const float* x = panel;
     Floats sums[kTileCodewords][kRegisters];
 #pragma GCC unroll 8
     for (int c = 0; c < kTileCodewords; c++) {
@@ -94,19 +112,7 @@ static inline void best_of_group(const PackedCodewords& codewords, size_t group,
       for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
     }
 
-    for (size_t i = codewords.dim; i > 0; i--) {
-      Floats rows[kRegisters];
-#pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
-#pragma GCC unroll 8
-      for (int c = 0; c < kTileCodewords; c++) {
-        Floats codeword = broadcast(y[c]);
-#pragma GCC unroll 4
-        for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
-      }
-      x += kRegisters * kLanes;
-      y += kGroupCodewords;
-    }
+    add_products<kRegisters>(y, panel, codewords.dim, sums);
 
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
@@ -150,6 +156,39 @@ static void screen_tile(const ScreenTile& job) {
       break;
     case 4:
       if constexpr (kTileRegisters >= 4) return screen_registers<4>(job);
+      break;
+  }
+}
+
+template <int kRegisters>
+static void project_registers(const Projection& job) {
+  for (size_t group = 0; group < job.groups; group++) {
+    for (size_t half = 0; half < kGroupCodewords; half += kTileCodewords) {
+      Floats sums[kTileCodewords][kRegisters] = {};
+      add_products<kRegisters>(job.axes + group * job.dim * kGroupCodewords + half, job.panel, job.dim, sums);
+      float* coefficients = job.coefficients + (group * kGroupCodewords + half) * job.panel_stride;
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileCodewords; c++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kRegisters; r++) store(coefficients + r * kLanes, sums[c][r]);
+        coefficients += kRegisters * kLanes;
+      }
+    }
+  }
+}
+
+static void project(const Projection& job) {
+  switch (job.panel_stride / kLanes) {
+    case 1:
+      return project_registers<1>(job);
+    case 2:
+      if constexpr (kTileRegisters >= 2) return project_registers<2>(job);
+      break;
+    case 3:
+      if constexpr (kTileRegisters >= 3) return project_registers<3>(job);
+      break;
+    case 4:
+      if constexpr (kTileRegisters >= 4) return project_registers<4>(job);
       break;
   }
 }
@@ -237,4 +276,27 @@ static size_t collect(const float* upper, const float* lower, size_t groups, siz
     }
   }
   return (size_t)(next - hits);
+}
+
+static float rounded_distance(const float* x, const float* c, size_t padded_dim) {
+  // Several chains, so that an addition need not wait for the one before.
+  constexpr size_t kChains = 4;
+  Group sums[kChains] = {};
+  size_t i = 0;
+  for (; i + kChains * kGroupCodewords <= padded_dim; i += kChains * kGroupCodewords) {
+#pragma GCC unroll 4
+    for (size_t chain = 0; chain < kChains; chain++) {
+      size_t at = i + chain * kGroupCodewords;
+      Group t = load<Group>(x + at) - load<Group>(c + at);
+      sums[chain] = fused_group(t, t, sums[chain]);
+    }
+  }
+  for (; i < padded_dim; i += kGroupCodewords) {
+    Group t = load<Group>(x + i) - load<Group>(c + i);
+    sums[0] = fused_group(t, t, sums[0]);
+  }
+  sums[0] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  float sum = 0;
+  for (size_t lane = 0; lane < kGroupCodewords; lane++) sum += sums[0][lane];
+  return sum;
 }
