@@ -83,13 +83,14 @@ cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
 }
 
 #ifdef RVQ_TESTING
-// screen: "float32" or "int16" for every stage, whatever its shape.
+// screen: "float32", "int16" or "int8" for every stage, whatever its shape.
 cpu::ScreenChoice read_screen(const Arguments& arguments) {
   if (!arguments.has("screen")) return cpu::ScreenChoice::kByShape;
   std::string screen = arguments.string("screen");
   if (screen == "float32") return cpu::ScreenChoice::kFloat32;
   if (screen == "int16") return cpu::ScreenChoice::kInt16;
-  throw arguments.error("screen", "\"float32\", \"int16\" or nothing");
+  if (screen == "int8") return cpu::ScreenChoice::kInt8;
+  throw arguments.error("screen", "\"float32\", \"int16\", \"int8\" or nothing");
 }
 #endif
 

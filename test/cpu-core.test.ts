@@ -211,7 +211,7 @@ function open(
   instructionSet: string,
   threads: number,
   { dim, metric = "l2", weights = null, codebooks }: Spec,
-  screen?: "int16",
+  screen?: "int16" | "int8",
 ) {
   return new addon.CpuCodebooks({ dim, metric, weights, codebooks, threads, instructionSet, screen });
 }
@@ -230,14 +230,14 @@ function compare(
   const stages = codebooks.length;
   const expected = encode(vectors, codebooks, dim, metric, weights);
   for (const level of levels) {
-    for (const threads of [1, 2]) {
-      // Once with the screen that the shape would get, once with 16-bit integers where the level has them.
-      const core = open(level, threads, { dim, metric, weights, codebooks }, threads === 1 ? undefined : "int16");
+    // Once with the screen that the shape would get, and with integers where the level has them.
+    for (const [threads, screen] of [[1], [2, "int16"], [2, "int8"]] as const) {
+      const core = open(level, threads, { dim, metric, weights, codebooks }, screen);
       const codes = threads === 1 ? new Uint16Array(count * stages) : new Uint32Array(count * stages);
       const residuals = vectors.slice();
       const bad = core.encodeSync({ vectors: residuals, count, stages, codes, residuals });
       core.dispose();
-      const context = () => JSON.stringify({ level, threads, family, metric, seed, ...shape });
+      const context = () => JSON.stringify({ level, threads, screen, family, metric, seed, ...shape });
       if (bad !== null) throw new Error(`${JSON.stringify(bad)}: ${context()}`);
       const code = codes.findIndex((value, i) => value !== expected.codes[i]);
       if (code >= 0) throw new Error(`code ${code} is ${codes[code]}, not ${expected.codes[code]}: ${context()}`);

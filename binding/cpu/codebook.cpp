@@ -59,10 +59,19 @@ std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const
   return {codes.begin(), end};
 }
 
-bool for_integers(const Kernels& kernels, const CodebookSpec& spec) {
-  if (kernels.integers == nullptr || !IntegerBound::usable(spec.dim)) return false;
-  if (spec.screen != ScreenChoice::kByShape) return spec.screen == ScreenChoice::kInt16;
-  return spec.dim >= kernels.integers->fewest_dims;
+// Fewer codewords save less in bytes than a second look at two or three candidates costs.
+constexpr size_t kFewestByteCodewords = 128;
+
+IntegerScreens integer_screens(const Kernels& kernels, const CodebookSpec& spec, size_t codewords) {
+  bool integers = kernels.integers != nullptr && IntegerBound::usable(spec.dim);
+  bool bytes = kernels.bytes != nullptr && ByteBound::usable(spec.dim);
+  if (spec.screen == ScreenChoice::kByShape) {
+    integers = integers && spec.dim >= kernels.integers->fewest_dims;
+    bytes = bytes && spec.dim >= kernels.bytes->fewest_dims && codewords >= kFewestByteCodewords;
+    return {integers, bytes ? kernels.bytes : nullptr, true};
+  }
+  return {integers && spec.screen == ScreenChoice::kInt16,
+          bytes && spec.screen == ScreenChoice::kInt8 ? kernels.bytes : nullptr, false};
 }
 
 AlignedArray<float> largest_elements(const float* codewords, size_t count, size_t padded_dim) {
@@ -107,7 +116,7 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
   prepared.distinct = distinct_codes(prepared.searched(), num_codewords, weights, padded_dim);
   if (prepared.distinct.size() > 1 && ErrorBound(spec.dim).usable()) {
     prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights,
-                            for_integers(kernels, spec));
+                            integer_screens(kernels, spec, prepared.distinct.size()));
   }
 }
 

@@ -135,8 +135,3 @@ static void add_rounded(double* __restrict sums, const float* __restrict row, si
   constexpr double kRounder = 6755399441055744.0;
   for (size_t i = 0; i < dim; i++) sums[i] += ((double)row[i] * inverse_grids[i] + kRounder) - kRounder;
 }
-
-static constexpr Kernels table(const char* name, const IntegerKernels* integers) {
-  return {name,     kLanes, kMaxTileRows, pack_rows,        screen_tile, screen_row, score_group, collect,
-          distance, scan,   unit_row,     first_not_finite, subtract,    decode_row, add_rounded, integers};
-}

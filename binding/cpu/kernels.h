@@ -64,25 +64,47 @@ struct QuantiseRows {
   float* squared_errors;     // out [panel_stride], Σ (element · multiplier − integer)², each rounded once
 };
 
-// The codebook as the 16-bit screen reads it; binding/cpu/integer_bound.h says what the numbers mean.
+// What the multiplier of a panel's rows for the 8-bit screen depends on.
+struct MeasureBytes {
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t dim;
+  size_t panel_stride;
+  float* largest;       // out [panel_stride], the largest |element|
+  float* half_squares;  // out [panel_stride], the largest squared norm of a half of a block; 0 without blocks
+};
+
+// A panel's rows as bytes, elements 4i … 4i + 3 in the bytes of a word from the lowest on; elements past the last are
+// 0.
+struct QuantiseBytes {
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t dim;
+  size_t panel_stride;
+  const float* multipliers;  // [panel_stride]
+  uint32_t* words;           // out [⌈dim / 4⌉][panel_stride], 64-byte aligned
+  uint32_t* row_starts;      // out [blocks][panel_stride], what sums start at: in 32 bits, or two halves of 16
+  float* squared_errors;     // as in QuantiseRows
+};
+
+// The codebook as an integer screen reads it; binding/cpu/integer_bound.h and byte_bound.h say what the numbers mean.
 struct IntegerCodewords {
-  size_t pairs;                  // ⌈dim / 2⌉
-  const uint32_t* panels;        // [groups][pairs][kGroupCodewords]
+  size_t words;                  // ⌈dim / 2⌉ pairs of 16 bits, or ⌈dim / 4⌉ quadruples of bytes
+  const uint32_t* panels;        // [groups][words][kGroupCodewords]
   const float* starts;           // as in PackedCodewords
-  const float* group_factors;    // [groups], 1/b
+  const float* factors;          // 1/b: [groups] in 16 bits, [groups][kGroupCodewords] in 8
   const float* group_norms;      // [groups]
   const float* group_errors;     // [groups], ε_k
   const float* group_constants;  // [groups]
 };
 
-// ScreenTile in 16-bit integers. E = row_slopes · group_norm + row_reaches · group_error + group_constant +
+// ScreenTile in integers. E = row_slopes · group_norm + row_reaches · group_error + group_constant +
 // row_constants.
 struct IntegerTile {
   IntegerCodewords codewords;
   size_t first_group;
   size_t last_group;
-  const uint32_t* panel;  // [pairs][panel_stride], from quantise_rows
+  const uint32_t* panel;  // [words][panel_stride], from quantise_rows or quantise_bytes
   size_t panel_stride;
+  const uint32_t* row_starts;  // from quantise_bytes; unused in 16 bits
   const float* row_factors;    // [panel_stride], 1/a
   const float* row_slopes;     // [panel_stride]
   const float* row_reaches;    // [panel_stride]
@@ -98,6 +120,17 @@ struct IntegerKernels {
   // rows the conversion of the sums costs more than the products save.
   size_t fewest_dims;
   void (*quantise_rows)(const QuantiseRows&);
+  void (*screen_tile)(const IntegerTile&);
+};
+
+// The 8-bit screen's kernels, likewise.
+struct ByteKernels {
+  // From how many dimensions on it can be faster than the 16-bit screen.
+  size_t fewest_dims;
+  int largest;         // L of binding/cpu/byte_bound.h
+  size_t block_words;  // words after which sums of 16 bits are widened; 0 where sums are of 32 bits
+  void (*measure)(const MeasureBytes&);
+  void (*quantise_rows)(const QuantiseBytes&);
   void (*screen_tile)(const IntegerTile&);
 };
 
@@ -117,6 +150,19 @@ struct ScanCodewords {
   size_t count;
   double best_distance;  // what there is to beat: +infinity and code 0, or a candidate's
   uint32_t best_code;
+};
+
+// Those of a row's candidates that can be the nearest, by float32 distances; binding/cpu/near_bound.h says how sure
+// they are.
+struct NearCodewords {
+  const float* row;  // [padded_dim]
+  size_t padded_dim;
+  const float* codewords;  // [K][padded_dim]
+  float widening;          // from near_bound.h
+  float underflow;
+  size_t count;          // of candidates
+  uint32_t* candidates;  // in and out
+  float* distances;      // scratch [count]
 };
 
 struct DecodeRow {
@@ -146,6 +192,8 @@ struct Kernels {
   // d64(x, c); or, once it is clear that this is above the limit, anything else above the limit.
   double (*distance)(const float* x, const float* c, const float* weights, size_t padded_dim, double limit);
   uint32_t (*scan)(const ScanCodewords&);
+  // Moves the candidates that can be the nearest to the front and returns how many they are.
+  size_t (*keep_near)(const NearCodewords&);
   // unit[padded_dim] = row / |row|; false, and nothing written, where the row is all zero.
   bool (*unit_row)(const float* row, size_t padded_dim, float* unit);
   // The first element that is NaN or infinite, or `count`.
@@ -158,6 +206,8 @@ struct Kernels {
 
   // Null where the level has no integer products that beat its float32 multiply-adds.
   const IntegerKernels* integers;
+  // Null where bytes do not beat 16 bits.
+  const ByteKernels* bytes;
 };
 
 #if defined(__x86_64__) || defined(_M_X64)

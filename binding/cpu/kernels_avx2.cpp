@@ -18,6 +18,10 @@ constexpr size_t kLanes = 8;
 constexpr int kTileRegisters = 3;
 constexpr int kTileCodewords = 4;
 constexpr size_t kIntegerCodewords = 4;
+constexpr size_t kByteCodewords = 4;
+constexpr int kLargestByte = 90;
+constexpr size_t kByteBlockWords = 16;
+constexpr size_t kFewestByteDims = 64;
 constexpr size_t kFewestIntegerDims = 16;  // Measured at 4 … 32 dimensions, 16 … 1024 codewords.
 
 static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
@@ -45,13 +49,53 @@ static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
   sums = (Ints)_mm256_add_epi32((__m256i)sums, (__m256i)products);
 }
 
+// 12 sums, two registers of rows, a codeword and a product are all of the 16 registers; the third register of rows is a
+// memory operand. In assembly, a codeword at a time: GCC multiplies ahead otherwise, and spills the sums.
+template <int kRegisters>
+struct ByteRows {
+  const __m256i* rows;
+  __m256i first;
+  __m256i second;
+
+  explicit ByteRows(const uint32_t* address) : rows((const __m256i*)address), first(rows[0]), second(first) {
+    if (kRegisters > 1) second = rows[1];
+  }
+  void add(Ints (&sums)[kRegisters], const uint32_t* codeword) const {
+    __m256i bytes;
+    __m256i products;
+    if constexpr (kRegisters == 1) {
+      asm("vpbroadcastd %3, %1\n\t"
+          "vpmaddubsw %4, %1, %2\n\tvpaddw %2, %0, %0"
+          : "+x"(sums[0]), "=&x"(bytes), "=&x"(products)
+          : "m"(*codeword), "x"(first));
+    } else if constexpr (kRegisters == 2) {
+      asm("vpbroadcastd %4, %2\n\t"
+          "vpmaddubsw %5, %2, %3\n\tvpaddw %3, %0, %0\n\t"
+          "vpmaddubsw %6, %2, %3\n\tvpaddw %3, %1, %1"
+          : "+x"(sums[0]), "+x"(sums[1]), "=&x"(bytes), "=&x"(products)
+          : "m"(*codeword), "x"(first), "x"(second));
+    } else {
+      asm("vpbroadcastd %5, %3\n\t"
+          "vpmaddubsw %6, %3, %4\n\tvpaddw %4, %0, %0\n\t"
+          "vpmaddubsw %7, %3, %4\n\tvpaddw %4, %1, %1\n\t"
+          "vpmaddubsw %8, %3, %4\n\tvpaddw %4, %2, %2"
+          : "+x"(sums[0]), "+x"(sums[1]), "+x"(sums[2]), "=&x"(bytes), "=&x"(products)
+          : "m"(*codeword), "x"(first), "x"(second), "m"(rows[2]));
+    }
+  }
+};
+static inline Ints widen(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
+
 #include "screen_kernels.h"
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"
+// Likewise.
+#include "byte_kernels.h"
+#include "near_kernels.h"
 
 }  // namespace avx2
 
-extern const Kernels kAvx2Kernels = avx2::table("avx2", &avx2::kIntegerKernels);
+extern const Kernels kAvx2Kernels = avx2::table("avx2", &avx2::kIntegerKernels, &avx2::kByteKernels);
 
 }  // namespace rvq::cpu

@@ -18,6 +18,10 @@ constexpr size_t kLanes = 16;
 constexpr int kTileRegisters = 3;
 constexpr int kTileCodewords = 8;
 constexpr size_t kIntegerCodewords = 8;
+constexpr size_t kByteCodewords = 8;
+constexpr int kLargestByte = 127;
+constexpr size_t kByteBlockWords = 0;
+constexpr size_t kFewestByteDims = 64;
 constexpr size_t kFewestIntegerDims = 8;  // Measured at 4 … 32 dimensions, 16 … 1024 codewords.
 
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
@@ -42,14 +46,36 @@ static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
   asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(_mm512_load_si512(a)), "v"(b));
 }
 
+template <int kRegisters>
+struct ByteRows {
+  __m512i rows[kRegisters];
+
+  explicit ByteRows(const uint32_t* address) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) rows[r] = _mm512_load_si512(address + r * kLanes);
+  }
+  // In assembly for the reasons above.
+  void add(Ints (&sums)[kRegisters], const uint32_t* codeword) const {
+    Ints bytes = (Ints)_mm512_set1_epi32((int)*codeword);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) {
+      asm("vpdpbusd %2, %1, %0" : "+v"(sums[r]) : "v"(bytes), "v"(rows[r]));
+    }
+  }
+};
+static inline Ints widen(Ints sums) { return sums; }
+
 #include "screen_kernels.h"
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"
+// Likewise.
+#include "byte_kernels.h"
+#include "near_kernels.h"
 
 }  // namespace avx512
 
-extern const Kernels kAvx512Kernels = avx512::table("avx512", nullptr);
-extern const Kernels kAvx512VnniKernels = avx512::table("avx512vnni", &avx512::kIntegerKernels);
+extern const Kernels kAvx512Kernels = avx512::table("avx512", nullptr, nullptr);
+extern const Kernels kAvx512VnniKernels = avx512::table("avx512vnni", &avx512::kIntegerKernels, &avx512::kByteKernels);
 
 }  // namespace rvq::cpu

@@ -34,11 +34,12 @@ static inline Group broadcast_group(float x) { return Group{x, x, x, x, x, x, x,
 static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 
 #include "screen_kernels.h"
-// Needs what is above it.
+// Each needs what is above it.
 #include "exact_kernels.h"
+#include "near_kernels.h"
 
 }  // namespace neon
 
-extern const Kernels kNeonKernels = neon::table("neon", nullptr);
+extern const Kernels kNeonKernels = neon::table("neon", nullptr, nullptr);
 
 }  // namespace rvq::cpu

@@ -34,7 +34,7 @@ double squared_norm_of(const float* codeword, const std::vector<float>& centre, 
 }  // namespace
 
 PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
-                               const float* weights, bool with_integers)
+                               const float* weights, const IntegerScreens& screens)
     : bound_(dim), centre_(dim), scale_(dim, 1.0), codes_(distinct) {
   choose_centre(codewords, stride, distinct);
   std::vector<double> squared_norms = choose_scale(codewords, stride, distinct, weights);
@@ -49,7 +49,9 @@ PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim
     codes_[position] = distinct[order[position]];
     sorted_norms[position] = squared_norms[order[position]];
   }
-  if (with_integers) integers_.emplace(dim, (distinct.size() + kGroupCodewords - 1) / kGroupCodewords);
+  size_t groups = (distinct.size() + kGroupCodewords - 1) / kGroupCodewords;
+  if (screens.integers) integers_.emplace(dim, groups);
+  if (screens.bytes != nullptr) bytes_.emplace(*screens.bytes, dim, groups, screens.bytes_on_trial);
   fill_panels(codewords, stride, sorted_norms);
 }
 
@@ -124,13 +126,14 @@ void PackedCodebook::fill_panels(const float* codewords, size_t stride, const st
     group_norms_.push_back(norms_[last]);
     group_constants_.push_back(constants_[last]);
     if (integers_) integers_->add_group(exact.data(), bound_.norm(squared_norms[last]));
+    if (bytes_) bytes_->add_group(exact.data(), bound_.norm(squared_norms[last]));
   }
 }
 
 size_t PackedCodebook::size_bytes() const {
   return panels_.size_bytes() + scale_.size() * sizeof(double) + codes_.size() * sizeof(uint32_t) +
          sizeof(float) * (centre_.size() + starts_.size() + 2 * norms_.size() + 2 * group_norms_.size()) +
-         (integers_ ? integers_->size_bytes() : 0);
+         (integers_ ? integers_->size_bytes() : 0) + (bytes_ ? bytes_->size_bytes() : 0);
 }
 
 }  // namespace rvq::cpu

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "aligned_array.h"
+#include "near_bound.h"
 #include "screen.h"
 
 namespace rvq::cpu {
@@ -25,6 +26,7 @@ struct Encode::Scratch {
   AlignedArray<float> units;      // [rows][padded_dim], cosine only
   std::vector<uint32_t> codes;    // [rows], of the stage at hand
   std::vector<uint32_t> candidates;
+  std::vector<float> distances;  // [candidates]
 };
 
 namespace {
@@ -127,6 +129,19 @@ void Encode::encode_block(size_t first_row, size_t count, Scratch& scratch) cons
   }
 }
 
+// Drops candidates that are further by their float32 distances than float32's rounding explains; returns how many
+// remain.
+size_t Encode::keep_near(const Stage& stage, const float* row, Scratch& scratch) const {
+  NearBound bound(codebooks_.dim);
+  std::vector<uint32_t>& candidates = scratch.candidates;
+  if (!bound.usable || codebooks_.weights_or_null() != nullptr) return candidates.size();
+  scratch.distances.resize(std::max(scratch.distances.size(), candidates.size()));
+  size_t kept = kernels_.keep_near({row, codebooks_.padded_dim, stage.searched(), bound.widening, bound.underflow,
+                                    candidates.size(), candidates.data(), scratch.distances.data()});
+  candidates.resize(kept);
+  return kept;
+}
+
 // scratch.codes[r] = the nearest of the stage's codewords for every row r of scratch.residuals.
 void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
   std::fill_n(scratch.codes.begin(), count, 0u);
@@ -153,6 +168,10 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
     // smaller than the infinity that code 0 starts with.
     if (verdict == Verdict::kNotFinite) continue;
     if (verdict == Verdict::kCandidates && scratch.candidates.size() == 1) {
+      scratch.codes[r] = scratch.candidates[0];
+      continue;
+    }
+    if (verdict == Verdict::kCandidates && keep_near(stage, rows + r * padded_dim, scratch) == 1) {
       scratch.codes[r] = scratch.candidates[0];
       continue;
     }

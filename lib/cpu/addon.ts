@@ -20,7 +20,7 @@ export interface CpuOptions {
 
 /** Only in builds for tests: the screen of every stage, where the level has it; without it the faster one for the shape. */
 export interface CpuScreen {
-  readonly screen?: "float32" | "int16" | undefined;
+  readonly screen?: "float32" | "int16" | "int8" | undefined;
 }
 
 export interface CpuInfo {
