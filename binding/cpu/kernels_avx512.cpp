@@ -1,6 +1,10 @@
 // The kernels for x86 processors with AVX-512 (F, VL, DQ, BW), with and without VNNI: 32 registers of 16 float32.
 
+#ifdef RVQ_EMULATE_AVX512
+#include "emulated_avx512.h"
+#else
 #include <immintrin.h>
+#endif
 
 #include "kernels.h"
 
@@ -43,7 +47,11 @@ static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
 // In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not
 // compiled for VNNI, so that its other functions run without.
 static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
+#ifdef RVQ_EMULATE_AVX512
+  sums = (Ints)_mm512_dpwssd_epi32((__m512i)sums, _mm512_load_si512(a), (__m512i)b);
+#else
   asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(_mm512_load_si512(a)), "v"(b));
+#endif
 }
 
 template <int kRegisters>
