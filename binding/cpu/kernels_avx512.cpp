@@ -67,7 +67,11 @@ struct ByteRows {
     Ints bytes = (Ints)_mm512_set1_epi32((int)*codeword);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
+#ifdef RVQ_EMULATE_AVX512
+      sums[r] = (Ints)_mm512_dpbusd_epi32((__m512i)sums[r], (__m512i)bytes, rows[r]);
+#else
       asm("vpdpbusd %2, %1, %0" : "+v"(sums[r]) : "v"(bytes), "v"(rows[r]));
+#endif
     }
   }
 };
