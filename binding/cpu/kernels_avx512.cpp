@@ -62,17 +62,27 @@ struct ByteRows {
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) rows[r] = _mm512_load_si512(address + r * kLanes);
   }
-  // In assembly for the reasons above.
+  // In assembly for the reasons above; a codeword at a time, else GCC reorders and moves sums about.
   void add(Ints (&sums)[kRegisters], const uint32_t* codeword) const {
-    Ints bytes = (Ints)_mm512_set1_epi32((int)*codeword);
-#pragma GCC unroll 4
-    for (int r = 0; r < kRegisters; r++) {
 #ifdef RVQ_EMULATE_AVX512
-      sums[r] = (Ints)_mm512_dpbusd_epi32((__m512i)sums[r], (__m512i)bytes, rows[r]);
+    __m512i bytes = _mm512_set1_epi32((int)*codeword);
+    for (int r = 0; r < kRegisters; r++) sums[r] = (Ints)_mm512_dpbusd_epi32((__m512i)sums[r], bytes, rows[r]);
 #else
-      asm("vpdpbusd %2, %1, %0" : "+v"(sums[r]) : "v"(bytes), "v"(rows[r]));
-#endif
+    __m512i bytes;
+    if constexpr (kRegisters == 1) {
+      asm("vpbroadcastd %2, %1\n\tvpdpbusd %3, %1, %0"
+          : "+v"(sums[0]), "=&v"(bytes)
+          : "m"(*codeword), "v"(rows[0]));
+    } else if constexpr (kRegisters == 2) {
+      asm("vpbroadcastd %3, %2\n\tvpdpbusd %4, %2, %0\n\tvpdpbusd %5, %2, %1"
+          : "+v"(sums[0]), "+v"(sums[1]), "=&v"(bytes)
+          : "m"(*codeword), "v"(rows[0]), "v"(rows[1]));
+    } else {
+      asm("vpbroadcastd %4, %3\n\tvpdpbusd %5, %3, %0\n\tvpdpbusd %6, %3, %1\n\tvpdpbusd %7, %3, %2"
+          : "+v"(sums[0]), "+v"(sums[1]), "+v"(sums[2]), "=&v"(bytes)
+          : "m"(*codeword), "v"(rows[0]), "v"(rows[1]), "v"(rows[2]));
     }
+#endif
   }
 };
 static inline Ints widen(Ints sums) { return sums; }
