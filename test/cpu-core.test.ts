@@ -72,6 +72,20 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
     }
   });
 
+  it("equals the definition while the 8-bit screen stops and starts to pay", () => {
+    // A thousand rows that lie at a codeword, then as many between all of them: over and over, also within a block.
+    const shape = { count: 6010, dim: 64, numCodewords: 128 };
+    const { vectors, codebook } = makeData("gaussian", shape, 4);
+    for (let n = 0; n < shape.count; n++) {
+      const easy = n % 2000 < 1000;
+      for (let i = 0; i < shape.dim; i++) {
+        const at = n * shape.dim + i;
+        vectors[at] = easy ? codebook[(n % 128) * shape.dim + i] + 0.01 * vectors[at] : 0.001 * vectors[at];
+      }
+    }
+    compare("easy and hard", shape, 4, "l2", null, vectors, [codebook]);
+  });
+
   it("gives a residual that overflowed code 0", () => {
     const vectors = Float32Array.of(3e38, 3e38, 1, 1);
     const stages = [Float32Array.of(-3e38, 3e38), Float32Array.of(5, 5, 1, 0, 0, 1)];

@@ -70,9 +70,7 @@ struct ByteRows {
 #else
     __m512i bytes;
     if constexpr (kRegisters == 1) {
-      asm("vpbroadcastd %2, %1\n\tvpdpbusd %3, %1, %0"
-          : "+v"(sums[0]), "=&v"(bytes)
-          : "m"(*codeword), "v"(rows[0]));
+      asm("vpbroadcastd %2, %1\n\tvpdpbusd %3, %1, %0" : "+v"(sums[0]), "=&v"(bytes) : "m"(*codeword), "v"(rows[0]));
     } else if constexpr (kRegisters == 2) {
       asm("vpbroadcastd %3, %2\n\tvpdpbusd %4, %2, %0\n\tvpdpbusd %5, %2, %1"
           : "+v"(sums[0]), "+v"(sums[1]), "=&v"(bytes)

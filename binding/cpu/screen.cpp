@@ -73,20 +73,26 @@ bool Screen::run_int8(size_t count) {
   ByteTrial::Turn turn = trial == nullptr ? ByteTrial::Turn::kYes : trial->take();
   if (turn == ByteTrial::Turn::kNo) return false;
   quantise_bytes();
-  size_t most_hits = trial == nullptr ? SIZE_MAX : ByteTrial::most_hits(count, codebook_->size());
-  bool paid = screen_tile(count, Precision::kInt8, most_hits);
-  if (trial != nullptr) trial->report(turn, paid);
-  if (!paid) {
+  size_t codewords = codebook_->size();
+  size_t most_hits = trial == nullptr ? SIZE_MAX : ByteTrial::most_hits(count, codewords);
+  size_t hits = screen_tile(count, Precision::kInt8, most_hits);
+
+  // Rows with too many candidates for bytes have few in float32.
+  rows_again_.clear();
+  for (size_t row = 0; row < count; row++) {
+    if (shortlists_[row].verdict == Verdict::kUnknown && norms_[row] > 0) rows_again_.push_back(row);
+  }
+  if (trial != nullptr) {
+    hits += rows_again_.size() * ByteTrial::hits_of_row(codewords);
+    trial->report(turn, count, codewords, hits);
+  }
+  if (hits > most_hits) {
     bound_rows(count);
     return false;
   }
-
-  // Rows with too many candidates for bytes have few in float32.
-  for (size_t row = 0; row < count; row++) {
-    Shortlist& shortlist = shortlists_[row];
-    if (shortlist.verdict != Verdict::kUnknown || norms_[row] == 0) continue;
-    shortlist.verdict = Verdict::kCandidates;
-    shortlist.size = 0;
+  for (size_t row : rows_again_) {
+    shortlists_[row].verdict = Verdict::kCandidates;
+    shortlists_[row].size = 0;
     lower_[row] = -std::numeric_limits<float>::infinity();
     screen_single_row(row);
   }
@@ -147,7 +153,8 @@ void Screen::bound_integers(const IntegerBound& bound) {
   }
 }
 
-bool Screen::screen_tile(size_t count, Precision precision, size_t most_hits) {
+size_t Screen::screen_tile(size_t count, Precision precision, size_t most_hits) {
+  size_t total = 0;
   for (size_t row = 0; row < count; row++) shortlists_[row].precision = precision;
   size_t groups = codebook_->num_groups();
   bool by_integers = precision != Precision::kFloat32;
@@ -159,14 +166,14 @@ bool Screen::screen_tile(size_t count, Precision precision, size_t most_hits) {
     for (size_t h = 0; h < hits; h++) {
       auto [group, row] = hits_[h];
       if (row >= count || shortlists_[row].verdict != Verdict::kCandidates) continue;
-      if (most_hits-- == 0) return false;
+      if (++total > most_hits) return total;
       Shortlist::Entry* entry = add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
       if (entry == nullptr || !by_integers) continue;
       const float* scores = scores_.data() + group * kGroupCodewords * stride_ + row;
       for (size_t c = 0; c < kGroupCodewords; c++) entry->scores[c] = scores[c * stride_];
     }
   }
-  return true;
+  return total;
 }
 
 IntegerCodewords Screen::integer_view(Precision precision) const {

@@ -54,8 +54,8 @@ class Screen {
   void quantise_rows();
   void quantise_bytes();
   void bound_integers(const IntegerBound& bound);
-  // Gives up, and returns false, after more than most_hits groups within reach of a row.
-  bool screen_tile(size_t count, Precision precision, size_t most_hits);
+  // Returns in how many places a group was within reach of a row; gives up with the first one past most_hits.
+  size_t screen_tile(size_t count, Precision precision, size_t most_hits);
   void screen_groups(size_t first, size_t last, Precision precision);
   void screen_single_row(size_t row);
   Shortlist::Entry* add(size_t row, uint32_t group, float upper);
@@ -76,6 +76,7 @@ class Screen {
   AlignedArray<uint32_t> row_starts_;
   AlignedArray<float> largest_;
   AlignedArray<float> half_squares_;
+  std::vector<size_t> rows_again_;  // that bytes leave too many candidates
   AlignedArray<float> multipliers_;
   AlignedArray<float> squared_errors_;
   AlignedArray<float> row_factors_;
