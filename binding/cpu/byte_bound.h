@@ -49,7 +49,7 @@ class ByteBound {
   }
 
  private:
-  // 127²·D stays under 2^31, and a half of a row in float32 within the margin.
+  // 127²·D stays under 2^31.
   static constexpr size_t kLargestDim = size_t{1} << 16;
   // Smaller rows and codewords get the multiplier of this one: all multipliers stay under 2^56, as integer_bound.h
   // asks.

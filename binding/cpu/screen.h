@@ -47,8 +47,6 @@ class Screen {
   };
 
   void bound_rows(size_t count);
-  void run_float32(size_t count);
-  void run_int16(size_t count);
   // False where it was given up, because it does not pay.
   bool run_int8(size_t count);
   void quantise_rows();
