@@ -5,6 +5,7 @@
 import type { DistanceRequest, LowerDistancesRequest } from "../../backend.js";
 import { StepMeter, type Steps } from "../../time-slice.js";
 import { type Engine, SavedState, type Segment } from "./engine.js";
+import { lanes } from "./exact-kernels.js";
 
 /** Elements of a block: 64 KiB of rows, copied and read while they are in the cache. */
 const blockElements = 16_384;
@@ -59,6 +60,22 @@ export function* distanceSteps(
   }
 }
 
+/** What `lowerDistances` reads at these addresses for rows of D elements. */
+export function placeMaskAndWeights(
+  { words, doubles }: Engine,
+  dim: number,
+  weights: Float32Array | null,
+  maskAddress: number,
+  weightsAddress: number,
+): void {
+  const mask = maskAddress / 4;
+  words.fill(0, mask, mask + 2 * lanes);
+  words.fill(0xffffffff, mask, mask + 2 * (dim % lanes));
+  if (weights === null) return;
+  doubles.fill(0, weightsAddress / 8 + dim, weightsAddress / 8 + dim + lanes);
+  doubles.set(weights, weightsAddress / 8);
+}
+
 /** Addresses in bytes of one block. */
 class DistanceBlock {
   readonly rows: number;
@@ -98,14 +115,7 @@ class DistanceBlock {
   begin(weights: Float32Array | null): void {
     const { engine, dim } = this;
     engine.enter(this.state);
-    const { words, doubles } = engine;
-    for (let lane = 0; lane < 8; lane++) {
-      const bits = lane < dim % 8 ? 0xffffffff : 0;
-      words.fill(bits, this.mask / 4 + 2 * lane, this.mask / 4 + 2 * lane + 2);
-    }
-    if (weights === null) return;
-    doubles.fill(0, this.weights / 8 + dim, this.weights / 8 + dim + 8);
-    doubles.set(weights, this.weights / 8);
+    placeMaskAndWeights(engine, dim, weights, this.mask, this.weights);
   }
 
   lower(rows: number, otherBytes: number, weighted: boolean): void {
