@@ -4,7 +4,6 @@
 // runtime have it a WebAssembly SIMD screen (`wasm/`) that is ten times as fast.
 
 import type {
-  AccumulateRequest,
   Backend,
   BackendOptions,
   BadInput,
@@ -12,18 +11,17 @@ import type {
   DecodeRequest,
   DistanceRequest,
   EncodeRequest,
-  LowerDistancesRequest,
   PreparedCodebooks,
 } from "../backend.js";
-import { squaredDistance } from "../canonical.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { runInSlices, runToEnd, StepMeter, type Steps } from "../time-slice.js";
+import { runInSlices, runToEnd, type Steps } from "../time-slice.js";
 import { type JsCodebook, prepareCodebook } from "./codebook.js";
+import { accumulateSteps, decodeSteps, distanceSteps, lowerDistancesSteps } from "./row-loops.js";
 import { PlainSearch, type Search } from "./search.js";
 import { encodeInParts, partRows } from "./threads.js";
-import { largestDistanceDim, lowerDistancesSteps as lowerDistancesByWasm } from "./wasm/distances.js";
 import { type Engine, openEngine } from "./wasm/engine.js";
 import { largestDim } from "./wasm/packed-codebook.js";
+import { largestRowDim, lowerDistancesSteps as lowerDistancesByWasm } from "./wasm/row-kernels.js";
 import { WasmSearch } from "./wasm/search.js";
 import { type Form, type SharedCodebooks, type WorkerPool, workerPool } from "./worker-pool.js";
 
@@ -61,7 +59,7 @@ export function openJs(options: BackendOptions = {}): Backend {
     accumulate: (request) => runInSlices(accumulateSteps(request)),
     lowerDistances: (request) =>
       runInSlices(
-        engine === null || request.dim > largestDistanceDim
+        engine === null || request.dim > largestRowDim
           ? lowerDistancesSteps(request)
           : lowerDistancesByWasm(engine, request),
       ),
@@ -125,11 +123,11 @@ class JsCodebooks implements PreparedCodebooks {
   }
 
   decode(request: DecodeRequest): Promise<void> {
-    return runInSlices(decodeSteps(this.codebooks, request));
+    return runInSlices(this.decodeSteps(request));
   }
 
   decodeSync(request: DecodeRequest): void {
-    runToEnd(decodeSteps(this.codebooks, request));
+    runToEnd(this.decodeSteps(request));
   }
 
   distances(request: DistanceRequest): Promise<void> {
@@ -145,70 +143,11 @@ class JsCodebooks implements PreparedCodebooks {
     if (this.shared !== null) this.pool?.forget(this.shared.id);
   }
 
+  private decodeSteps(request: DecodeRequest): Steps<void> {
+    return this.search.decodeSteps(request) ?? decodeSteps(this.codebooks, request);
+  }
+
   private distanceSteps(request: DistanceRequest): Steps<void> {
     return this.search.distanceSteps(request) ?? distanceSteps(this.codebooks, request);
-  }
-}
-
-function* decodeSteps(codebooks: readonly JsCodebook[], request: DecodeRequest): Steps<void> {
-  const { codes, count, codeStages, stages, vectors } = request;
-  const { dim } = codebooks[0];
-  const meter = new StepMeter();
-  for (let n = 0; n < count; n++) {
-    const out = n * dim;
-    vectors.fill(0, out, out + dim);
-    for (let stage = 0; stage < stages; stage++) {
-      addCodeword(codebooks[stage], codes[n * codeStages + stage], vectors, out);
-    }
-    if (meter.add(stages * dim)) yield;
-  }
-}
-
-/** out[offset … +D] += the codeword, rounded to float32 by the store. */
-function addCodeword(codebook: JsCodebook, code: number, out: Float32Array, offset: number): void {
-  const { codewords, dim } = codebook;
-  const c = code * dim;
-  for (let i = 0; i < dim; i++) out[offset + i] += codewords[c + i];
-}
-
-function* distanceSteps(codebooks: readonly JsCodebook[], request: DistanceRequest): Steps<void> {
-  const { vectors, count, codes, codeStages, stages, distances } = request;
-  const { dim } = codebooks[0];
-  const weights = request.weighted ? codebooks[0].weights : null;
-  const reconstruction = new Float32Array(dim);
-  const meter = new StepMeter();
-  for (let n = 0; n < count; n++) {
-    reconstruction.fill(0);
-    for (let stage = 0; stage < stages; stage++) {
-      addCodeword(codebooks[stage], codes[n * codeStages + stage], reconstruction, 0);
-      distances[n * stages + stage] = squaredDistance(vectors, n * dim, reconstruction, 0, dim, weights, Infinity);
-    }
-    if (meter.add(2 * stages * dim)) yield;
-  }
-}
-
-function* accumulateSteps(request: AccumulateRequest): Steps<void> {
-  const { vectors, count, dim, codes, gridExponents, counts, sums } = request;
-  const meter = new StepMeter();
-  // |x / q| ≤ 2^51, so adding and subtracting 1.5·2^52 rounds to the nearest integer, ties to even.
-  const scales = Float64Array.from(gridExponents, (exponent) => 2 ** -exponent);
-  const rounder = 1.5 * 2 ** 52;
-  for (let n = 0; n < count; n++) {
-    const code = codes[n];
-    counts[code] += 1;
-    const row = n * dim;
-    const sum = code * dim;
-    for (let i = 0; i < dim; i++) sums[sum + i] += vectors[row + i] * scales[i] + rounder - rounder;
-    if (meter.add(dim)) yield;
-  }
-}
-
-function* lowerDistancesSteps(request: LowerDistancesRequest): Steps<void> {
-  const { vectors, count, dim, weights, centre, distances } = request;
-  const meter = new StepMeter();
-  for (let n = 0; n < count; n++) {
-    const distance = squaredDistance(vectors, n * dim, centre, 0, dim, weights, distances[n]);
-    if (distance < distances[n]) distances[n] = distance;
-    if (meter.add(2 * dim)) yield;
   }
 }

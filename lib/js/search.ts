@@ -14,7 +14,7 @@
 // within 2·E of the best are compared by the canonical distance; where they are many because the row is so far away that
 // all distances are the same number, none needs to be.
 
-import type { BadInput, DistanceRequest, EncodeRequest } from "../backend.js";
+import type { BadInput, DecodeRequest, DistanceRequest, EncodeRequest } from "../backend.js";
 import { firstBadInput } from "../bad-input.js";
 import { squaredDistance, unitVector } from "../canonical.js";
 import { StepMeter, type Steps } from "../time-slice.js";
@@ -37,7 +37,8 @@ const codewordsPerStep = 1024;
 export interface Search {
   /** The residual search of lib/backend.ts. */
   encodeSteps(request: EncodeRequest): Steps<BadInput | null>;
-  /** The distances of lib/backend.ts; null where there is nothing faster than the plain loop. */
+  /** The reconstruction and the distances of lib/backend.ts; null where there is nothing faster than the plain loop. */
+  decodeSteps(request: DecodeRequest): Steps<void> | null;
   distanceSteps(request: DistanceRequest): Steps<void> | null;
   dispose(): void;
 }
@@ -51,6 +52,10 @@ export class PlainSearch implements Search {
 
   encodeSteps(request: EncodeRequest): Steps<BadInput | null> {
     return encodeSteps(this.codebooks, request);
+  }
+
+  decodeSteps(): null {
+    return null;
   }
 
   distanceSteps(): null {

@@ -3,7 +3,7 @@
 import { squaredDistance } from "../../canonical.js";
 import type { JsCodebook } from "../codebook.js";
 import { isEquallyFar } from "../reach.js";
-import { placeMaskAndWeights } from "./distances.js";
+import { placeMaskAndWeights } from "./row-kernels.js";
 import type { Engine } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
 import { listBytes, listCapacity } from "./kernels.js";
