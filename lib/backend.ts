@@ -159,6 +159,9 @@ export interface Backend {
 
 /** Options that every backend understands. */
 export interface BackendOptions {
-  /** Threads that one call may use; default: the processors this process may run on. The answer never depends on it. */
+  /**
+   * Threads that one call may use; default: the processors this process may run on, with `js` only the calling thread. The
+   * answer never depends on it.
+   */
   readonly threads?: number;
 }
