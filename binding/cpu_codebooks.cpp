@@ -8,13 +8,12 @@
 
 #include "arguments.h"
 #include "core_call.h"
-#include "cpu/codebook.h"
 #include "cpu/decode.h"
 #include "cpu/distances.h"
 #include "cpu/instruction_set.h"
 #include "cpu/search.h"
-#include "cpu_options.h"
 #include "job.h"
+#include "prepared_codebooks.h"
 #include "thread_pool.h"
 
 #ifdef RVQ_TESTING
@@ -22,13 +21,6 @@
 #endif
 
 namespace rvq {
-
-struct PreparedCodebooks {
-  CpuOptions options;
-  cpu::Codebooks codebooks;
-
-  const cpu::Kernels& kernels() const { return *options.kernels; }
-};
 
 namespace {
 
@@ -164,6 +156,7 @@ Napi::Function CpuCodebooks::define(Napi::Env env) {
                          InstanceMethod("dispose", &CpuCodebooks::dispose),
 #ifdef RVQ_TESTING
                          InstanceMethod("screenVerdicts", &CpuCodebooks::screen_verdicts),
+                         InstanceMethod("screenOnly", &CpuCodebooks::screen_only),
 #endif
                      });
 }

@@ -137,6 +137,25 @@ static void add_rounded(double* __restrict sums, const float* __restrict row, si
 }
 
 static constexpr Kernels table(const char* name, const IntegerKernels* integers) {
-  return {name,     kLanes, kMaxTileRows, pack_rows,        screen_tile, screen_row, score_group, collect,
-          distance, scan,   unit_row,     first_not_finite, subtract,    decode_row, add_rounded, integers};
+  return {
+      name,
+      kLanes,
+      kMaxTileRows,
+      pack_rows,
+      screen_tile,
+      screen_row,
+      score_group,
+      collect,
+      distance,
+      scan,
+      unit_row,
+      first_not_finite,
+      subtract,
+      decode_row,
+      add_rounded,
+      integers,
+#ifdef RVQ_TESTING
+      &kMeasuringKernels,
+#endif
+  };
 }

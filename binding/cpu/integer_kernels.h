@@ -120,4 +120,24 @@ static void screen_integer_tile(const IntegerTile& job) {
   }
 }
 
-static constexpr IntegerKernels kIntegerKernels = {kFewestIntegerDims, quantise_rows, screen_integer_tile};
+#ifdef RVQ_TESTING
+static void best_integer_groups(const IntegerTile& job, float* groups) {
+  constexpr int kRegisters = kTileRegisters;
+  for (size_t group = job.first_group; group < job.last_group; group++) {
+    Floats best[kRegisters];
+    for (size_t first = 0; first < kGroupCodewords; first += kIntegerCodewords) {
+      score_integers<kRegisters>(job, group, first, job.scores, best);
+    }
+    note_best<kRegisters>(group, best, job.lower, groups);
+  }
+}
+#endif
+
+static constexpr IntegerKernels kIntegerKernels = {
+    kFewestIntegerDims,
+    quantise_rows,
+    screen_integer_tile,
+#ifdef RVQ_TESTING
+    best_integer_groups,
+#endif
+};

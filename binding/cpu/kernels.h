@@ -99,6 +99,9 @@ struct IntegerKernels {
   size_t fewest_dims;
   void (*quantise_rows)(const QuantiseRows&);
   void (*screen_tile)(const IntegerTile&);
+#ifdef RVQ_TESTING
+  void (*best_groups)(const IntegerTile&, float* groups);  // see MeasuringKernels
+#endif
 };
 
 // One place where a group reaches up to a row's best lower bound.
@@ -125,6 +128,18 @@ struct DecodeRow {
   size_t dim;
   float* row;  // out [dim]
 };
+
+#ifdef RVQ_TESTING
+// What only benchmarks run.
+struct MeasuringKernels {
+  size_t multiply_adds_per_round;
+  // So many rounds of multiply-adds in registers, as fast as the processor can; returns something that depends on them.
+  float (*multiply_adds)(size_t rounds);
+  // The screen without bounds and with the argmin in registers: lower[tile_rows] holds every row's best score so far,
+  // groups[tile_rows] its group. Nothing else of the tile is written; its panel_stride is tile_rows.
+  void (*best_groups)(const ScreenTile&, float* groups);
+};
+#endif
 
 struct Kernels {
   const char* name;
@@ -158,6 +173,9 @@ struct Kernels {
 
   // Null where the level has no integer products that beat its float32 multiply-adds.
   const IntegerKernels* integers;
+#ifdef RVQ_TESTING
+  const MeasuringKernels* measuring;
+#endif
 };
 
 #if defined(__x86_64__) || defined(_M_X64)

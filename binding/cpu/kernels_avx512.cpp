@@ -43,6 +43,9 @@ static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
 }
 
 #include "screen_kernels.h"
+#ifdef RVQ_TESTING
+#include "measuring_kernels.h"
+#endif
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"

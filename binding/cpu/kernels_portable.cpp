@@ -30,6 +30,9 @@ static inline Group broadcast_group(float x) { return Group{x, x, x, x, x, x, x,
 static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 
 #include "screen_kernels.h"
+#ifdef RVQ_TESTING
+#include "measuring_kernels.h"
+#endif
 // Needs what is above it.
 #include "exact_kernels.h"
 
