@@ -232,7 +232,7 @@ Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
   const cpu::Stage& stage = codebooks.stages[arguments.size_between("stage", 0, codebooks.stages.size() - 1)];
 
   size_t tile = prepared->kernels().tile_rows;
-  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim);
+  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim, codebooks.max_groups());
   std::vector<uint32_t> candidates;
   for (size_t first = 0; first < count; first += tile) {
     size_t rows = std::min(tile, count - first);

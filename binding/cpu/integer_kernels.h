@@ -2,7 +2,6 @@
 //
 // Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
 // after it has defined besides:
-//   Ints                        a register of int32
 //   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
 //   kFewestIntegerDims          see IntegerKernels
 //   to_integers(x)              the nearest integer of every lane; anything where it does not fit
@@ -39,7 +38,7 @@ static void quantise_rows(const QuantiseRows& job) {
 }
 
 // scores[c][row] = the score of codeword first + c of one group; best[r] = the best so far for the rows in register r.
-// The sums stay in registers from the first dimension to the last, like those of best_of_group in screen_kernels.h. All
+// The sums stay in registers from the first dimension to the last, like those of score_tile in screen_kernels.h. All
 // scores are stored, though few are read: a branch around the stores guesses wrong too often, and to compute single
 // scores again later takes longest.
 template <int kRegisters>

@@ -10,7 +10,7 @@ namespace avx2 {
 typedef float Floats __attribute__((vector_size(32)));
 typedef float HalfFloats __attribute__((vector_size(16)));
 typedef double Doubles __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(32)));
+typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 
 constexpr size_t kLanes = 8;
@@ -23,6 +23,7 @@ constexpr size_t kFewestIntegerDims = 16;  // Measured at 4 … 32 dimensions, 1
 static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 static inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+static inline Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 static inline unsigned reaches(Floats a, Floats b) {
   return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
 }

@@ -10,7 +10,7 @@ namespace avx512 {
 typedef float Floats __attribute__((vector_size(64)));
 typedef float HalfFloats __attribute__((vector_size(32)));
 typedef double Doubles __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 
 constexpr size_t kLanes = 16;
@@ -23,6 +23,7 @@ constexpr size_t kFewestIntegerDims = 8;  // Measured at 4 … 32 dimensions, 16
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 static inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+static inline Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 static inline unsigned reaches(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 
 static inline Floats interleave_low(Floats a, Floats b) {

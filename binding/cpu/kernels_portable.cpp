@@ -18,6 +18,7 @@ constexpr int kTileCodewords = 4;
 static inline Floats broadcast(float x) { return Floats{x, x, x, x}; }
 static inline Floats fused(Floats a, Floats b, Floats c) { return a * b + c; }
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+static inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 static inline unsigned reaches(Floats a, Floats b) {
   auto mask = a >= b;
   return (mask[0] & 1u) | (mask[1] & 2u) | (mask[2] & 4u) | (mask[3] & 8u);

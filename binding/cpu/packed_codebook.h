@@ -14,6 +14,14 @@
 
 namespace rvq::cpu {
 
+// Neighbouring groups whose norms differ little, so that one bound can serve them all.
+struct NormClass {
+  size_t first_group;
+  size_t last_group;  // past the end
+  float norm;         // the largest of a codeword
+  float constant;
+};
+
 // error_bound.h defines the space (m is `centre`, s·a is `scale`) and E.
 class PackedCodebook {
  public:
@@ -29,6 +37,9 @@ class PackedCodebook {
   PackedCodewords view() const {
     return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
   }
+
+  // All groups in order.
+  const std::vector<NormClass>& classes() const { return classes_; }
 
   // Null where the codebook is for the float32 screen only.
   const IntegerCodebook* integers() const { return integers_ ? &*integers_ : nullptr; }
@@ -60,6 +71,7 @@ class PackedCodebook {
   std::vector<float> constants_;
   std::vector<float> group_norms_;
   std::vector<float> group_constants_;
+  std::vector<NormClass> classes_;
   std::optional<IntegerCodebook> integers_;
 };
 

@@ -20,8 +20,8 @@ enum class Verdict { kCandidates, kNotFinite, kUnknown };
 // The scratch memory of one thread; used for one block and one stage after the other.
 class Screen {
  public:
-  // For blocks of at most max_rows ≤ kernels.tile_rows rows of dimension dim.
-  Screen(const Kernels& kernels, size_t max_rows, size_t dim);
+  // For blocks of at most max_rows ≤ kernels.tile_rows rows of dimension dim, and codebooks of at most max_groups.
+  Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_groups);
 
   // rows[count][stride] against a stage's codewords.
   void run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride);
@@ -34,8 +34,10 @@ class Screen {
   struct Shortlist {
     static constexpr size_t kCapacity = 32;  // 256 candidates: beyond, a scan of all codewords costs less.
     struct Entry {
+      static constexpr uint32_t kSeveral = UINT32_MAX;
       uint32_t group;
       float upper;
+      uint32_t position;              // of the group's only codeword that may be the nearest
       float scores[kGroupCodewords];  // the 16-bit screen's
     };
     Verdict verdict;
@@ -45,8 +47,9 @@ class Screen {
 
   void bound_rows(size_t count);
   void quantise_rows();
+  void screen_float32(size_t count);
+  void screen_classes(size_t first, size_t last);
   void screen_tile(size_t count);
-  void screen_groups(size_t first, size_t last);
   void screen_single_rows(size_t count);
   Shortlist::Entry* add(size_t row, uint32_t group, float upper);
   // Keeps the entries with a codeword that reaches `lower` by its 16-bit score; returns how many such codewords there
@@ -70,6 +73,12 @@ class Screen {
   AlignedArray<float> integer_slopes_;
   AlignedArray<float> row_reaches_;
   AlignedArray<float> scores_;
+  // For the float32 screen.
+  AlignedArray<float> bounds_;
+  AlignedArray<float> largest_upper_;
+  AlignedArray<float> second_upper_;
+  AlignedArray<uint32_t> winners_;
+  AlignedArray<float> thresholds_;
   // What either screen writes.
   AlignedArray<float> lower_;
   AlignedArray<float> upper_;
