@@ -5,8 +5,8 @@
 //   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
 //   kFewestIntegerDims          see IntegerKernels
 //   to_integers(x)              the nearest integer of every lane; anything where it does not fit
-//   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
-//   2^32
+//   add_dots(sums, a, b, place) sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
+//                               2^32; place tells which register of the rows a is
 
 static inline Ints broadcast_pair(uint32_t pair) {
   int p = (int)pair;
@@ -53,7 +53,7 @@ static inline void score_integers(const IntegerTile& job, size_t group, size_t f
     for (size_t c = 0; c < kIntegerCodewords; c++) {
       Ints codeword = broadcast_pair(y[c]);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword);
+      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword, r);
     }
     x += kRegisters * kLanes;
     y += kGroupCodewords;

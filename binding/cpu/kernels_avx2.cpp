@@ -39,11 +39,17 @@ static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
 static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
 
 static inline Ints to_integers(Floats x) { return (Ints)_mm256_cvtps_epi32(x); }
-// In assembly, to keep the rows in memory: with them in registers GCC spills a sum.
-static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
-  Ints products;
-  asm("vpmaddwd %1, %2, %0" : "=x"(products) : "m"(*(const __m256i*)a), "x"(b));
-  sums = (Ints)_mm256_add_epi32((__m256i)sums, (__m256i)products);
+// Two registers of rows are kept, a third is read from memory each time: 12 sums, 2 rows, a codeword and a product are
+// all of the 16 registers, and the loads stay below the two a cycle that there are. In assembly, lest GCC load the
+// third too and spill a sum.
+static inline void add_dots(Ints& sums, const uint32_t* a, Ints b, int place) {
+  __m256i products;
+  if (place < 2) {
+    products = _mm256_madd_epi16(_mm256_load_si256((const __m256i*)a), (__m256i)b);
+  } else {
+    asm("vpmaddwd %1, %2, %0" : "=x"(products) : "m"(*(const __m256i*)a), "x"(b));
+  }
+  sums = (Ints)_mm256_add_epi32((__m256i)sums, products);
 }
 
 #include "screen_kernels.h"

@@ -39,7 +39,7 @@ static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd
 static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
 // In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not
 // compiled for VNNI, so that its other functions run without.
-static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
+static inline void add_dots(Ints& sums, const uint32_t* a, Ints b, int) {
   asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(_mm512_load_si512(a)), "v"(b));
 }
 

@@ -131,15 +131,16 @@ static inline BestTwo best_two(const BestTwo& a, const BestTwo& b) {
 template <int kRegisters>
 static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
                                  BestTwo (&best)[kRegisters]) {
-  for (size_t first = 0; first < kGroupCodewords; first += kTileCodewords) {
+#pragma GCC unroll 4
+  for (int first = 0; first < (int)kGroupCodewords; first += kTileCodewords) {
     Floats sums[kTileCodewords][kRegisters];
-    score_tile<kRegisters>(codewords, group, first, panel, sums);
+    score_tile<kRegisters>(codewords, group, (size_t)first, panel, sums);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
       BestTwo top;
 #pragma GCC unroll 4
       for (int c = 0; c < kTileCodewords; c += 2) {
-        BestTwo pair = best_two(tagged(sums[c][r], (int)first + c), tagged(sums[c + 1][r], (int)first + c + 1));
+        BestTwo pair = best_two(tagged(sums[c][r], first + c), tagged(sums[c + 1][r], first + c + 1));
         top = c == 0 ? pair : best_two(top, pair);
       }
       best[r] = first == 0 ? top : best_two(best[r], top);
