@@ -106,7 +106,7 @@ function screen(
 
 function open(
   instructionSet: string,
-  screen: "float32" | "int16",
+  screen: (typeof kinds)[number],
   codebook: Float32Array,
   dim: number,
   weights: Float32Array | null,
