@@ -5,6 +5,7 @@
 //   CpuCodebooks      prepared codebooks: encode, decode, distances        cpu_codebooks.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
+//   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
 //
 // Nothing here chooses or falls back: that is lib/'s. Bad arguments are a TypeError, never a crash.
 
@@ -12,6 +13,9 @@
 
 #include "cpu/instruction_set.h"
 #include "cpu_codebooks.h"
+#ifdef RVQ_TESTING
+#include "cpu_measuring.h"
+#endif
 #include "cpu_statistics.h"
 #include "cuda_info.h"
 #include "job.h"
@@ -40,6 +44,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
+#ifdef RVQ_TESTING
+  exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
+#endif
   return exports;
 }
 

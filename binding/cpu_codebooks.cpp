@@ -8,13 +8,12 @@
 
 #include "arguments.h"
 #include "core_call.h"
-#include "cpu/codebook.h"
 #include "cpu/decode.h"
 #include "cpu/distances.h"
 #include "cpu/instruction_set.h"
 #include "cpu/search.h"
-#include "cpu_options.h"
 #include "job.h"
+#include "prepared_codebooks.h"
 #include "thread_pool.h"
 
 #ifdef RVQ_TESTING
@@ -22,13 +21,6 @@
 #endif
 
 namespace rvq {
-
-struct PreparedCodebooks {
-  CpuOptions options;
-  cpu::Codebooks codebooks;
-
-  const cpu::Kernels& kernels() const { return *options.kernels; }
-};
 
 namespace {
 
@@ -165,6 +157,7 @@ Napi::Function CpuCodebooks::define(Napi::Env env) {
                          InstanceMethod("dispose", &CpuCodebooks::dispose),
 #ifdef RVQ_TESTING
                          InstanceMethod("screenVerdicts", &CpuCodebooks::screen_verdicts),
+                         InstanceMethod("screenOnly", &CpuCodebooks::screen_only),
 #endif
                      });
 }
@@ -240,7 +233,7 @@ Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
   const cpu::Stage& stage = codebooks.stages[arguments.size_between("stage", 0, codebooks.stages.size() - 1)];
 
   size_t tile = prepared->kernels().tile_rows;
-  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim);
+  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim, codebooks.max_groups());
   std::vector<uint32_t> candidates;
   for (size_t first = 0; first < count; first += tile) {
     size_t rows = std::min(tile, count - first);

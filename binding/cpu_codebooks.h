@@ -28,6 +28,7 @@ class CpuCodebooks : public Napi::ObjectWrap<CpuCodebooks> {
   Napi::Value dispose(const Napi::CallbackInfo& info);
 #ifdef RVQ_TESTING
   Napi::Value screen_verdicts(const Napi::CallbackInfo& info);
+  Napi::Value screen_only(const Napi::CallbackInfo& info);  // in cpu_measuring.cpp
 #endif
 
   const std::shared_ptr<const PreparedCodebooks>& prepared(Napi::Env env) const;

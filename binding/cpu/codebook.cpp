@@ -122,6 +122,12 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
 
 size_t padded(size_t dim) { return (dim + kSumLanes - 1) / kSumLanes * kSumLanes; }
 
+size_t Codebooks::max_groups() const {
+  size_t most = 0;
+  for (const Stage& stage : stages) most = std::max(most, stage.packed ? stage.packed->num_groups() : 0);
+  return most;
+}
+
 size_t Codebooks::size_bytes() const {
   size_t total = weights.size_bytes();
   for (const Stage& stage : stages) {

@@ -53,6 +53,8 @@ struct Codebooks {
   std::vector<Stage> stages;
 
   const float* weights_or_null() const { return weights.size() > 0 ? weights.data() : nullptr; }
+  // The most groups that a stage's screen has.
+  size_t max_groups() const;
   size_t size_bytes() const;
 };
 

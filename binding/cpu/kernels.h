@@ -34,23 +34,39 @@ struct PackRows {
 struct PackedCodewords {
   size_t dim;
   const float* panels;           // [groups][dim][kGroupCodewords]
-  const float* starts;           // [groups][kGroupCodewords], −½|C|²; −infinity where there is no codeword
+  const float* starts;           // [groups][kGroupCodewords], −½|C|²; far below where there is no codeword
   const float* group_norms;      // [groups]
   const float* group_constants;  // [groups]
 };
 
-// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1. With the bound E = row_slopes ·
-// group_norm + group_constant + row_constants and G the group's best score: upper = G + E, lower = max(lower, G − E).
+// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1, which share a bound E = bounds[row].
+// Upper and lower ends are S ± E.
 struct ScreenTile {
   PackedCodewords codewords;
   size_t first_group;
   size_t last_group;
-  const float* panel;          // [dim][panel_stride], from pack_rows
-  size_t panel_stride;         // a multiple of the kernels' lanes, at most tile_rows
+  const float* panel;   // [dim][panel_stride], from pack_rows
+  size_t panel_stride;  // a multiple of the kernels' lanes, at most tile_rows
+  const float* bounds;  // [panel_stride]
+  float* upper;         // out [last_group − first_group][panel_stride], of the groups
+  float* lower;         // in and out [panel_stride], the largest lower end
+  float* largest;       // in and out [panel_stride], the largest upper end of a codeword
+  float* second;        // in and out [panel_stride], the second largest
+  uint32_t* winners;    // in and out [panel_stride], the position of the largest: group · kGroupCodewords + codeword
+};
+
+// The same for one row, codewords in the lanes, with bounds E = row_slopes · group_norm + group_constant +
+// row_constants.
+struct ScreenRow {
+  PackedCodewords codewords;
+  size_t first_group;
+  size_t last_group;
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t panel_stride;
   const float* row_slopes;     // [panel_stride]
   const float* row_constants;  // [panel_stride]
-  float* upper;                // out [last_group − first_group][panel_stride]
-  float* lower;                // in and out [panel_stride]
+  float* upper;                // out [last_group − first_group]
+  float* lower;                // in and out [1]
 };
 
 // A panel's rows as 16-bit integers, elements 2i and 2i + 1 in the low and the high half of a pair; an odd dimension's
@@ -96,8 +112,8 @@ struct IntegerCodewords {
   const float* group_constants;  // [groups]
 };
 
-// ScreenTile in integers. E = row_slopes · group_norm + row_reaches · group_error + group_constant +
-// row_constants.
+// Scores in integers. With the bound E = row_slopes · group_norm + row_reaches · group_error + group_constant +
+// row_constants and G the group's best score: upper = G + E, lower = max(lower, G − E).
 struct IntegerTile {
   IntegerCodewords codewords;
   size_t first_group;
@@ -109,9 +125,9 @@ struct IntegerTile {
   const float* row_slopes;     // [panel_stride]
   const float* row_reaches;    // [panel_stride]
   const float* row_constants;  // [panel_stride]
-  float* upper;                // as in ScreenTile
-  float* lower;
-  float* scores;  // out [last_group − first_group][kGroupCodewords][panel_stride]
+  float* upper;                // out [last_group − first_group][panel_stride]
+  float* lower;                // in and out [panel_stride]
+  float* scores;               // out [last_group − first_group][kGroupCodewords][panel_stride]
 };
 
 // The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
@@ -121,6 +137,9 @@ struct IntegerKernels {
   size_t fewest_dims;
   void (*quantise_rows)(const QuantiseRows&);
   void (*screen_tile)(const IntegerTile&);
+#ifdef RVQ_TESTING
+  void (*best_groups)(const IntegerTile&, float* groups);  // see MeasuringKernels
+#endif
 };
 
 // The 8-bit screen's kernels, likewise.
@@ -172,6 +191,18 @@ struct DecodeRow {
   float* row;  // out [dim]
 };
 
+#ifdef RVQ_TESTING
+// What only benchmarks run.
+struct MeasuringKernels {
+  size_t multiply_adds_per_round;
+  // So many rounds of multiply-adds in registers, as fast as the processor can; returns something that depends on them.
+  float (*multiply_adds)(size_t rounds);
+  // The screen without bounds and with the argmin in registers: lower[tile_rows] holds every row's best score so far,
+  // groups[tile_rows] its group. Nothing else of the tile is touched; its panel_stride is tile_rows.
+  void (*best_groups)(const ScreenTile&, float* groups);
+};
+#endif
+
 struct Kernels {
   const char* name;
   size_t lanes;      // rows in one register
@@ -180,8 +211,7 @@ struct Kernels {
   // The screen: float32, any order, fused where the processor fuses. Its error is bounded in binding/cpu/error_bound.h.
   void (*pack_rows)(const PackRows&);
   void (*screen_tile)(const ScreenTile&);
-  // The same for one row of a panel, codewords in the lanes: upper[last_group − first_group] and lower[1].
-  void (*screen_row)(const ScreenTile&, size_t row);
+  void (*screen_row)(const ScreenRow&, size_t row);
   // Scores of one group for one row of a panel: scores[kGroupCodewords].
   void (*score_group)(const PackedCodewords&, size_t group, const float* panel, size_t panel_stride, size_t row,
                       float* scores);
@@ -208,6 +238,9 @@ struct Kernels {
   const IntegerKernels* integers;
   // Null where bytes do not beat 16 bits.
   const ByteKernels* bytes;
+#ifdef RVQ_TESTING
+  const MeasuringKernels* measuring;
+#endif
 };
 
 #if defined(__x86_64__) || defined(_M_X64)

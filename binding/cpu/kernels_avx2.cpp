@@ -10,7 +10,7 @@ namespace avx2 {
 typedef float Floats __attribute__((vector_size(32)));
 typedef float HalfFloats __attribute__((vector_size(16)));
 typedef double Doubles __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(32)));
+typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 
 constexpr size_t kLanes = 8;
@@ -27,6 +27,7 @@ constexpr size_t kFewestIntegerDims = 16;  // Measured at 4 … 32 dimensions, 1
 static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 static inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+static inline Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 static inline unsigned reaches(Floats a, Floats b) {
   return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
 }
@@ -42,11 +43,17 @@ static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
 static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
 
 static inline Ints to_integers(Floats x) { return (Ints)_mm256_cvtps_epi32(x); }
-// In assembly, to keep the rows in memory: with them in registers GCC spills a sum.
-static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
-  Ints products;
-  asm("vpmaddwd %1, %2, %0" : "=x"(products) : "m"(*(const __m256i*)a), "x"(b));
-  sums = (Ints)_mm256_add_epi32((__m256i)sums, (__m256i)products);
+// Two registers of rows are kept, a third is read from memory each time: 12 sums, 2 rows, a codeword and a product are
+// all of the 16 registers, and the loads stay below the two a cycle that there are. In assembly, lest GCC load the
+// third too and spill a sum.
+static inline void add_dots(Ints& sums, const uint32_t* a, Ints b, int place) {
+  __m256i products;
+  if (place < 2) {
+    products = _mm256_madd_epi16(_mm256_load_si256((const __m256i*)a), (__m256i)b);
+  } else {
+    asm("vpmaddwd %1, %2, %0" : "=x"(products) : "m"(*(const __m256i*)a), "x"(b));
+  }
+  sums = (Ints)_mm256_add_epi32((__m256i)sums, products);
 }
 
 // 12 sums, two registers of rows, a codeword and a product are all of the 16 registers; the third register of rows is a
@@ -87,6 +94,9 @@ struct ByteRows {
 static inline Ints widen(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
 
 #include "screen_kernels.h"
+#ifdef RVQ_TESTING
+#include "measuring_kernels.h"
+#endif
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"

@@ -14,7 +14,7 @@ namespace avx512 {
 typedef float Floats __attribute__((vector_size(64)));
 typedef float HalfFloats __attribute__((vector_size(32)));
 typedef double Doubles __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 
 constexpr size_t kLanes = 16;
@@ -31,6 +31,7 @@ constexpr size_t kFewestIntegerDims = 8;  // Measured at 4 … 32 dimensions, 16
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 static inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+static inline Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 static inline unsigned reaches(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 
 static inline Floats interleave_low(Floats a, Floats b) {
@@ -46,7 +47,7 @@ static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd
 static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
 // In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not
 // compiled for VNNI, so that its other functions run without.
-static inline void add_dots(Ints& sums, const uint32_t* a, Ints b) {
+static inline void add_dots(Ints& sums, const uint32_t* a, Ints b, int) {
 #ifdef RVQ_EMULATE_AVX512
   sums = (Ints)_mm512_dpwssd_epi32((__m512i)sums, _mm512_load_si512(a), (__m512i)b);
 #else
@@ -86,6 +87,9 @@ struct ByteRows {
 static inline Ints widen(Ints sums) { return sums; }
 
 #include "screen_kernels.h"
+#ifdef RVQ_TESTING
+#include "measuring_kernels.h"
+#endif
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"

@@ -22,6 +22,7 @@ static inline Floats fused(Floats a, Floats b, Floats c) {
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
 static inline Floats larger(Floats a, Floats b) { return (Floats)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+static inline Floats smaller(Floats a, Floats b) { return (Floats)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 static inline unsigned reaches(Floats a, Floats b) {
   const uint32_t bit[4] = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(vcgeq_f32((float32x4_t)a, (float32x4_t)b), vld1q_u32(bit)));
@@ -34,6 +35,9 @@ static inline Group broadcast_group(float x) { return Group{x, x, x, x, x, x, x,
 static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 
 #include "screen_kernels.h"
+#ifdef RVQ_TESTING
+#include "measuring_kernels.h"
+#endif
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "near_kernels.h"

@@ -39,6 +39,27 @@ static size_t keep_near(const NearCodewords& job) {
 }
 
 static constexpr Kernels table(const char* name, const IntegerKernels* integers, const ByteKernels* bytes) {
-  return {name, kLanes,    kMaxTileRows, pack_rows,        screen_tile, screen_row, score_group, collect,  distance,
-          scan, keep_near, unit_row,     first_not_finite, subtract,    decode_row, add_rounded, integers, bytes};
+  return {
+      name,
+      kLanes,
+      kMaxTileRows,
+      pack_rows,
+      screen_tile,
+      screen_row,
+      score_group,
+      collect,
+      distance,
+      scan,
+      keep_near,
+      unit_row,
+      first_not_finite,
+      subtract,
+      decode_row,
+      add_rounded,
+      integers,
+      bytes,
+#ifdef RVQ_TESTING
+      &kMeasuringKernels,
+#endif
+  };
 }

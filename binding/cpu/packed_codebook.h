@@ -22,6 +22,14 @@ struct IntegerScreens {
   bool bytes_on_trial;       // in 8 bits only while that pays
 };
 
+// Neighbouring groups whose norms differ little, so that one bound can serve them all.
+struct NormClass {
+  size_t first_group;
+  size_t last_group;  // past the end
+  float norm;         // the largest of a codeword
+  float constant;
+};
+
 // error_bound.h defines the space (m is `centre`, s·a is `scale`) and E.
 class PackedCodebook {
  public:
@@ -36,6 +44,9 @@ class PackedCodebook {
   PackedCodewords view() const {
     return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
   }
+
+  // All groups in order.
+  const std::vector<NormClass>& classes() const { return classes_; }
 
   // Null where the codebook is not prepared for the 16-bit screen.
   const IntegerCodebook* integers() const { return integers_ ? &*integers_ : nullptr; }
@@ -71,6 +82,7 @@ class PackedCodebook {
   std::vector<float> constants_;
   std::vector<float> group_norms_;
   std::vector<float> group_constants_;
+  std::vector<NormClass> classes_;
   std::optional<IntegerCodebook> integers_;
   std::optional<ByteCodebook> bytes_;
 };

@@ -11,8 +11,9 @@ namespace rvq::cpu {
 
 namespace {
 
-// Groups screened before their hits are collected: the upper ends of 48 rows then take 48 KiB, part of the L2 cache.
-constexpr size_t kChunkGroups = 256;
+// Groups screened before their hits are collected: the upper ends of 48 rows then take 192 KiB, written once and mostly
+// not read.
+constexpr size_t kChunkGroups = 1024;
 // The 16-bit screen keeps all scores of a chunk: 96 KiB for 48 rows.
 constexpr size_t kIntegerChunkGroups = 64;
 
@@ -23,7 +24,7 @@ size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multipl
 
 }  // namespace
 
-Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(kernels) {
+Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_groups) : kernels_(kernels) {
   size_t stride = round_up(max_rows, kernels.lanes);
   panel_ = AlignedArray<float>(dim * stride);
   squared_norms_ = AlignedArray<double>(stride);
@@ -43,9 +44,15 @@ Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim) : kernels_(k
     row_reaches_ = AlignedArray<float>(stride);
     scores_ = AlignedArray<float>(kIntegerChunkGroups * kGroupCodewords * stride);
   }
+  bounds_ = AlignedArray<float>(stride);
+  largest_upper_ = AlignedArray<float>(stride);
+  second_upper_ = AlignedArray<float>(stride);
+  winners_ = AlignedArray<uint32_t>(stride);
+  thresholds_ = AlignedArray<float>(stride);
   lower_ = AlignedArray<float>(stride);
-  upper_ = AlignedArray<float>(kChunkGroups * stride);
-  hits_ = AlignedArray<Hit>(kChunkGroups * stride);
+  size_t chunk = std::min(max_groups, kChunkGroups);
+  upper_ = AlignedArray<float>(chunk * stride);
+  hits_ = AlignedArray<Hit>(chunk * stride);
   shortlists_ = AlignedArray<Shortlist>(max_rows);
 }
 
@@ -64,7 +71,7 @@ void Screen::run(const PackedCodebook& codebook, const float* rows, size_t count
     quantise_rows();
     screen_tile(count, Precision::kInt16, SIZE_MAX);
   } else {
-    screen_tile(count, Precision::kFloat32, SIZE_MAX);
+    screen_float32(count);
   }
 }
 
@@ -153,22 +160,71 @@ void Screen::bound_integers(const IntegerBound& bound) {
   }
 }
 
+// Most rows are settled by their two largest upper ends. Only for the others somebody looks for the groups within
+// reach.
+void Screen::screen_float32(size_t count) {
+  for (size_t row = 0; row < count; row++) shortlists_[row].precision = Precision::kFloat32;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  size_t groups = codebook_->num_groups();
+  for (size_t first = 0; first < groups; first += kChunkGroups) {
+    size_t last = std::min(groups, first + kChunkGroups);
+    std::fill_n(largest_upper_.data(), stride_, -kInfinity);
+    std::fill_n(second_upper_.data(), stride_, -kInfinity);
+    screen_classes(first, last);
+
+    bool open = false;
+    for (size_t row = 0; row < count; row++) {
+      thresholds_[row] = kInfinity;
+      if (largest_upper_[row] < lower_[row]) continue;
+      if (second_upper_[row] < lower_[row]) {
+        Shortlist::Entry* entry = add(row, winners_[row] / kGroupCodewords, largest_upper_[row]);
+        if (entry != nullptr) entry->position = winners_[row];
+      } else {
+        thresholds_[row] = lower_[row];
+        open = true;
+      }
+    }
+    if (!open) continue;
+    std::fill(thresholds_.data() + count, thresholds_.data() + stride_, kInfinity);
+    size_t hits = kernels_.collect(upper_.data(), thresholds_.data(), last - first, stride_, hits_.data());
+    for (size_t h = 0; h < hits; h++) {
+      auto [group, row] = hits_[h];
+      add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
+    }
+  }
+}
+
+void Screen::screen_classes(size_t first, size_t last) {
+  for (const NormClass& norm_class : codebook_->classes()) {
+    size_t begin = std::max(first, norm_class.first_group);
+    size_t end = std::min(last, norm_class.last_group);
+    if (begin >= end) continue;
+    for (size_t lane = 0; lane < stride_; lane++) {
+      bounds_[lane] = row_slopes_[lane] * norm_class.norm + (norm_class.constant + row_constants_[lane]);
+    }
+    kernels_.screen_tile({codebook_->view(), begin, end, panel_.data(), stride_, bounds_.data(),
+                          upper_.data() + (begin - first) * stride_, lower_.data(), largest_upper_.data(),
+                          second_upper_.data(), winners_.data()});
+  }
+}
+
 size_t Screen::screen_tile(size_t count, Precision precision, size_t most_hits) {
+  auto screen = precision == Precision::kInt8 ? kernels_.bytes->screen_tile : kernels_.integers->screen_tile;
   size_t total = 0;
   for (size_t row = 0; row < count; row++) shortlists_[row].precision = precision;
   size_t groups = codebook_->num_groups();
-  bool by_integers = precision != Precision::kFloat32;
-  size_t chunk = by_integers ? kIntegerChunkGroups : kChunkGroups;
-  for (size_t first = 0; first < groups; first += chunk) {
-    size_t last = std::min(groups, first + chunk);
-    screen_groups(first, last, precision);
+  for (size_t first = 0; first < groups; first += kIntegerChunkGroups) {
+    size_t last = std::min(groups, first + kIntegerChunkGroups);
+    screen({integer_view(precision), first, last, words_.data(), stride_, row_starts_.data(), row_factors_.data(),
+            integer_slopes_.data(), row_reaches_.data(), row_constants_.data(), upper_.data(), lower_.data(),
+            scores_.data()});
     size_t hits = kernels_.collect(upper_.data(), lower_.data(), last - first, stride_, hits_.data());
     for (size_t h = 0; h < hits; h++) {
       auto [group, row] = hits_[h];
       if (row >= count || shortlists_[row].verdict != Verdict::kCandidates) continue;
       if (++total > most_hits) return total;
       Shortlist::Entry* entry = add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
-      if (entry == nullptr || !by_integers) continue;
+      if (entry == nullptr) continue;
       const float* scores = scores_.data() + group * kGroupCodewords * stride_ + row;
       for (size_t c = 0; c < kGroupCodewords; c++) entry->scores[c] = scores[c * stride_];
     }
@@ -178,18 +234,6 @@ size_t Screen::screen_tile(size_t count, Precision precision, size_t most_hits) 
 
 IntegerCodewords Screen::integer_view(Precision precision) const {
   return precision == Precision::kInt8 ? codebook_->byte_view() : codebook_->integer_view();
-}
-
-void Screen::screen_groups(size_t first, size_t last, Precision precision) {
-  if (precision == Precision::kFloat32) {
-    kernels_.screen_tile({codebook_->view(), first, last, panel_.data(), stride_, row_slopes_.data(),
-                          row_constants_.data(), upper_.data(), lower_.data()});
-    return;
-  }
-  auto screen_tile = precision == Precision::kInt8 ? kernels_.bytes->screen_tile : kernels_.integers->screen_tile;
-  screen_tile({integer_view(precision), first, last, words_.data(), stride_, row_starts_.data(), row_factors_.data(),
-               integer_slopes_.data(), row_reaches_.data(), row_constants_.data(), upper_.data(), lower_.data(),
-               scores_.data()});
 }
 
 void Screen::screen_single_row(size_t row) {
@@ -223,6 +267,7 @@ Screen::Shortlist::Entry* Screen::add(size_t row, uint32_t group, float upper) {
   Shortlist::Entry& entry = shortlist.entries[shortlist.size++];
   entry.group = group;
   entry.upper = upper;
+  entry.position = Shortlist::Entry::kSeveral;
   return &entry;
 }
 
@@ -238,7 +283,8 @@ void Screen::narrow(size_t row, std::vector<uint32_t>& candidates) {
                    (view.group_constants[entry.group] + row_constants_[row]));
     // Without branches: they would guess wrong once an entry.
     unsigned reaching = 0;
-    for (unsigned c = 0; c < kGroupCodewords; c++) {
+    size_t codewords = std::min(codebook_->size() - entry.group * kGroupCodewords, kGroupCodewords);
+    for (unsigned c = 0; c < codewords; c++) {
       reaching |= static_cast<unsigned>(entry.scores[c] + bound >= lower_[row]) << c;
     }
     if (reaching == 0) continue;
@@ -250,9 +296,9 @@ void Screen::narrow(size_t row, std::vector<uint32_t>& candidates) {
   shortlist.size = kept;
 }
 
-// After the 16-bit screen a single codeword is mostly left, after the 8-bit screen a few, which single distances settle
-// sooner than whole groups. Else the groups are scored in float32, in two passes: the scores with the lower bound that
-// they give, then the codewords that reach it.
+// After the float32 screen mostly nothing is open. After the 16-bit screen a single codeword is mostly left, after the
+// 8-bit screen a few, which single distances settle sooner than whole groups. Else the groups are scored in float32, in
+// two passes: the scores with the lower bound that they give, then the codewords that reach it.
 Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
   const Shortlist& shortlist = shortlists_[row];
   candidates.clear();
@@ -261,6 +307,11 @@ Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
     narrow(row, candidates);
     if (candidates.size() == 1 || shortlist.precision == Precision::kInt8) return Verdict::kCandidates;
     candidates.clear();
+  }
+
+  if (shortlist.size == 1 && shortlist.entries[0].position != Shortlist::Entry::kSeveral) {
+    candidates.push_back(codebook_->code(shortlist.entries[0].position));
+    return Verdict::kCandidates;
   }
 
   float upper[Shortlist::kCapacity][kGroupCodewords];

@@ -20,8 +20,8 @@ enum class Verdict { kCandidates, kNotFinite, kUnknown };
 // The scratch memory of one thread; used for one block and one stage after the other.
 class Screen {
  public:
-  // For blocks of at most max_rows ≤ kernels.tile_rows rows of dimension dim.
-  Screen(const Kernels& kernels, size_t max_rows, size_t dim);
+  // For blocks of at most max_rows ≤ kernels.tile_rows rows of dimension dim, and codebooks of at most max_groups.
+  Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_groups);
 
   // rows[count][stride] against a stage's codewords.
   void run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride);
@@ -36,8 +36,10 @@ class Screen {
   struct Shortlist {
     static constexpr size_t kCapacity = 32;  // 256 candidates: beyond, a scan of all codewords costs less.
     struct Entry {
+      static constexpr uint32_t kSeveral = UINT32_MAX;
       uint32_t group;
       float upper;
+      uint32_t position;              // of the group's only codeword that may be the nearest
       float scores[kGroupCodewords];  // an integer screen's
     };
     Verdict verdict;
@@ -52,9 +54,10 @@ class Screen {
   void quantise_rows();
   void quantise_bytes();
   void bound_integers(const IntegerBound& bound);
-  // Returns in how many places a group was within reach of a row; gives up with the first one past most_hits.
+  void screen_float32(size_t count);
+  void screen_classes(size_t first, size_t last);
+  // By integers. Returns in how many places a group was within reach of a row; gives up with the first past most_hits.
   size_t screen_tile(size_t count, Precision precision, size_t most_hits);
-  void screen_groups(size_t first, size_t last, Precision precision);
   void screen_single_row(size_t row);
   Shortlist::Entry* add(size_t row, uint32_t group, float upper);
   IntegerCodewords integer_view(Precision precision) const;
@@ -81,6 +84,12 @@ class Screen {
   AlignedArray<float> integer_slopes_;
   AlignedArray<float> row_reaches_;
   AlignedArray<float> scores_;
+  // For the float32 screen.
+  AlignedArray<float> bounds_;
+  AlignedArray<float> largest_upper_;
+  AlignedArray<float> second_upper_;
+  AlignedArray<uint32_t> winners_;
+  AlignedArray<float> thresholds_;
   // What every screen writes.
   AlignedArray<float> lower_;
   AlignedArray<float> upper_;

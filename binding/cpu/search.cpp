@@ -17,7 +17,9 @@ namespace rvq::cpu {
 // A thread's memory for the time of a call.
 struct Encode::Scratch {
   Scratch(const Kernels& kernels, const Codebooks& codebooks, size_t rows)
-      : screen(kernels, rows, codebooks.dim), residuals(rows * codebooks.padded_dim), codes(rows) {
+      : screen(kernels, rows, codebooks.dim, codebooks.max_groups()),
+        residuals(rows * codebooks.padded_dim),
+        codes(rows) {
     if (codebooks.metric == Metric::kCosine) units = AlignedArray<float>(rows * codebooks.padded_dim);
   }
 

@@ -52,6 +52,8 @@ export interface CpuCodebooks {
   dispose(): void;
   /** Only in builds for tests: the codes that the screen alone is certain of, −1 where it is not. */
   screenVerdicts?(request: { vectors: Float32Array; count: number; stage: number; verdicts: Int32Array }): void;
+  /** Only in builds for tests: the nearest codeword by the screen's score alone, without bounds, to measure their price. */
+  screenOnly?(request: { vectors: Float32Array; count: number; stage: number; codes: Int32Array }): void;
 }
 
 export interface Addon {
@@ -60,4 +62,6 @@ export interface Addon {
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
+  /** Only in builds for tests: float32 multiply-adds of these threads together with all operands in registers, GFLOP/s. */
+  fmaPeak?(options: CpuOptions): number;
 }
