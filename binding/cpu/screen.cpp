@@ -309,8 +309,16 @@ Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
     candidates.clear();
   }
 
-  if (shortlist.size == 1 && shortlist.entries[0].position != Shortlist::Entry::kSeveral) {
-    candidates.push_back(codebook_->code(shortlist.entries[0].position));
+  // The row's lower bound may have risen since an entry came.
+  const Shortlist::Entry* open = nullptr;
+  size_t num_open = 0;
+  for (uint32_t e = 0; e < shortlist.size; e++) {
+    if (shortlist.entries[e].upper < lower_[row]) continue;
+    open = &shortlist.entries[e];
+    num_open++;
+  }
+  if (num_open == 1 && open->position != Shortlist::Entry::kSeveral) {
+    candidates.push_back(codebook_->code(open->position));
     return Verdict::kCandidates;
   }
 
