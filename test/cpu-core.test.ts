@@ -141,6 +141,20 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
     }
   });
 
+  it("assigns without a search what no codeword moved for", async () => {
+    const dim = 6;
+    const { vectors, codebook } = makeData("gaussian", { count: 100, dim, numCodewords: 64 }, 1);
+    // Not the nearest: seen only by a search.
+    const codes = new Uint16Array(100).fill(63);
+    const spec = { dim, metric: "l2" as const, weights: null, codebooks: [codebook], threads: 1 };
+    for (const instructionSet of levels) {
+      const core = new addon.CpuCodebooks({ ...spec, previous: codebook, instructionSet });
+      await core.assign({ vectors, count: 100, codes, distances: new Float64Array(100) });
+      expect(codes).toEqual(new Uint16Array(100).fill(63));
+      core.dispose();
+    }
+  });
+
   it("lowers distances to what the definition gives", async () => {
     for (const dim of [1, 7, 64, 100, 257]) {
       const count = 2100;

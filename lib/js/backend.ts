@@ -5,6 +5,7 @@
 
 import type {
   AccumulateRequest,
+  AssignRequest,
   Backend,
   BackendOptions,
   BadInput,
@@ -110,8 +111,21 @@ class JsCodebooks implements PreparedCodebooks {
     runToEnd(this.distanceSteps(request));
   }
 
+  assign(request: AssignRequest): Promise<void> {
+    return runInSlices(this.assignSteps(request));
+  }
+
   dispose(): void {
     this.search.dispose();
+  }
+
+  // Searching everything again is the definition; a previous codebook is of no use to it.
+  private *assignSteps({ vectors, count, codes, distances, plainDistances }: AssignRequest): Steps<void> {
+    yield* this.search.encodeSteps({ vectors, count, stages: 1, codes });
+    const measured = { vectors, count, codes, codeStages: 1, stages: 1 };
+    yield* this.distanceSteps({ ...measured, weighted: true, distances });
+    if (plainDistances === undefined) return;
+    yield* this.distanceSteps({ ...measured, weighted: false, distances: plainDistances });
   }
 
   private distanceSteps(request: DistanceRequest): Steps<void> {
@@ -157,18 +171,25 @@ function* distanceSteps(codebooks: readonly JsCodebook[], request: DistanceReque
 }
 
 function* accumulateSteps(request: AccumulateRequest): Steps<void> {
-  const { vectors, count, dim, codes, gridExponents, counts, sums } = request;
+  const { vectors, count, dim, codes, previousCodes, gridExponents, counts, sums } = request;
   const meter = new StepMeter();
   // |x / q| ≤ 2^51, so adding and subtracting 1.5·2^52 rounds to the nearest integer, ties to even.
   const scales = Float64Array.from(gridExponents, (exponent) => 2 ** -exponent);
   const rounder = 1.5 * 2 ** 52;
   for (let n = 0; n < count; n++) {
     const code = codes[n];
-    counts[code] += 1;
     const row = n * dim;
+    if (meter.add(dim)) yield;
+    if (previousCodes !== undefined) {
+      const before = previousCodes[n];
+      if (before === code) continue;
+      counts[before] -= 1;
+      const sum = before * dim;
+      for (let i = 0; i < dim; i++) sums[sum + i] -= vectors[row + i] * scales[i] + rounder - rounder;
+    }
+    counts[code] += 1;
     const sum = code * dim;
     for (let i = 0; i < dim; i++) sums[sum + i] += vectors[row + i] * scales[i] + rounder - rounder;
-    if (meter.add(dim)) yield;
   }
 }
 
