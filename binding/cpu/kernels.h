@@ -146,6 +146,8 @@ struct Kernels {
   // d64(x, c); or, once it is clear that this is above the limit, anything else above the limit.
   double (*distance)(const float* x, const float* c, const float* weights, size_t padded_dim, double limit);
   uint32_t (*scan)(const ScanCodewords&);
+  // |x − c|² in float32, any order, fused where the processor fuses.
+  float (*rough_distance)(const float* x, const float* c, size_t dim);
   // unit[padded_dim] = row / |row|; false, and nothing written, where the row is all zero.
   bool (*unit_row)(const float* row, size_t padded_dim, float* unit);
   // The first element that is NaN or infinite, or `count`.
