@@ -110,9 +110,9 @@ async function seedCodebook(
     return codebook;
   }
 
-  const sample = count <= sampleSize ? vectors : gatherRows(vectors, random.sample(count, sampleSize), dim);
+  const sample = count <= sampleSize ? vectors : await gatherRows(vectors, random.sample(count, sampleSize), dim);
   const sampleCount = sample.length / dim;
-  const positions = metric === "cosine" ? unitRows(sample, dim) : sample;
+  const positions = metric === "cosine" ? await unitRows(sample, dim) : sample;
   const distances = new Float64Array(sampleCount).fill(Infinity);
   let row = random.below(sampleCount);
   for (let k = 0; k < numCodewords; k++) {
@@ -210,9 +210,11 @@ async function sumOf(values: Float64Array): Promise<number> {
   return sum;
 }
 
-function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Float32Array {
+async function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Promise<Float32Array> {
   const gathered = new Float32Array(rows.length * dim);
-  for (let i = 0; i < rows.length; i++) copyRow(vectors, rows[i], gathered, i, dim);
+  await inSlices(gathered.length, dim, (from, to) => {
+    for (let i = from / dim; i < to / dim; i++) copyRow(vectors, rows[i], gathered, i, dim);
+  });
   return gathered;
 }
 
@@ -220,8 +222,10 @@ function copyRow(from: Float32Array, row: number, to: Float32Array, toRow: numbe
   to.set(from.subarray(row * dim, (row + 1) * dim), toRow * dim);
 }
 
-function unitRows(vectors: Float32Array, dim: number): Float32Array {
+async function unitRows(vectors: Float32Array, dim: number): Promise<Float32Array> {
   const unit = new Float32Array(vectors.length);
-  for (let offset = 0; offset < vectors.length; offset += dim) unitVector(vectors, offset, dim, unit, offset);
+  await inSlices(unit.length, dim, (from, to) => {
+    for (let offset = from; offset < to; offset += dim) unitVector(vectors, offset, dim, unit, offset);
+  });
   return unit;
 }

@@ -97,7 +97,7 @@ export async function trainCodebooks(
   const { residuals, energy } = await copyVectors(given, dim, metric === "cosine");
   const codebooks: Float32Array[] = [];
   for (const [stage, numCodewords] of sizes.entries()) {
-    const rows = metric === "cosine" ? nonZeroRows(residuals, dim, stage) : residuals;
+    const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
     const codebook = await trainCodebook(backend, rows, random, {
       dim,
       metric,
@@ -185,17 +185,24 @@ function checkPerStage(name: string, value: unknown, stages: number, max: number
 }
 
 /** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
-function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Float32Array {
-  const rows: number[] = [];
-  for (let start = 0; start < residuals.length; start += dim) {
-    if (!isZeroRow(residuals, start, dim)) rows.push(start);
-  }
-  if (rows.length * dim === residuals.length) return residuals;
-  if (rows.length === 0) {
+async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
+  let left = residuals.length;
+  await inSlices(residuals.length, dim, (from, to) => {
+    for (let start = from; start < to; start += dim) if (isZeroRow(residuals, start, dim)) left -= dim;
+  });
+  if (left === residuals.length) return residuals;
+  if (left === 0) {
     throw invalidArgument("stages", `at most ${stage}: after those every residual is zero`, `more than ${stage}`);
   }
-  const gathered = new Float32Array(rows.length * dim);
-  for (let i = 0; i < rows.length; i++) gathered.set(residuals.subarray(rows[i], rows[i] + dim), i * dim);
+  const gathered = new Float32Array(left);
+  let next = 0;
+  await inSlices(residuals.length, dim, (from, to) => {
+    for (let start = from; start < to; start += dim) {
+      if (isZeroRow(residuals, start, dim)) continue;
+      gathered.set(residuals.subarray(start, start + dim), next);
+      next += dim;
+    }
+  });
   return gathered;
 }
 

@@ -163,9 +163,12 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
       const weights = Float32Array.from({ length: dim }, () => random.below(2) * random.fraction());
       const centre = Float32Array.from({ length: dim }, () => normal(random));
       for (const w of [null, weights]) {
-        const start = Float64Array.from({ length: count }, (_, n) =>
-          n % 3 === 0 ? Infinity : dim * random.fraction(),
-        );
+        // Far, anywhere, and at the distance itself but for the last bits of float64.
+        const start = Float64Array.from({ length: count }, (_, n) => {
+          if (n % 3 === 0) return Infinity;
+          if (n % 3 === 1) return dim * random.fraction();
+          return d64(vectors, n * dim, centre, 0, dim, w) * (1 + (random.below(5) - 2) * 2 ** -52);
+        });
         const expected = start.map((d, n) => Math.min(d, d64(vectors, n * dim, centre, 0, dim, w)));
         for (const instructionSet of levels) {
           const distances = start.slice();

@@ -7,6 +7,7 @@ import type { Addon } from "../../lib/cpu/addon.js";
 import { newCodeArray } from "../../lib/pack-codes.js";
 import { Random } from "../../lib/random.js";
 import { gridExponentFor } from "../../lib/statistics.js";
+import { trainCodebooks } from "../../lib/train.js";
 import { type Candidate, candidates, expectSame } from "./backends.js";
 import { familyNames, makeData, type Shape, withoutZeroRows } from "./families.js";
 import { d64, nearest, sums } from "./reference.js";
@@ -91,6 +92,20 @@ for (const candidate of candidates) {
         }
       });
     }
+
+    it("trains the same codebooks with and without what the iteration before knew", async () => {
+      const { vectors } = makeData("clustered", { ...shape, count: 900 }, 12);
+      for (const metric of ["l2", "cosine"] as const) {
+        const options = { dim: shape.dim, codebookSize: [90, 64], metric, iterations: 25 };
+        for (const { title, backend } of openAll(candidate)) {
+          const prepare = (spec: CodebookSpec) => backend.prepare(spec);
+          const forgetful: Backend = Object.assign(Object.create(backend), { prepare });
+          const trained = await trainCodebooks(backend, vectors, options);
+          const same = await trainCodebooks(forgetful, vectors, options);
+          expect(trained.codebooks, `${title}, ${metric}`).toEqual(same.codebooks);
+        }
+      }
+    });
 
     it("moves rows from codeword to codeword in the statistics", async () => {
       const { count, dim, numCodewords } = shape;
