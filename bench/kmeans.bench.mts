@@ -78,7 +78,7 @@ async function benchTrainings() {
     { data: "Gaussian N 65,536 D 128 K 1024", vectors: gaussian(65_536, 128), options: { dim: 128, stages: 1 } },
     { data: "Gaussian N 65,536 D 8 K 1024", vectors: gaussian(65_536, 8), options: { dim: 8, stages: 1 } },
   ];
-  const rows = [];
+  const rows: Record<string, string | number>[] = [];
   for (const { data, vectors, options } of trainings) {
     for (const { name, threads } of contenders.filter(({ name }) => name !== "js")) {
       const backend = openBackend(name, threads);
