@@ -155,6 +155,20 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
     }
   });
 
+  it("assigns without a search what no codeword moved for", async () => {
+    const dim = 6;
+    const { vectors, codebook } = makeData("gaussian", { count: 100, dim, numCodewords: 64 }, 1);
+    // Not the nearest: seen only by a search.
+    const codes = new Uint16Array(100).fill(63);
+    const spec = { dim, metric: "l2" as const, weights: null, codebooks: [codebook], threads: 1 };
+    for (const instructionSet of levels) {
+      const core = new addon.CpuCodebooks({ ...spec, previous: codebook, instructionSet });
+      await core.assign({ vectors, count: 100, codes, distances: new Float64Array(100) });
+      expect(codes).toEqual(new Uint16Array(100).fill(63));
+      core.dispose();
+    }
+  });
+
   it("lowers distances to what the definition gives", async () => {
     for (const dim of [1, 7, 64, 100, 257]) {
       const count = 2100;
@@ -163,9 +177,12 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
       const weights = Float32Array.from({ length: dim }, () => random.below(2) * random.fraction());
       const centre = Float32Array.from({ length: dim }, () => normal(random));
       for (const w of [null, weights]) {
-        const start = Float64Array.from({ length: count }, (_, n) =>
-          n % 3 === 0 ? Infinity : dim * random.fraction(),
-        );
+        // Far, anywhere, and at the distance itself but for the last bits of float64.
+        const start = Float64Array.from({ length: count }, (_, n) => {
+          if (n % 3 === 0) return Infinity;
+          if (n % 3 === 1) return dim * random.fraction();
+          return d64(vectors, n * dim, centre, 0, dim, w) * (1 + (random.below(5) - 2) * 2 ** -52);
+        });
         const expected = start.map((d, n) => Math.min(d, d64(vectors, n * dim, centre, 0, dim, w)));
         for (const instructionSet of levels) {
           const distances = start.slice();

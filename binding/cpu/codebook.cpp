@@ -102,22 +102,32 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
   prepared.codewords = padded_copy(codewords, num_codewords, spec.dim, padded_dim);
 
   if (spec.metric == Metric::kCosine) {
-    prepared.units = AlignedArray<float>(num_codewords * padded_dim);
-    for (size_t k = 0; k < num_codewords; k++) {
-      float* unit = prepared.units.data() + k * padded_dim;
-      if (!kernels.unit_row(prepared.codewords.data() + k * padded_dim, padded_dim, unit)) {
-        std::fill(unit, unit + padded_dim, 0.0f);
-      }
-    }
+    prepared.units = searched_copy(kernels, spec.metric, codewords, num_codewords, spec.dim);
   }
 
   const float* weights = codebooks.weights_or_null();
   prepared.largest = largest_elements(prepared.searched(), num_codewords, padded_dim);
   prepared.distinct = distinct_codes(prepared.searched(), num_codewords, weights, padded_dim);
-  if (prepared.distinct.size() > 1 && ErrorBound(spec.dim).usable()) {
-    prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights,
-                            integer_screens(kernels, spec, prepared.distinct.size()));
+  pack_stage(kernels, spec, codebooks, prepared);
+}
+
+void pack_stage(const Kernels& kernels, const CodebookSpec& spec, const Codebooks& codebooks, Stage& stage) {
+  if (stage.distinct.size() < 2 || !ErrorBound(spec.dim).usable()) return;
+  stage.packed.emplace(stage.searched(), codebooks.padded_dim, spec.dim, stage.distinct, codebooks.weights_or_null(),
+                       integer_screens(kernels, spec, stage.distinct.size()));
+}
+
+AlignedArray<float> searched_copy(const Kernels& kernels, Metric metric, const float* codewords, size_t count,
+                                  size_t dim) {
+  size_t padded_dim = padded(dim);
+  AlignedArray<float> copy = padded_copy(codewords, count, dim, padded_dim);
+  if (metric != Metric::kCosine) return copy;
+  AlignedArray<float> units(count * padded_dim);
+  for (size_t k = 0; k < count; k++) {
+    float* unit = units.data() + k * padded_dim;
+    if (!kernels.unit_row(copy.data() + k * padded_dim, padded_dim, unit)) std::fill_n(unit, padded_dim, 0.0f);
   }
+  return units;
 }
 
 size_t padded(size_t dim) { return (dim + kSumLanes - 1) / kSumLanes * kSumLanes; }
@@ -130,12 +140,13 @@ size_t Codebooks::max_groups() const {
 
 size_t Codebooks::size_bytes() const {
   size_t total = weights.size_bytes();
-  for (const Stage& stage : stages) {
-    total += stage.codewords.size_bytes() + stage.units.size_bytes() + stage.largest.size_bytes() +
-             stage.distinct.size() * sizeof(uint32_t);
-    if (stage.packed) total += stage.packed->size_bytes();
-  }
+  for (const Stage& stage : stages) total += stage.size_bytes();
   return total;
+}
+
+size_t Stage::size_bytes() const {
+  return codewords.size_bytes() + units.size_bytes() + largest.size_bytes() + distinct.size() * sizeof(uint32_t) +
+         (packed ? packed->size_bytes() : 0);
 }
 
 }  // namespace rvq::cpu

@@ -43,6 +43,7 @@ struct Stage {
 
   // What distances are measured to.
   const float* searched() const { return units.size() > 0 ? units.data() : codewords.data(); }
+  size_t size_bytes() const;
 };
 
 struct Codebooks {
@@ -61,6 +62,13 @@ struct Codebooks {
 // All but the stages, which prepare_stage fills one by one, in any order and on any thread.
 Codebooks prepare(const CodebookSpec& spec);
 void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stage, Codebooks& codebooks);
+
+// Packs stage.distinct for the screen, where it can be screened.
+void pack_stage(const Kernels& kernels, const CodebookSpec& spec, const Codebooks& codebooks, Stage& stage);
+
+// codewords[count][dim] row-padded, as they are or brought to unit length: what distances are measured to.
+AlignedArray<float> searched_copy(const Kernels& kernels, Metric metric, const float* codewords, size_t count,
+                                  size_t dim);
 
 // dim rounded up to a multiple of kSumLanes.
 size_t padded(size_t dim);

@@ -51,6 +51,28 @@ static double distance(const float* x, const float* c, const float* weights, siz
                             : distance_up_to<true>(x, c, weights, padded_dim, limit);
 }
 
+static float rough_distance(const float* x, const float* c, size_t dim) {
+  constexpr size_t kChains = 4;
+  Floats sums[kChains] = {};
+  size_t i = 0;
+  for (; i + kChains * kLanes <= dim; i += kChains * kLanes) {
+#pragma GCC unroll 4
+    for (size_t chain = 0; chain < kChains; chain++) {
+      Floats t = load<Floats>(x + i + chain * kLanes) - load<Floats>(c + i + chain * kLanes);
+      sums[chain] = fused(t, t, sums[chain]);
+    }
+  }
+  for (; i + kLanes <= dim; i += kLanes) {
+    Floats t = load<Floats>(x + i) - load<Floats>(c + i);
+    sums[0] = fused(t, t, sums[0]);
+  }
+  Floats all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  float sum = 0;
+  for (size_t lane = 0; lane < kLanes; lane++) sum += all[lane];
+  for (; i < dim; i++) sum += (x[i] - c[i]) * (x[i] - c[i]);
+  return sum;
+}
+
 static uint32_t scan(const ScanCodewords& job) {
   double best = job.best_distance;
   uint32_t code = job.best_code;

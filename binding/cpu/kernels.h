@@ -224,6 +224,8 @@ struct Kernels {
   uint32_t (*scan)(const ScanCodewords&);
   // Moves the candidates that can be the nearest to the front and returns how many they are.
   size_t (*keep_near)(const NearCodewords&);
+  // |x − c|² in float32, any order, fused where the processor fuses.
+  float (*rough_distance)(const float* x, const float* c, size_t dim);
   // unit[padded_dim] = row / |row|; false, and nothing written, where the row is all zero.
   bool (*unit_row)(const float* row, size_t padded_dim, float* unit);
   // The first element that is NaN or infinite, or `count`.

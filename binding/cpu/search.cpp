@@ -185,4 +185,17 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
   }
 }
 
+StageSearch::StageSearch(const Kernels& kernels, const Codebooks& codebooks, size_t max_rows)
+    : encode_(kernels, codebooks, EncodeRequest{}, 1),
+      scratch_(std::make_unique<Encode::Scratch>(kernels, codebooks, max_rows)) {}
+
+StageSearch::~StageSearch() = default;
+
+float* StageSearch::rows() { return scratch_->residuals.data(); }
+
+const uint32_t* StageSearch::run(const Stage& stage, size_t count) {
+  encode_.search(stage, count, *scratch_);
+  return scratch_->codes.data();
+}
+
 }  // namespace rvq::cpu

@@ -4,6 +4,7 @@
 // runtime have it a WebAssembly SIMD screen (`wasm/`) that is ten times as fast.
 
 import type {
+  AssignRequest,
   Backend,
   BackendOptions,
   BadInput,
@@ -138,6 +139,10 @@ class JsCodebooks implements PreparedCodebooks {
     runToEnd(this.distanceSteps(request));
   }
 
+  assign(request: AssignRequest): Promise<void> {
+    return runInSlices(this.assignSteps(request));
+  }
+
   dispose(): void {
     this.search.dispose();
     if (this.shared !== null) this.pool?.forget(this.shared.id);
@@ -145,6 +150,15 @@ class JsCodebooks implements PreparedCodebooks {
 
   private decodeSteps(request: DecodeRequest): Steps<void> {
     return this.search.decodeSteps(request) ?? decodeSteps(this.codebooks, request);
+  }
+
+  // Searching everything again is the definition; a previous codebook is of no use to it.
+  private *assignSteps({ vectors, count, codes, distances, plainDistances }: AssignRequest): Steps<void> {
+    yield* this.search.encodeSteps({ vectors, count, stages: 1, codes });
+    const measured = { vectors, count, codes, codeStages: 1, stages: 1 };
+    yield* this.distanceSteps({ ...measured, weighted: true, distances });
+    if (plainDistances === undefined) return;
+    yield* this.distanceSteps({ ...measured, weighted: false, distances: plainDistances });
   }
 
   private distanceSteps(request: DistanceRequest): Steps<void> {

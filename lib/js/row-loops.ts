@@ -2,7 +2,13 @@
 //
 // Four elements a turn: V8 checks kind, place and length of every array again in every turn of a loop.
 
-import type { AccumulateRequest, DecodeRequest, DistanceRequest, LowerDistancesRequest } from "../backend.js";
+import type {
+  AccumulateRequest,
+  CodeArray,
+  DecodeRequest,
+  DistanceRequest,
+  LowerDistancesRequest,
+} from "../backend.js";
 import { squaredDistance } from "../canonical.js";
 import { StepMeter, type Steps } from "../time-slice.js";
 import type { JsCodebook } from "./codebook.js";
@@ -80,11 +86,13 @@ function measureRow(
 }
 
 export function* accumulateSteps(request: AccumulateRequest): Steps<void> {
-  const { count, dim, gridExponents } = request;
+  const { count, dim, gridExponents, previousCodes } = request;
   const meter = new StepMeter();
   const scales = Float64Array.from(gridExponents, (exponent) => 2 ** -exponent);
+  const negatedScales = scales.map((scale) => -scale);
   for (const [first, end] of ranges(count, dim)) {
-    accumulateRows(request, scales, first, end);
+    if (previousCodes === undefined) accumulateRows(request, scales, first, end);
+    else moveRows(request, previousCodes, scales, negatedScales, first, end);
     if (meter.add((end - first) * dim)) yield;
   }
 }
@@ -95,6 +103,25 @@ const rounder = 1.5 * 2 ** 52;
 function accumulateRows(request: AccumulateRequest, scales: Float64Array, first: number, end: number): void {
   const { vectors, dim, codes, counts, sums } = request;
   for (let n = first; n < end; n++) {
+    counts[codes[n]] += 1;
+    addOnGrid(vectors, n * dim, scales, sums, codes[n] * dim);
+  }
+}
+
+/** Rows whose code is another than before move from one codeword to the other; negated scales take away what they add. */
+function moveRows(
+  request: AccumulateRequest,
+  previousCodes: CodeArray,
+  scales: Float64Array,
+  negatedScales: Float64Array,
+  first: number,
+  end: number,
+): void {
+  const { vectors, dim, codes, counts, sums } = request;
+  for (let n = first; n < end; n++) {
+    if (codes[n] === previousCodes[n]) continue;
+    counts[previousCodes[n]] -= 1;
+    addOnGrid(vectors, n * dim, negatedScales, sums, previousCodes[n] * dim);
     counts[codes[n]] += 1;
     addOnGrid(vectors, n * dim, scales, sums, codes[n] * dim);
   }
