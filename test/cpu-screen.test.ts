@@ -1,6 +1,6 @@
 // The screen's bound: whatever the data, a codeword that it certifies is the answer. Needs a build with RVQ_TESTING.
 
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
 import { Random } from "../lib/random.js";
@@ -11,11 +11,11 @@ const addon = loaded.addon as Addon;
 const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.prototype;
 const levels = canRun ? addon.cpuInfo().instructionSets : [];
 
-/** Every screen of every level, whatever a shape would choose. A level without the 16-bit one uses float32 for both. */
-const kinds = ["float32", "int16", "prefix"] as const;
+/** Every screen of every level, whatever a shape would choose. A level without integer ones uses float32 instead. */
+const kinds = ["float32", "int16", "int8", "prefix"] as const;
 const screens = levels.flatMap((level) => kinds.map((kind) => ({ level, kind })));
 
-/** Rows a family, and sizes: `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs more than ten million rows. */
+/** Rows a family, and sizes: `npm test` runs a sample; `npm run test:screen` runs more than ten million rows. */
 const rounds = Number(process.env.RVQ_SCREEN_ROUNDS ?? 1);
 const shapes = [
   { count: 300, dim: 1, numCodewords: 200 },
@@ -25,7 +25,14 @@ const shapes = [
   { count: 48, dim: 200, numCodewords: 90 },
 ];
 
+let rowsChecked = 0;
+let certified = 0;
+
 describe.skipIf(!canRun)("the screen of the CPU core", () => {
+  afterAll(() => {
+    if (rounds > 1) process.stdout.write(`${rowsChecked} rows, ${certified} verdicts of ${screens.length} screens\n`);
+  });
+
   it.each([...familyNames, ...Object.keys(hardFamilies)])("never certifies a wrong winner on %s data", (family) => {
     for (let round = 0; round < rounds; round++) {
       shapes.forEach((shape, index) => {
@@ -36,9 +43,11 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
         const weights = Float32Array.from({ length: shape.dim }, () => 2 ** (10 * normal(random)));
         for (const w of [null, weights]) {
           const expected = search(vectors, codebook, shape.dim, w);
+          rowsChecked += shape.count;
           for (const { level, kind } of screens) {
             const verdicts = screen(level, kind, vectors, codebook, shape, w);
             const wrong = verdicts.findIndex((code, n) => code >= 0 && code !== expected[n]);
+            certified += verdicts.filter((code) => code >= 0).length;
             const context = { level, kind, family, seed, weighted: w !== null, ...shape };
             if (wrong >= 0)
               throw new Error(`row ${wrong}: ${verdicts[wrong]}, not ${expected[wrong]}: ${JSON.stringify(context)}`);
@@ -55,10 +64,31 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
       const { vectors, codebook } = makeData(family, shape, 1);
       for (const { level, kind } of screens) {
         const open = screen(level, kind, vectors, codebook, shape, null).filter((code) => code < 0).length;
-        expect(open / shape.count, `${level} ${kind}`).toBeLessThan(0.05);
+        // Bytes leave several candidates to most rows, on purpose; and the neighbours of an outlier to every row.
+        if (kind === "int8" && family === "one outlier codeword") continue;
+        const most = kind === "int8" ? 0.9 : 0.05;
+        expect(open / shape.count, `${level} ${kind}`).toBeLessThan(most);
       }
     },
   );
+
+  it("finds the same codewords without its certificate where it is certain", () => {
+    for (const shape of shapes) {
+      const { vectors, codebook } = makeData("gaussian", shape, 1);
+      for (const { level, kind } of screens) {
+        const verdicts = screen(level, kind, vectors, codebook, shape, null);
+        const core = open(level, kind, codebook, shape.dim, null);
+        const codes = new Int32Array(shape.count);
+        core.screenOnly({ vectors, count: shape.count, stage: 0, codes });
+        core.dispose();
+        const wrong = codes.filter((code, n) => verdicts[n] >= 0 && code !== verdicts[n]).length;
+        // Where the 16-bit screen alone is not certain, float32 may have been.
+        expect(wrong, JSON.stringify({ level, kind, ...shape })).toBeLessThanOrEqual(
+          kind === "int16" ? 0.1 * shape.count : 0,
+        );
+      }
+    }
+  });
 
   it("is certain of nothing between two codewords", () => {
     const shape = { count: 100, dim: 16, numCodewords: 20 };
@@ -76,12 +106,22 @@ function screen(
   { count, dim }: { count: number; dim: number },
   weights: Float32Array | null,
 ): Int32Array {
-  const spec = { dim, metric: "l2", weights, codebooks: [codebook], threads: 1, instructionSet, screen: kind } as const;
-  const core = new addon.CpuCodebooks(spec) as Required<CpuCodebooks>;
+  const core = open(instructionSet, kind, codebook, dim, weights);
   const verdicts = new Int32Array(count);
   core.screenVerdicts({ vectors, count, stage: 0, verdicts });
   core.dispose();
   return verdicts;
+}
+
+function open(
+  instructionSet: string,
+  screen: (typeof kinds)[number],
+  codebook: Float32Array,
+  dim: number,
+  weights: Float32Array | null,
+): Required<CpuCodebooks> {
+  const spec = { dim, metric: "l2", weights, codebooks: [codebook], threads: 1, instructionSet, screen } as const;
+  return new addon.CpuCodebooks(spec) as Required<CpuCodebooks>;
 }
 
 /** The definition. */

@@ -11,6 +11,7 @@ typedef float Floats __attribute__((vector_size(16)));
 typedef float HalfFloats __attribute__((vector_size(8)));
 typedef double Doubles __attribute__((vector_size(16)));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+typedef Floats Part;
 
 constexpr size_t kLanes = 4;
 // 4 × 4 sums, 4 registers of rows and a codeword: enough sums for four pipes of latency four.
@@ -22,6 +23,7 @@ static inline Floats fused(Floats a, Floats b, Floats c) {
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
 static inline Floats larger(Floats a, Floats b) { return (Floats)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+static inline Floats smaller(Floats a, Floats b) { return (Floats)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 static inline unsigned reaches(Floats a, Floats b) {
   const uint32_t bit[4] = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(vcgeq_f32((float32x4_t)a, (float32x4_t)b), vld1q_u32(bit)));
@@ -30,15 +32,19 @@ static inline unsigned reaches(Floats a, Floats b) {
 static inline Floats interleave_low(Floats a, Floats b) { return (Floats)vzip1q_f32((float32x4_t)a, (float32x4_t)b); }
 static inline Floats interleave_high(Floats a, Floats b) { return (Floats)vzip2q_f32((float32x4_t)a, (float32x4_t)b); }
 
-static inline Group broadcast_group(float x) { return Group{x, x, x, x, x, x, x, x}; }
-static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
+static inline Part broadcast_part(float x) { return broadcast(x); }
+static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 
 #include "screen_kernels.h"
-// Needs what is above it.
+#ifdef RVQ_TESTING
+#include "measuring_kernels.h"
+#endif
+// Each needs what is above it.
 #include "exact_kernels.h"
+#include "near_kernels.h"
 
 }  // namespace neon
 
-extern const Kernels kNeonKernels = neon::table("neon", nullptr);
+extern const Kernels kNeonKernels = neon::table("neon", nullptr, nullptr);
 
 }  // namespace rvq::cpu

@@ -11,7 +11,8 @@
 //   e ≥ |C'| likewise.
 // So S = X·C − ½|C|² ≤ (q, r)·(p, e) − ½|C|² + `slack`·ρn, slack = 2.2δ + 3.3η: an upper bound that is itself a score,
 // in P + 1 dimensions. It is computed in float32 with at most P + 4 roundings of terms that sum to at most 2.2ρn + ½n²
-// in magnitude; 3(P + 20)u counts them. The rest of E is that of error_bound.h, so that
+// in magnitude, and a tag costs as much as 16 more (error_bound.h); 3(P + 40)u counts them. The rest of E is that of
+// error_bound.h, so that
 //   |X|² − 2(Û + E) is at most s² times the canonical distance.
 
 #pragma once
@@ -29,7 +30,7 @@ class PrefixBound {
   PrefixBound(size_t dim, size_t axes, double eta) : float_bound_(dim), eta_(eta) {
     double roundings = static_cast<double>(dim + 16) * 0x1p-24;
     delta_ = 1.02 * (std::sqrt(static_cast<double>(axes)) * roundings / (1 - std::min(roundings, 0.5)) + 0x1.01p-24);
-    slack_ = 2.2 * delta_ + 3.3 * eta_ + 3 * static_cast<double>(axes + 20) * 0x1p-24;
+    slack_ = 2.2 * delta_ + 3.3 * eta_ + 3 * static_cast<double>(axes + 40) * 0x1p-24;
   }
 
   bool usable() const { return float_bound_.usable() && delta_ <= 0x1p-8 && eta_ <= 0x1p-8; }

@@ -31,7 +31,8 @@ constexpr double kWorthwhile = 0.65;
 // Clock cycles of a search without axes, a row: two multiply-adds a cycle in every lane, nearly; integers save more.
 double full_cost(const Kernels& kernels, const PackedCodebook& packed) {
   double products = static_cast<double>(packed.size()) * static_cast<double>(packed.view().dim);
-  return products / (1.8 * static_cast<double>(kernels.lanes)) * (packed.integers() != nullptr ? 0.55 : 1);
+  double share = packed.bytes() != nullptr ? 0.45 : packed.integers() != nullptr ? 0.55 : 1;
+  return share * products / (1.8 * static_cast<double>(kernels.lanes));
 }
 
 double axes_cost(const Kernels& kernels, const PackedCodebook& packed, size_t axes) {
@@ -105,6 +106,7 @@ PrefixCodebook::PrefixCodebook(const Kernels& kernels, const PackedCodebook& pac
       searched_(searched),
       bound_(dim_, num_axes, departure_from_orthonormal(axes, num_axes, dim_)),
       axis_panels_(padded_axes_ * dim_),
+      axis_starts_(padded_axes_, 0.0f),
       panels_(packed.num_groups() * (num_axes + 1) * kGroupCodewords),
       starts_(packed.view().starts),
       allowance_(kWorthwhile * full_cost(kernels, packed) - axes_cost(kernels, packed, num_axes)),

@@ -65,7 +65,8 @@ class PrefixCodebook {
   const PrefixBound& bound() const { return bound_; }
   const SearchedCodewords& searched() const { return searched_; }
   Projection projection(const float* panel, size_t panel_stride, float* coefficients) const {
-    return {axis_panels_.data(), padded_axes_ / kGroupCodewords, dim_, panel, panel_stride, coefficients};
+    PackedCodewords axes{dim_, axis_panels_.data(), axis_starts_.data(), nullptr, nullptr};
+    return {axes, padded_axes_ / kGroupCodewords, panel, panel_stride, coefficients};
   }
   // axes() + 1 dimensions.
   PackedCodewords view() const {
@@ -97,6 +98,7 @@ class PrefixCodebook {
   SearchedCodewords searched_;
   PrefixBound bound_;
   AlignedArray<float> axis_panels_;  // [padded_axes / kGroupCodewords][dim][kGroupCodewords]
+  std::vector<float> axis_starts_;   // [padded_axes], zeros
   AlignedArray<float> panels_;       // [groups][axes + 1][kGroupCodewords]
   const float* starts_;              // the packed codebook's
   std::vector<float> group_norms_;

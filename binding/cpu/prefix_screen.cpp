@@ -25,7 +25,7 @@ struct Interval {
 Interval distance_interval(const Kernels& kernels, const SearchedCodewords& searched, const float* row,
                            const float* codeword, double limit) {
   if (searched.weights == nullptr) {
-    double distance = kernels.rounded_distance(row, codeword, searched.padded_dim);
+    double distance = kernels.rough_distance(row, codeword, searched.padded_dim);
     double error = (static_cast<double>(searched.padded_dim) / 8 + 40) * 0x1p-24;
     if (distance > 0x1p-40 * static_cast<double>(searched.padded_dim) && distance < 0x1p100 && error < 0x1p-4) {
       error *= 1.1 * distance;
@@ -38,15 +38,19 @@ Interval distance_interval(const Kernels& kernels, const SearchedCodewords& sear
 
 }  // namespace
 
-PrefixScreen::PrefixScreen(const Kernels& kernels, size_t max_rows) : kernels_(kernels) {
+PrefixScreen::PrefixScreen(const Kernels& kernels, size_t max_rows, size_t max_groups) : kernels_(kernels) {
   size_t stride = (max_rows + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
   slopes_ = AlignedArray<float>(stride);
   constants_ = AlignedArray<float>(stride);
-  top_ = AlignedArray<float>(stride);
+  size_t groups = std::min(max_groups, kChunkGroups);
+  bounds_ = AlignedArray<float>(stride);
+  lower_ = AlignedArray<float>(stride);
+  largest_ = AlignedArray<float>(stride);
+  second_ = AlignedArray<float>(stride);
+  winners_ = AlignedArray<uint32_t>(stride);
   limits_ = AlignedArray<float>(stride);
-  upper_ = AlignedArray<float>(kChunkGroups * stride);
-  hits_ = AlignedArray<Hit>(kChunkGroups * stride);
-  seeded_ = AlignedArray<uint32_t>(stride);
+  upper_ = AlignedArray<float>(groups * stride);
+  hits_ = AlignedArray<Hit>(groups * stride);
   rows_ = AlignedArray<Row>(stride);
 }
 
@@ -93,21 +97,28 @@ void PrefixScreen::prepare_rows() {
 bool PrefixScreen::screen_chunk(size_t first_group, size_t last_group) {
   size_t stride = view_.panel_stride;
   size_t groups = last_group - first_group;
-  std::fill_n(top_.data(), stride, -std::numeric_limits<float>::infinity());
-  std::fill_n(seeded_.data(), stride, kNowhere);
-  kernels_.screen_tile({codebook_->view(), first_group, last_group, coefficients_.data(), stride, slopes_.data(),
-                        constants_.data(), upper_.data(), top_.data()});
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::fill_n(lower_.data(), stride, -kInfinity);
+  std::fill_n(largest_.data(), stride, -kInfinity);
+  std::fill_n(second_.data(), stride, -kInfinity);
+  for (const NormClass& norm_class : packed_->classes()) {
+    size_t begin = std::max(first_group, norm_class.first_group);
+    size_t end = std::min(last_group, norm_class.last_group);
+    if (begin >= end) continue;
+    for (size_t lane = 0; lane < stride; lane++) bounds_[lane] = bound(lane, norm_class.norm);
+    kernels_.screen_tile({codebook_->view(), begin, end, coefficients_.data(), stride, bounds_.data(),
+                          upper_.data() + (begin - first_group) * stride, lower_.data(), largest_.data(),
+                          second_.data(), winners_.data()});
+  }
 
   // One codeword a row, likely to be near, for a limit that leaves few others.
-  for (size_t lane = 0; lane < stride; lane++) {
-    top_[lane] = limits_[lane] > top_[lane] ? std::numeric_limits<float>::infinity() : top_[lane];
-  }
-  size_t found = kernels_.collect(upper_.data(), top_.data(), groups, stride, hits_.data());
-  for (size_t h = 0; h < found; h++) {
-    if (seeded_[hits_[h].row] == kNowhere) look_at_best(hits_[h].row, first_group + hits_[h].group);
+  for (size_t row = 0; row < view_.count; row++) {
+    bool within_reach = largest_[row] >= limits_[row] && winners_[row] < packed_->size();
+    winners_[row] = within_reach ? winners_[row] : kNowhere;
+    if (within_reach) look_at(row, winners_[row]);
   }
 
-  found = kernels_.collect(upper_.data(), limits_.data(), groups, stride, hits_.data());
+  size_t found = kernels_.collect(upper_.data(), limits_.data(), groups, stride, hits_.data());
   double allowance = codebook_->always() ? std::numeric_limits<double>::infinity()
                                          : codebook_->allowance() * static_cast<double>(view_.count);
   for (size_t h = 0; h < found; h++) {
@@ -119,14 +130,6 @@ bool PrefixScreen::screen_chunk(size_t first_group, size_t last_group) {
   return true;
 }
 
-void PrefixScreen::look_at_best(size_t row, size_t group) {
-  float upper[kGroupCodewords];
-  score(row, group, upper);
-  size_t best = static_cast<size_t>(std::max_element(upper, upper + kGroupCodewords) - upper);
-  seeded_[row] = static_cast<uint32_t>(group * kGroupCodewords + best);
-  look_at(row, seeded_[row]);
-}
-
 void PrefixScreen::look_at_group(size_t row, size_t group) {
   float upper[kGroupCodewords];
   score(row, group, upper);
@@ -134,7 +137,7 @@ void PrefixScreen::look_at_group(size_t row, size_t group) {
   size_t count = std::min(packed_->size() - group * kGroupCodewords, kGroupCodewords);
   for (size_t c = 0; c < count; c++) {
     size_t position = group * kGroupCodewords + c;
-    if (upper[c] < limits_[row] || position == seeded_[row]) continue;
+    if (upper[c] < limits_[row] || position == winners_[row]) continue;
     look_at(row, position);
     spent_ += codebook_->codeword_cost();
   }
@@ -144,8 +147,13 @@ void PrefixScreen::look_at_group(size_t row, size_t group) {
 void PrefixScreen::score(size_t row, size_t group, float (&upper)[kGroupCodewords]) const {
   PackedCodewords codewords = codebook_->view();
   kernels_.score_group(codewords, group, coefficients_.data(), view_.panel_stride, row, upper);
-  float bound = slopes_[row] * codewords.group_norms[group] + (codewords.group_constants[group] + constants_[row]);
-  for (float& end : upper) end += bound;
+  float error = bound(row, codewords.group_norms[group]);
+  for (float& end : upper) end += error;
+}
+
+// E of a row and codewords of at most this norm.
+float PrefixScreen::bound(size_t row, float norm) const {
+  return slopes_[row] * norm + (codebook_->bound().codeword_constant(norm) + constants_[row]);
 }
 
 void PrefixScreen::look_at(size_t row, size_t position) {

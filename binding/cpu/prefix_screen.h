@@ -27,7 +27,7 @@ struct PackedRowsView {
 // The scratch memory of one thread.
 class PrefixScreen {
  public:
-  PrefixScreen(const Kernels& kernels, size_t max_rows);
+  PrefixScreen(const Kernels& kernels, size_t max_rows, size_t max_groups);
 
   // False where more codewords stay open than it pays to look at; then nothing is known about any row.
   bool run(const PackedCodebook& packed, const PrefixCodebook& codebook, const PackedRowsView& rows);
@@ -53,10 +53,9 @@ class PrefixScreen {
 
   void prepare_rows();
   bool screen_chunk(size_t first_group, size_t last_group);
-  // The codeword with the largest upper bound in each row's most promising group; then all that reach the row's limit.
-  void look_at_best(size_t row, size_t group);
   void look_at_group(size_t row, size_t group);
   void look_at(size_t row, size_t position);
+  float bound(size_t row, float norm) const;
   void score(size_t row, size_t group, float (&upper)[kGroupCodewords]) const;
 
   const Kernels& kernels_;
@@ -66,11 +65,15 @@ class PrefixScreen {
   AlignedArray<float> coefficients_;  // [axes + 1][panel_stride]
   AlignedArray<float> slopes_;
   AlignedArray<float> constants_;
-  AlignedArray<float> top_;     // the best lower end of a score in the chunk
-  AlignedArray<float> limits_;  // a codeword whose upper bound is below this is not the nearest
-  AlignedArray<float> upper_;   // [groups of a chunk][panel_stride]
+  // Of the chunk at hand, by class of norms; see ScreenTile.
+  AlignedArray<float> bounds_;
+  AlignedArray<float> lower_;
+  AlignedArray<float> largest_;
+  AlignedArray<float> second_;
+  AlignedArray<uint32_t> winners_;  // kNowhere where no codeword of the chunk was looked at first
+  AlignedArray<float> limits_;      // a codeword whose upper bound is below this is not the nearest
+  AlignedArray<float> upper_;       // [groups of a chunk][panel_stride]
   AlignedArray<Hit> hits_;
-  AlignedArray<uint32_t> seeded_;  // [panel_stride], the position looked at first in this chunk
   AlignedArray<Row> rows_;
   double spent_ = 0;  // clock cycles, about
 };

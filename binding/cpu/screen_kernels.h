@@ -5,12 +5,17 @@
 //   HalfFloats, Doubles         half a register of float32, a register of float64 (as many elements)
 //   kTileRegisters              rows of a tile, in registers
 //   kTileCodewords              codewords of a tile, a divisor of kGroupCodewords
-//   broadcast, fused, larger    one value to all lanes; a·b + c, rounded once or twice; the larger of two, lane by lane
+//   broadcast, fused            one value to all lanes; a·b + c, rounded once or twice
+//   larger, smaller             of two, lane by lane
 //   reaches(a, b)               bit l is set where a[l] >= b[l]
 //   interleave_low, _high       a0 b0 a1 b1 … from the lower or the upper halves
-//   Group, broadcast_group, fused_group   the same for a group of codewords, one a lane
+//   Group                       a group of codewords, one a lane; on a level with narrower registers no register at all
+//   Part, broadcast_part, fused_part   as much of a group as a register holds, and the same for it
 // Nothing here may call an inline function of the standard library: the linker keeps one copy of such a function, and
 // it could be the one compiled for the newest processor.
+
+// As many as there are Floats.
+typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 
 constexpr size_t kDoubles = kLanes / 2;
 constexpr size_t kMaxTileRows = kTileRegisters * kLanes;
@@ -78,69 +83,109 @@ static void pack_rows(const PackRows& job) {
   }
 }
 
-// sums[c][r] += the products of kTileCodewords columns of a panel y[dim][kGroupCodewords] with the rows in register r
-// of x[dim][kRegisters · kLanes]. The sums stay in registers from the first dimension to the last.
+// sums[c][r] = the scores of codeword first + c of one group for the rows in register r: in registers from the first
+// dimension to the last.
 template <int kRegisters>
-static inline void add_products(const float* y, const float* x, size_t dim,
-                                Floats (&sums)[kTileCodewords][kRegisters]) {
-  for (size_t i = dim; i > 0; i--) {
+static inline void score_tile(const PackedCodewords& codewords, size_t group, size_t first, const float* x,
+                              Floats (&sums)[kTileCodewords][kRegisters]) {
+  const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + first;
+#pragma GCC unroll 8
+  for (int c = 0; c < kTileCodewords; c++) {
+    Floats start = broadcast(codewords.starts[group * kGroupCodewords + first + c]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
+  }
+
+  for (size_t i = codewords.dim; i > 0; i--) {
     Floats rows[kRegisters];
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
 #pragma GCC unroll 8
     for (int c = 0; c < kTileCodewords; c++) {
-      Floats element = broadcast(y[c]);
+      Floats codeword = broadcast(y[c]);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], element, sums[c][r]);
+      for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
     }
     x += kRegisters * kLanes;
     y += kGroupCodewords;
   }
 }
 
-// best[r] = the best score of one group for the rows in register r.
+// The score with its codeword's number in the group in place of its last bits: an error of at most seven units in the
+// last place, which error_bound.h counts, and the argmax costs nothing more.
+static inline Floats tagged(Floats score, int codeword) {
+  return (Floats)(((Ints)score & ~(int)(kGroupCodewords - 1)) | codeword);
+}
+
+// The two best of several tagged scores, lane by lane.
+struct BestTwo {
+  Floats best;
+  Floats second;
+};
+
+static inline BestTwo best_two(Floats a, Floats b) { return {larger(a, b), smaller(a, b)}; }
+
+static inline BestTwo best_two(const BestTwo& a, const BestTwo& b) {
+  return {larger(a.best, b.best), larger(smaller(a.best, b.best), larger(a.second, b.second))};
+}
+
 template <int kRegisters>
 static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
-                                 Floats (&best)[kRegisters]) {
-  for (size_t half = 0; half < kGroupCodewords; half += kTileCodewords) {
-    const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + half;
-    Floats sums[kTileCodewords][kRegisters];
-#pragma GCC unroll 8
-    for (int c = 0; c < kTileCodewords; c++) {
-      Floats start = broadcast(codewords.starts[group * kGroupCodewords + half + c]);
+                                 BestTwo (&best)[kRegisters]) {
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
-    }
-
-    add_products<kRegisters>(y, panel, codewords.dim, sums);
-
+  for (int first = 0; first < (int)kGroupCodewords; first += kTileCodewords) {
+    Floats sums[kTileCodewords][kRegisters];
+    score_tile<kRegisters>(codewords, group, (size_t)first, panel, sums);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
-      Floats top = sums[0][r];
-#pragma GCC unroll 8
-      for (int c = 1; c < kTileCodewords; c++) top = larger(top, sums[c][r]);
-      best[r] = half == 0 ? top : larger(best[r], top);
+      BestTwo top;
+#pragma GCC unroll 4
+      for (int c = 0; c < kTileCodewords; c += 2) {
+        BestTwo pair = best_two(tagged(sums[c][r], first + c), tagged(sums[c + 1][r], first + c + 1));
+        top = c == 0 ? pair : best_two(top, pair);
+      }
+      best[r] = first == 0 ? top : best_two(best[r], top);
     }
   }
 }
 
 template <int kRegisters>
 static void screen_registers(const ScreenTile& job) {
+  constexpr float kNone = -3e38f;  // Below every score.
+  BestTwo top[kRegisters];
+  Ints groups[kRegisters];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) {
+    top[r] = {broadcast(kNone), broadcast(kNone)};
+    groups[r] = Ints{};
+  }
+
   float* upper = job.upper;
   for (size_t group = job.first_group; group < job.last_group; group++) {
-    Floats best[kRegisters];
+    BestTwo best[kRegisters];
     best_of_group<kRegisters>(job.codewords, group, job.panel, best);
-
-    Floats norm = broadcast(job.codewords.group_norms[group]);
-    Floats constant = broadcast(job.codewords.group_constants[group]);
+    int number = (int)group;
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
-      Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
-                           constant + load<Floats>(job.row_constants + r * kLanes));
-      store(upper, best[r] + bound);
+      store(upper, best[r].best + load<Floats>(job.bounds + r * kLanes));
       upper += kLanes;
-      store(job.lower + r * kLanes, larger(load<Floats>(job.lower + r * kLanes), best[r] - bound));
+      groups[r] = best[r].best > top[r].best ? Ints{} + number : groups[r];
+      top[r] = best_two(top[r], best[r]);
     }
+  }
+
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) {
+    size_t at = r * kLanes;
+    Floats bound = load<Floats>(job.bounds + at);
+    Floats before = load<Floats>(job.largest + at);
+    Floats upper_end = top[r].best + bound;
+    Ints position = groups[r] * (int)kGroupCodewords + ((Ints)top[r].best & (int)(kGroupCodewords - 1));
+    store(job.winners + at, upper_end > before ? position : load<Ints>(job.winners + at));
+    BestTwo ends = best_two({before, load<Floats>(job.second + at)}, {upper_end, top[r].second + bound});
+    store(job.largest + at, ends.best);
+    store(job.second + at, ends.second);
+    store(job.lower + at, larger(load<Floats>(job.lower + at), top[r].best - bound));
   }
 }
 
@@ -162,11 +207,11 @@ static void screen_tile(const ScreenTile& job) {
 
 template <int kRegisters>
 static void project_registers(const Projection& job) {
+  float* coefficients = job.coefficients;
   for (size_t group = 0; group < job.groups; group++) {
-    for (size_t half = 0; half < kGroupCodewords; half += kTileCodewords) {
-      Floats sums[kTileCodewords][kRegisters] = {};
-      add_products<kRegisters>(job.axes + group * job.dim * kGroupCodewords + half, job.panel, job.dim, sums);
-      float* coefficients = job.coefficients + (group * kGroupCodewords + half) * job.panel_stride;
+    for (size_t first = 0; first < kGroupCodewords; first += kTileCodewords) {
+      Floats sums[kTileCodewords][kRegisters];
+      score_tile<kRegisters>(job.axes, group, first, job.panel, sums);
 #pragma GCC unroll 8
       for (int c = 0; c < kTileCodewords; c++) {
 #pragma GCC unroll 4
@@ -193,6 +238,24 @@ static void project(const Projection& job) {
   }
 }
 
+constexpr size_t kPartLanes = sizeof(Part) / sizeof(float);
+constexpr size_t kParts = kGroupCodewords / kPartLanes;
+// Sums of one row at a time, in groups: eight registers of them.
+constexpr size_t kRowSums = 8 / kParts;
+
+// sums[g] += x · one element of every codeword of group g.
+template <size_t kGroups>
+static inline void add_element(float x, const float* y, size_t panel, Part (&sums)[kGroups][kParts]) {
+  Part element = broadcast_part(x);
+#pragma GCC unroll 8
+  for (size_t g = 0; g < kGroups; g++) {
+#pragma GCC unroll 2
+    for (size_t part = 0; part < kParts; part++) {
+      sums[g][part] = fused_part(element, load<Part>(y + g * panel + part * kPartLanes), sums[g][part]);
+    }
+  }
+}
+
 // Scores of kGroups neighbouring groups for one row, a codeword a lane. Every sum is split into kChains chains, so that
 // an addition need not wait for the one before.
 template <size_t kGroups, size_t kChains>
@@ -200,45 +263,42 @@ static inline void score_groups(const PackedCodewords& codewords, size_t first_g
                                 size_t panel_stride, Group (&scores)[kGroups]) {
   size_t panel = codewords.dim * kGroupCodewords;
   const float* y = codewords.panels + first_group * panel;
-  Group sums[kGroups][kChains] = {};
+  Part sums[kChains][kGroups][kParts] = {};
   size_t i = 0;
   for (; i + kChains <= codewords.dim; i += kChains) {
 #pragma GCC unroll 8
     for (size_t chain = 0; chain < kChains; chain++) {
-      Group element = broadcast_group(x[chain * panel_stride]);
-#pragma GCC unroll 8
-      for (size_t g = 0; g < kGroups; g++) {
-        sums[g][chain] = fused_group(element, load<Group>(y + g * panel + chain * kGroupCodewords), sums[g][chain]);
-      }
+      add_element(x[chain * panel_stride], y + chain * kGroupCodewords, panel, sums[chain]);
     }
     x += kChains * panel_stride;
     y += kChains * kGroupCodewords;
   }
   for (; i < codewords.dim; i++) {
-#pragma GCC unroll 8
-    for (size_t g = 0; g < kGroups; g++) {
-      sums[g][0] = fused_group(broadcast_group(*x), load<Group>(y + g * panel), sums[g][0]);
-    }
+    add_element(*x, y, panel, sums[0]);
     x += panel_stride;
     y += kGroupCodewords;
   }
 #pragma GCC unroll 8
   for (size_t g = 0; g < kGroups; g++) {
-    scores[g] = load<Group>(codewords.starts + (first_group + g) * kGroupCodewords);
+#pragma GCC unroll 2
+    for (size_t part = 0; part < kParts; part++) {
+      Part score = load<Part>(codewords.starts + (first_group + g) * kGroupCodewords + part * kPartLanes);
 #pragma GCC unroll 8
-    for (size_t chain = 0; chain < kChains; chain++) scores[g] += sums[g][chain];
+      for (size_t chain = 0; chain < kChains; chain++) score += sums[chain][g][part];
+      store((float*)&scores[g] + part * kPartLanes, score);
+    }
   }
 }
 
 static void score_group(const PackedCodewords& codewords, size_t group, const float* panel, size_t panel_stride,
                         size_t row, float* scores) {
   Group score[1];
-  score_groups<1, 8>(codewords, group, panel + row, panel_stride, score);
+  score_groups<1, kRowSums>(codewords, group, panel + row, panel_stride, score);
   store(scores, score[0]);
 }
 
-// The bound of one group for one row: see ScreenTile.
-static inline void note_group(const ScreenTile& job, size_t group, size_t row, const Group& scores) {
+// The bound of one group for one row: see ScreenRow.
+static inline void note_group(const ScreenRow& job, size_t group, size_t row, const Group& scores) {
   float best = scores[0];
   for (size_t c = 1; c < kGroupCodewords; c++) best = scores[c] > best ? scores[c] : best;
   float bound = job.row_slopes[row] * job.codewords.group_norms[group] +
@@ -247,19 +307,19 @@ static inline void note_group(const ScreenTile& job, size_t group, size_t row, c
   if (best - bound > *job.lower) *job.lower = best - bound;
 }
 
-static void screen_row(const ScreenTile& job, size_t row) {
+static void screen_row(const ScreenRow& job, size_t row) {
   // Few groups at a time: their panels are often a power of two apart, and compete for the same places in the cache.
   constexpr size_t kTogether = 2;
   const float* x = job.panel + row;
   size_t group = job.first_group;
   for (; group + kTogether <= job.last_group; group += kTogether) {
     Group scores[kTogether];
-    score_groups<kTogether, 4>(job.codewords, group, x, job.panel_stride, scores);
+    score_groups<kTogether, kRowSums / kTogether>(job.codewords, group, x, job.panel_stride, scores);
     for (size_t g = 0; g < kTogether; g++) note_group(job, group + g, row, scores[g]);
   }
   for (; group < job.last_group; group++) {
     Group scores[1];
-    score_groups<1, 8>(job.codewords, group, x, job.panel_stride, scores);
+    score_groups<1, kRowSums>(job.codewords, group, x, job.panel_stride, scores);
     note_group(job, group, row, scores[0]);
   }
 }
@@ -276,27 +336,4 @@ static size_t collect(const float* upper, const float* lower, size_t groups, siz
     }
   }
   return (size_t)(next - hits);
-}
-
-static float rounded_distance(const float* x, const float* c, size_t padded_dim) {
-  // Several chains, so that an addition need not wait for the one before.
-  constexpr size_t kChains = 4;
-  Group sums[kChains] = {};
-  size_t i = 0;
-  for (; i + kChains * kGroupCodewords <= padded_dim; i += kChains * kGroupCodewords) {
-#pragma GCC unroll 4
-    for (size_t chain = 0; chain < kChains; chain++) {
-      size_t at = i + chain * kGroupCodewords;
-      Group t = load<Group>(x + at) - load<Group>(c + at);
-      sums[chain] = fused_group(t, t, sums[chain]);
-    }
-  }
-  for (; i < padded_dim; i += kGroupCodewords) {
-    Group t = load<Group>(x + i) - load<Group>(c + i);
-    sums[0] = fused_group(t, t, sums[0]);
-  }
-  sums[0] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  float sum = 0;
-  for (size_t lane = 0; lane < kGroupCodewords; lane++) sum += sums[0][lane];
-  return sum;
 }
