@@ -2,7 +2,7 @@
 //
 //   cpuInfo()         { instructionSet, instructionSets, processors }      cpu/instruction_set.h, processors.h
 //   cudaInfo()        { devices, driverVersion, runtimeVersion, reason }   ../cuda/devices.h
-//   CpuCodebooks      prepared codebooks: encode, decode, distances        cpu_codebooks.h
+//   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h

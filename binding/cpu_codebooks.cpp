@@ -2,15 +2,18 @@
 
 #include "cpu_codebooks.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "arguments.h"
 #include "core_call.h"
+#include "cpu/assign.h"
 #include "cpu/decode.h"
 #include "cpu/distances.h"
 #include "cpu/instruction_set.h"
+#include "cpu/moved_codewords.h"
 #include "cpu/search.h"
 #include "job.h"
 #include "prepared_codebooks.h"
@@ -75,13 +78,14 @@ cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
 }
 
 #ifdef RVQ_TESTING
-// screen: "float32" or "int16" for every stage, whatever its shape.
+// screen: "float32", "int16" or "int8" for every stage, whatever its shape.
 cpu::ScreenChoice read_screen(const Arguments& arguments) {
   if (!arguments.has("screen")) return cpu::ScreenChoice::kByShape;
   std::string screen = arguments.string("screen");
   if (screen == "float32") return cpu::ScreenChoice::kFloat32;
   if (screen == "int16") return cpu::ScreenChoice::kInt16;
-  throw arguments.error("screen", "\"float32\", \"int16\" or nothing");
+  if (screen == "int8") return cpu::ScreenChoice::kInt8;
+  throw arguments.error("screen", "\"float32\", \"int16\", \"int8\" or nothing");
 }
 #endif
 
@@ -128,6 +132,21 @@ std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Ar
   return std::make_unique<CoreCall<cpu::Distances>>(prepared, prepared->kernels(), codebooks, request);
 }
 
+std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  const cpu::Codebooks& codebooks = prepared->codebooks;
+  cpu::AssignRequest request{};
+  request.count = arguments.size("count");
+  request.vectors = arguments.floats("vectors", product(env, request.count, codebooks.dim));
+  request.codes = arguments.codes("codes", request.count);
+  request.distances = arguments.doubles("distances", request.count);
+  if (arguments.has("plainDistances")) request.plain_distances = arguments.doubles("plainDistances", request.count);
+  if (!request.codes.wide && codebooks.stages[0].num_codewords > 65536) {
+    throw arguments.error("codes", "a Uint32Array for more than 65536 codewords");
+  }
+  const cpu::MovedCodewords* moved = prepared->moved.get();
+  return std::make_unique<CoreCall<cpu::Assign>>(prepared, prepared->kernels(), codebooks, moved, request);
+}
+
 using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);
 
 Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
@@ -153,6 +172,7 @@ Napi::Function CpuCodebooks::define(Napi::Env env) {
                          InstanceMethod("decodeSync", &CpuCodebooks::decode_sync),
                          InstanceMethod("distances", &CpuCodebooks::distances),
                          InstanceMethod("distancesSync", &CpuCodebooks::distances_sync),
+                         InstanceMethod("assign", &CpuCodebooks::assign),
                          InstanceMethod("dispose", &CpuCodebooks::dispose),
 #ifdef RVQ_TESTING
                          InstanceMethod("screenVerdicts", &CpuCodebooks::screen_verdicts),
@@ -165,23 +185,25 @@ CpuCodebooks::CpuCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Cp
   Arguments arguments(info[0]);
   CpuOptions options = read_cpu_options(arguments);
   cpu::CodebookSpec spec = read_spec(info.Env(), arguments);
+  const float* previous = arguments.floats_or_null("previous", spec.dim * spec.stages[0].num_codewords);
 #ifdef RVQ_TESTING
   spec.screen = read_screen(arguments);
 #endif
-  auto prepared = std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, cpu::prepare(spec)});
+  auto prepared = std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, cpu::prepare(spec), {}});
   auto prepare_stages = [&](BlockFeed& feed) {
     while (auto stage = feed.next()) cpu::prepare_stage(prepared->kernels(), spec, *stage, prepared->codebooks);
   };
   ThreadPool::shared().run(std::make_shared<PoolJob>(spec.stages.size(), options.threads, prepare_stages));
+  if (previous != nullptr) prepared->moved = cpu::find_moved(*options.kernels, spec, prepared->codebooks, previous);
   prepared_ = std::move(prepared);
-  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(prepared_->codebooks.size_bytes()));
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(prepared_->size_bytes()));
 }
 
 void CpuCodebooks::Finalize(Napi::BasicEnv env) { release(env); }
 
 void CpuCodebooks::release(Napi::BasicEnv env) {
   if (!prepared_) return;
-  Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(prepared_->codebooks.size_bytes()));
+  Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(prepared_->size_bytes()));
   prepared_.reset();
 }
 
@@ -214,6 +236,10 @@ Napi::Value CpuCodebooks::distances_sync(const Napi::CallbackInfo& info) {
   return now(prepared(info.Env()), info, read_distances);
 }
 
+Napi::Value CpuCodebooks::assign(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_assign);
+}
+
 Napi::Value CpuCodebooks::dispose(const Napi::CallbackInfo& info) {
   release(info.Env());
   return info.Env().Undefined();
@@ -232,7 +258,7 @@ Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
   const cpu::Stage& stage = codebooks.stages[arguments.size_between("stage", 0, codebooks.stages.size() - 1)];
 
   size_t tile = prepared->kernels().tile_rows;
-  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim);
+  cpu::Screen screen(prepared->kernels(), tile, codebooks.dim, codebooks.max_groups());
   std::vector<uint32_t> candidates;
   for (size_t first = 0; first < count; first += tile) {
     size_t rows = std::min(tile, count - first);

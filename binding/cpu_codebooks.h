@@ -10,7 +10,8 @@ namespace rvq {
 
 struct PreparedCodebooks;
 
-// new CpuCodebooks({ dim, metric, weights, codebooks, threads, instructionSet }); requests as in lib/backend.ts.
+// new CpuCodebooks({ dim, metric, weights, codebooks, previous, threads, instructionSet }); requests as in
+// lib/backend.ts.
 class CpuCodebooks : public Napi::ObjectWrap<CpuCodebooks> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -25,6 +26,7 @@ class CpuCodebooks : public Napi::ObjectWrap<CpuCodebooks> {
   Napi::Value decode_sync(const Napi::CallbackInfo& info);
   Napi::Value distances(const Napi::CallbackInfo& info);
   Napi::Value distances_sync(const Napi::CallbackInfo& info);
+  Napi::Value assign(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 #ifdef RVQ_TESTING
   Napi::Value screen_verdicts(const Napi::CallbackInfo& info);

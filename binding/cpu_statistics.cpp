@@ -25,6 +25,7 @@ Napi::Value accumulate(const Napi::CallbackInfo& info) {
   request.grid_exponents = arguments.integers("gridExponents", request.dim);
   request.vectors = arguments.floats("vectors", product(env, request.count, request.dim));
   request.codes = arguments.codes("codes", request.count);
+  if (arguments.has("previousCodes")) request.previous = arguments.codes("previousCodes", request.count);
   request.counts = arguments.doubles("counts", request.num_codewords);
   request.sums = arguments.doubles("sums", product(env, request.num_codewords, request.dim));
   auto call = std::make_unique<CoreCall<cpu::Accumulate>>(nullptr, *options.kernels, request);

@@ -44,8 +44,8 @@ export function loadAddonFrom(root: string | null): LoadedAddon {
   }
 }
 
-/** The folder that holds package.json; for a bundled copy that of the package installed beside the bundle, or null. */
-function packageRoot(): string | null {
+/** rvq's folder, which holds package.json; for a bundled copy that of the package installed beside the bundle, or null. */
+export function packageRoot(): string | null {
   // A bundle in the form of an ES module has no __dirname.
   if (typeof __dirname === "undefined") return null;
   const parent = path.dirname(__dirname);

@@ -94,8 +94,29 @@ export interface DistanceRequest {
 }
 
 /**
+ * The assignment step of k-means over the first stage: codes[n] as by `encode` with one stage, distances[n] as by `distances` with one
+ * stage and `weighted`. The vectors have been checked: they are finite, and with the cosine metric not zero.
+ *
+ * Codebooks that were prepared with a `previous` codebook are for vectors that have their codes by it: codes[n] is on entry what
+ * `encode` gave with that codebook. A backend may use it to search less; what comes out is the same. In k-means, ever more codewords
+ * stay where they are from one iteration to the next.
+ */
+export interface AssignRequest {
+  /** vectors[count][D]. */
+  readonly vectors: Float32Array;
+  readonly count: number;
+  /** Output codes[count]; also input with `previous`, each then below K. */
+  readonly codes: CodeArray;
+  /** Output distances[count]. */
+  readonly distances: Float64Array;
+  /** Output plainDistances[count], the same without weights, where wanted. */
+  readonly plainDistances?: Float64Array;
+}
+
+/**
  * Statistics of one stage, on a grid q_i = 2^gridExponents[i] for each dimension i: for every row n,
- * counts[codes[n]] += 1 and sums[codes[n]][i] += roundHalfEven(x_{n,i} / q_i). The outputs are added to, not cleared. The caller
+ * counts[codes[n]] += 1 and sums[codes[n]][i] += roundHalfEven(x_{n,i} / q_i). The outputs are added to, not cleared. With
+ * `previousCodes` the rows are in the statistics already, under those codes, and move: the same is taken away there. The caller
  * chooses the grids so that |x_{n,i}| / q_i · (all rows ever added) ≤ 2^51: every sum is then an exact integer and
  * independent of order. It belongs to the backend and not to prepared codebooks because it needs no codeword.
  */
@@ -106,6 +127,8 @@ export interface AccumulateRequest {
   readonly dim: number;
   /** codes[count], each below numCodewords. */
   readonly codes: CodeArray;
+  /** previousCodes[count], of the same type as `codes` and each below numCodewords; rows whose code is the same stay as they are. */
+  readonly previousCodes?: CodeArray;
   readonly numCodewords: number;
   /** gridExponents[D], each −149 … 1000. */
   readonly gridExponents: Int32Array;
@@ -137,6 +160,7 @@ export interface PreparedCodebooks {
   decodeSync(request: DecodeRequest): void;
   distances(request: DistanceRequest): Promise<void>;
   distancesSync(request: DistanceRequest): void;
+  assign(request: AssignRequest): Promise<void>;
   /** Frees native memory now; a call in flight finishes first. A second call does nothing. */
   dispose(): void;
 }
@@ -147,18 +171,23 @@ export interface Backend {
   readonly description: string;
   /**
    * Rows worth handing over in one call: enough to keep the backend busy, few enough that staging them (a copy of at most
-   * a few MiB) and waiting for them keeps the event loop and the abort signal responsive.
+   * a few MiB) and waiting for them keeps the event loop and the abort signal responsive. Rows that are not `copied` (default: they
+   * are) may be more.
    */
-  chunkRows(dim: number, codewordsPerVector: number): number;
+  chunkRows(dim: number, codewordsPerVector: number, copied?: boolean): number;
   /** Calls worth having under way at once, so that the backend finds the next one waiting. */
   readonly chunksInFlight: number;
-  prepare(spec: CodebookSpec): PreparedCodebooks;
+  /** `previous`: another codebook [K_0][D] of the first stage, by which the vectors that will be assigned have their codes. */
+  prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks;
   accumulate(request: AccumulateRequest): Promise<void>;
   lowerDistances(request: LowerDistancesRequest): Promise<void>;
 }
 
 /** Options that every backend understands. */
 export interface BackendOptions {
-  /** Threads that one call may use; default: the processors this process may run on. The answer never depends on it. */
+  /**
+   * Threads that one call may use; default: the processors this process may run on, with `js` only the calling thread. The
+   * answer never depends on it.
+   */
   readonly threads?: number;
 }

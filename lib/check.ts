@@ -103,14 +103,14 @@ export function checkWeights(value: unknown, dim: number, metric: Metric): Float
 }
 
 /** codebooks[stages], each [K_s][dim] with K_s ≥ 1, finite, with the cosine metric without zero rows; copied. */
-export function checkCodebooks(value: unknown, dim: number, metric: Metric): Float32Array[] {
+export function checkCodebooks(value: unknown, dim: number, metric: Metric, what = "codebooks"): Float32Array[] {
   if (!Array.isArray(value) || value.length === 0) {
-    throw invalidArgument("codebooks", "a non-empty array of Float32Array, one a stage", value);
+    throw invalidArgument(what, "a non-empty array of Float32Array, one a stage", value);
   }
-  checkInteger("codebooks.length", value.length, 1, limits.stages);
+  checkInteger(`${what}.length`, value.length, 1, limits.stages);
   // Array.from calls the function for holes too, and whatever the array's own `map` does.
   return Array.from(value, (item: unknown, stage) => {
-    const name = `codebooks[${stage}]`;
+    const name = `${what}[${stage}]`;
     const codebook = checkVectors(name, item, dim);
     if (codebook.length === 0) throw invalidArgument(name, `at least one codeword of dim ${dim}`, codebook.length);
     checkInteger(`${name} codewords`, codebook.length / dim, 1, limits.codebookSize);

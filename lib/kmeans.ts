@@ -1,14 +1,13 @@
-// Lloyd's k-means over a backend: k-means++ or random seeding, exact sums, empty clusters re-seeded, bit-reproducible.
+// Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
 import type { Backend, CodeArray, Metric } from "./backend.js";
 import { unitVector } from "./canonical.js";
 import { isZeroRow } from "./check.js";
-import { forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
-import { accumulate, emptyStatistics, gridExponentFor, writeMeans } from "./statistics.js";
-import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
+import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "./statistics.js";
+import { inSlices, nextSlice, runInSlices, StepMeter, type Steps, sliceOver } from "./time-slice.js";
 
 export interface KmeansOptions {
   readonly dim: number;
@@ -16,10 +15,11 @@ export interface KmeansOptions {
   readonly weights: Float32Array | null;
   readonly numCodewords: number;
   readonly iterations: number;
-  readonly init: "k-means++" | "random";
+  /** How the first codewords are drawn; or they themselves, [K][D], finite and with the cosine metric not zero. */
+  readonly init: "k-means++" | "random" | Float32Array;
   /** Seeds are drawn from a random sample of at most this many rows. */
   readonly sampleSize: number;
-  /** λ of `writeMeans`. */
+  /** λ of `meanSteps`. */
   readonly shrinkage: number;
   /** Clusters with fewer vectors than this, or than half the mean if that is less, start again elsewhere, as empty ones do. */
   readonly minClusterSize: number;
@@ -41,56 +41,51 @@ export async function trainCodebook(
 ): Promise<Float32Array> {
   const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
   const count = vectors.length / dim;
-  const gridExponents = await gridExponentsFor(vectors, dim);
+  const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
   const codebook = await seedCodebook(backend, vectors, random, options);
 
-  let codes = newCodeArray(count, [numCodewords]);
-  let previous = newCodeArray(count, [numCodewords]);
+  const codes = newCodeArray(count, [numCodewords]);
+  // What the assignment before used and gave: the backend searches less for it, and only rows that changed move.
+  let before: { codebook: Float32Array; codes: CodeArray } | undefined;
   // In the metric that decides: what weights hide is no reason to re-seed.
   const distances = new Float64Array(count);
   const plainDistances = weights === null ? distances : new Float64Array(count);
-  let reseeded = numCodewords;
+  let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
     // Assign, and measure what was assigned.
-    const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
+    const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] }, before?.codebook);
     try {
-      const assignChunk = async (first: number, rows: number) => {
-        const chunk = {
-          vectors: vectors.subarray(first * dim, (first + rows) * dim),
-          count: rows,
-          stages: 1,
-          codes: codes.subarray(first, first + rows),
-        };
-        await prepared.encode(chunk);
-        const measure = (weighted: boolean, into: Float64Array) =>
-          prepared.distances({
-            ...chunk,
-            codeStages: 1,
-            weighted,
-            distances: into.subarray(first, first + rows),
-          });
-        await measure(weights !== null, distances);
-        if (plainDistances !== distances) await measure(false, plainDistances);
-      };
-      const chunked = { backend, dim, codewordsPerVector: numCodewords };
-      await forEachChunk(count, chunked, { signal }, assignChunk, () => {});
+      // One chunk at a time, to keep to the threads asked for; nothing is copied, so they may be large.
+      const chunkRows = backend.chunkRows(dim, numCodewords, false);
+      for (let first = 0; first < count; first += chunkRows) {
+        signal?.throwIfAborted();
+        const end = Math.min(count, first + chunkRows);
+        await prepared.assign({
+          vectors: vectors.subarray(first * dim, end * dim),
+          count: end - first,
+          codes: codes.subarray(first, end),
+          distances: distances.subarray(first, end),
+          plainDistances: weights === null ? undefined : plainDistances.subarray(first, end),
+        });
+        if (sliceOver()) await nextSlice();
+      }
     } finally {
       prepared.dispose();
     }
-    options.onIteration(iteration, sumOf(plainDistances) / vectors.length);
-    if (reseeded === 0 && sameCodes(codes, previous)) break;
+    options.onIteration(iteration, (await sumOf(plainDistances)) / vectors.length);
+    if (before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes))) break;
 
     // Update: exact means; clusters that lost every vector start again elsewhere.
     signal?.throwIfAborted();
-    const statistics = emptyStatistics(numCodewords, gridExponents);
-    await accumulate(backend, statistics, vectors, codes);
-    const before = codebook.slice();
-    writeMeans(statistics, codebook, shrinkage);
-    if (metric === "cosine") keepNonZero(codebook, before, dim);
+    await accumulate(backend, statistics, vectors, codes, before?.codes);
+    before ??= { codebook: new Float32Array(codebook.length), codes: newCodeArray(count, [numCodewords]) };
+    before.codebook.set(codebook);
+    before.codes.set(codes);
+    await runInSlices(meanSteps(statistics, codebook, shrinkage));
+    if (metric === "cosine") keepNonZero(codebook, before.codebook, dim);
     const settling = iteration >= iterations - settlingIterations(iterations);
     const smallest = settling ? 1 : Math.min(minClusterSize, Math.max(1, Math.floor(count / numCodewords / 2)));
     reseeded = await runInSlices(reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random));
-    [codes, previous] = [previous, codes];
   }
   return codebook;
 }
@@ -104,8 +99,9 @@ async function seedCodebook(
 ): Promise<Float32Array> {
   const { dim, metric, weights, numCodewords, init, sampleSize, signal } = options;
   const count = vectors.length / dim;
-  const codebook = new Float32Array(numCodewords * dim);
+  if (typeof init !== "string") return init.slice();
 
+  const codebook = new Float32Array(numCodewords * dim);
   if (init === "random") {
     // Different rows while there are enough of them.
     const rows = count >= numCodewords ? random.sample(count, numCodewords) : null;
@@ -114,9 +110,9 @@ async function seedCodebook(
     return codebook;
   }
 
-  const sample = count <= sampleSize ? vectors : gatherRows(vectors, random.sample(count, sampleSize), dim);
+  const sample = count <= sampleSize ? vectors : await gatherRows(vectors, random.sample(count, sampleSize), dim);
   const sampleCount = sample.length / dim;
-  const positions = metric === "cosine" ? unitRows(sample, dim) : sample;
+  const positions = metric === "cosine" ? await unitRows(sample, dim) : sample;
   const distances = new Float64Array(sampleCount).fill(Infinity);
   let row = random.below(sampleCount);
   for (let k = 0; k < numCodewords; k++) {
@@ -184,9 +180,12 @@ function settlingIterations(iterations: number): number {
   return Math.ceil(iterations / 6);
 }
 
-function sameCodes(a: CodeArray, b: CodeArray): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
+async function sameCodes(a: CodeArray, b: CodeArray): Promise<boolean> {
+  let same = true;
+  await inSlices(a.length, 1, (from, to) => {
+    for (let i = from; same && i < to; i++) same = a[i] === b[i];
+  });
+  return same;
 }
 
 /** The grid of each dimension of vectors[N][D]: columns of very different scales (with weights to match) all keep their bits. */
@@ -203,15 +202,19 @@ async function gridExponentsFor(vectors: Float32Array, dim: number): Promise<Int
   return Int32Array.from(largest, (magnitude) => gridExponentFor(magnitude, vectors.length / dim));
 }
 
-function sumOf(values: Float64Array): number {
+async function sumOf(values: Float64Array): Promise<number> {
   let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i];
+  await inSlices(values.length, 1, (from, to) => {
+    for (let i = from; i < to; i++) sum += values[i];
+  });
   return sum;
 }
 
-function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Float32Array {
+async function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Promise<Float32Array> {
   const gathered = new Float32Array(rows.length * dim);
-  for (let i = 0; i < rows.length; i++) copyRow(vectors, rows[i], gathered, i, dim);
+  await inSlices(gathered.length, dim, (from, to) => {
+    for (let i = from / dim; i < to / dim; i++) copyRow(vectors, rows[i], gathered, i, dim);
+  });
   return gathered;
 }
 
@@ -219,8 +222,10 @@ function copyRow(from: Float32Array, row: number, to: Float32Array, toRow: numbe
   to.set(from.subarray(row * dim, (row + 1) * dim), toRow * dim);
 }
 
-function unitRows(vectors: Float32Array, dim: number): Float32Array {
+async function unitRows(vectors: Float32Array, dim: number): Promise<Float32Array> {
   const unit = new Float32Array(vectors.length);
-  for (let offset = 0; offset < vectors.length; offset += dim) unitVector(vectors, offset, dim, unit, offset);
+  await inSlices(unit.length, dim, (from, to) => {
+    for (let offset = from; offset < to; offset += dim) unitVector(vectors, offset, dim, unit, offset);
+  });
   return unit;
 }

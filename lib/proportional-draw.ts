@@ -14,7 +14,27 @@ export class ProportionalDraw {
   constructor(weights: Float64Array) {
     this.weights = weights;
     this.blockSums = new Float64Array(Math.ceil(weights.length / blockSize));
-    for (let block = 0; block < this.blockSums.length; block++) this.blockSums[block] = this.sumOfBlock(block);
+    const { blockSums } = this;
+    let block = 0;
+    // Four sums at a time: an addition of one need not wait for that of another.
+    for (; (block + 4) * blockSize <= weights.length; block += 4) {
+      const first = block * blockSize;
+      let s0 = 0;
+      let s1 = 0;
+      let s2 = 0;
+      let s3 = 0;
+      for (let i = first; i < first + blockSize; i++) {
+        s0 += weights[i];
+        s1 += weights[i + blockSize];
+        s2 += weights[i + 2 * blockSize];
+        s3 += weights[i + 3 * blockSize];
+      }
+      blockSums[block] = s0;
+      blockSums[block + 1] = s1;
+      blockSums[block + 2] = s2;
+      blockSums[block + 3] = s3;
+    }
+    for (; block < blockSums.length; block++) blockSums[block] = this.sumOfBlock(block);
   }
 
   /** The sum of all weights; 0: there is nothing to draw. */

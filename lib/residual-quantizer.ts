@@ -33,7 +33,10 @@ import { type TrainOptions, trainCodebooks } from "./train.js";
 export interface BackendChoiceOptions {
   /** Default "auto": the environment variable RVQ_BACKEND, else the fastest that runs. */
   readonly backend?: BackendChoice;
-  /** Threads a call may use; the result never depends on it. */
+  /**
+   * Threads a call may use; the result never depends on it. Default: every processor, with the backend `js` only the calling
+   * thread; with two and more it has large asynchronous `encode` and `train` calls done by so many worker threads.
+   */
   readonly threads?: number;
 }
 

@@ -1,6 +1,7 @@
 // Statistics of codes and codebooks: exact sums and means on an integer grid, usage and perplexity.
 
 import type { Backend, CodeArray } from "./backend.js";
+import { StepMeter, type Steps } from "./time-slice.js";
 
 /** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */
 export interface Statistics {
@@ -23,16 +24,19 @@ export function emptyStatistics(numCodewords: number, gridExponents: Int32Array)
   };
 }
 
-/** Adds vectors[count][D] with codes[count] to the statistics. */
+/**
+ * Adds vectors[count][D] with codes[count] to the statistics; or, where they are in there with other codes, moves those that changed.
+ */
 export function accumulate(
   backend: Backend,
   statistics: Statistics,
   vectors: Float32Array,
   codes: CodeArray,
+  previousCodes?: CodeArray,
 ): Promise<void> {
   const { dim, gridExponents, counts, sums } = statistics;
-  const numCodewords = counts.length;
-  return backend.accumulate({ vectors, count: codes.length, dim, codes, numCodewords, gridExponents, counts, sums });
+  const rows = { vectors, count: codes.length, dim, codes, previousCodes };
+  return backend.accumulate({ ...rows, numCodewords: counts.length, gridExponents, counts, sums });
 }
 
 /**
@@ -54,17 +58,19 @@ function bitLength(integer: number): number {
 }
 
 /**
- * Writes the mean of every codeword that has vectors; the others are left alone.
+ * Steps that write the mean of every codeword that has vectors; the others are left alone.
  *
  * With `shrinkage` λ > 0 a mean is drawn towards the mean m of all vectors as if λ more of them lay there,
  * c = (Σx + λ·m) / (n + λ): a codeword that few vectors vouch for strays less (ridge, or James and Stein's, estimate).
  * float64 in the order written, rounded to float32 once.
  */
-export function writeMeans(statistics: Statistics, codebook: Float32Array, shrinkage: number): void {
+export function* meanSteps(statistics: Statistics, codebook: Float32Array, shrinkage: number): Steps<void> {
   const { dim, gridExponents, counts, sums } = statistics;
   const grids = Float64Array.from(gridExponents, (exponent) => 2 ** exponent);
   const prior = shrinkage === 0 ? new Float64Array(dim) : overallMean(statistics).map((m) => shrinkage * m);
+  const meter = new StepMeter();
   for (let k = 0; k < counts.length; k++) {
+    if (meter.add(2 * dim)) yield;
     if (counts[k] === 0) continue;
     const weight = counts[k] + shrinkage;
     for (let i = 0; i < dim; i++) codebook[k * dim + i] = (sums[k * dim + i] * grids[i] + prior[i]) / weight;

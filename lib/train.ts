@@ -4,6 +4,7 @@ import type { Backend, CodebookSpec, Metric } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import {
   badInput,
+  checkCodebooks,
   checkFunction,
   checkInteger,
   checkMetric,
@@ -38,8 +39,11 @@ export interface TrainOptions {
   readonly seed?: number;
   /** Lloyd iterations a stage at most; a stage ends early when nothing changes. Default 20. */
   readonly iterations?: number;
-  /** How the first codewords are chosen. Default "k-means++". */
-  readonly init?: "k-means++" | "random";
+  /**
+   * How the first codewords are chosen, default "k-means++"; or the codewords to start from, one codebook [K][D] a stage (then the
+   * default of `codebookSize` and `stages` is what they have): training goes on where an earlier one ended.
+   */
+  readonly init?: "k-means++" | "random" | readonly Float32Array[];
   /** k-means++ draws its codewords from a random sample of at most this many vectors. Default 65,536. */
   readonly sampleSize?: number;
   /**
@@ -84,7 +88,8 @@ export async function trainCodebooks(
   vectorsArgument: unknown,
   options: TrainOptions,
 ): Promise<CodebookSpec> {
-  const { dim, sizes, metric, weights, seed, minClusterSizes, onProgress, ...kmeans } = checkTrainOptions(options);
+  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, onProgress, ...kmeans } =
+    checkTrainOptions(options);
   const { signal } = kmeans;
   const given = checkVectors("vectors", vectorsArgument, dim);
   if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
@@ -92,13 +97,14 @@ export async function trainCodebooks(
   const { residuals, energy } = await copyVectors(given, dim, metric === "cosine");
   const codebooks: Float32Array[] = [];
   for (const [stage, numCodewords] of sizes.entries()) {
-    const rows = metric === "cosine" ? nonZeroRows(residuals, dim, stage) : residuals;
+    const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
     const codebook = await trainCodebook(backend, rows, random, {
       dim,
       metric,
       weights,
       numCodewords,
       ...kmeans,
+      init: inits[stage],
       minClusterSize: minClusterSizes[stage],
       onIteration(iteration, mse) {
         // Rows left out above have no error, so the mean is taken over all elements.
@@ -133,28 +139,41 @@ function checkTrainOptions(options: TrainOptions) {
   checkOptions("options", options ?? null);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const metric = checkMetric(options.metric ?? "l2");
-  const init = options.init ?? "k-means++";
-  if (init !== "k-means++" && init !== "random") throw invalidArgument("init", '"k-means++" or "random"', init);
+  const inits = checkInit(options.init ?? "k-means++", dim, metric);
   const { onProgress } = options;
   checkFunction("onProgress", onProgress);
 
-  const listed = Array.isArray(options.codebookSize) ? options.codebookSize.length : undefined;
+  const given = typeof inits === "string" ? undefined : inits.map((codebook) => codebook.length / dim);
+  const listed = Array.isArray(options.codebookSize) ? options.codebookSize.length : given?.length;
   const stages = checkInteger("stages", options.stages ?? listed ?? 8, 1, limits.stages);
   const largest = Math.min(limits.codebookSize, Math.floor(limits.codebookElements / dim));
+  if (given !== undefined && given.length !== stages) {
+    throw invalidArgument("init", `${stages} codebooks, as many as stages`, given.length);
+  }
+  const sizes = checkPerStage("codebookSize", options.codebookSize ?? given ?? 1024, stages, largest);
+  if (given?.some((size, stage) => size !== sizes[stage])) {
+    throw invalidArgument("init", `codebooks of ${sizes.join(", ")} codewords, as codebookSize says`, given);
+  }
   return {
     dim,
-    sizes: checkPerStage("codebookSize", options.codebookSize ?? 1024, stages, largest),
+    sizes,
     minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 2, stages, 2 ** 32),
     metric,
     weights: checkWeights(options.weights, dim, metric),
     seed: checkSeed(options.seed ?? 0),
     iterations: checkInteger("iterations", options.iterations ?? 20, 1, 1_000_000),
-    init,
+    inits: typeof inits === "string" ? new Array<typeof inits>(stages).fill(inits) : inits,
     sampleSize: checkInteger("sampleSize", options.sampleSize ?? 65_536, 1, 2 ** 32),
     shrinkage: checkNumber("shrinkage", options.shrinkage ?? 0, 0, "a finite number ≥ 0"),
     signal: checkSignal("signal", options.signal),
     onProgress,
   } as const;
+}
+
+function checkInit(init: unknown, dim: number, metric: Metric): "k-means++" | "random" | Float32Array[] {
+  if (init === "k-means++" || init === "random") return init;
+  if (Array.isArray(init)) return checkCodebooks(init, dim, metric, "init");
+  throw invalidArgument("init", '"k-means++", "random" or a list of codebooks', init);
 }
 
 /** One integer from 1 to max for every stage, from a single one or a list. */
@@ -166,17 +185,24 @@ function checkPerStage(name: string, value: unknown, stages: number, max: number
 }
 
 /** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
-function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Float32Array {
-  const rows: number[] = [];
-  for (let start = 0; start < residuals.length; start += dim) {
-    if (!isZeroRow(residuals, start, dim)) rows.push(start);
-  }
-  if (rows.length * dim === residuals.length) return residuals;
-  if (rows.length === 0) {
+async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
+  let left = residuals.length;
+  await inSlices(residuals.length, dim, (from, to) => {
+    for (let start = from; start < to; start += dim) if (isZeroRow(residuals, start, dim)) left -= dim;
+  });
+  if (left === residuals.length) return residuals;
+  if (left === 0) {
     throw invalidArgument("stages", `at most ${stage}: after those every residual is zero`, `more than ${stage}`);
   }
-  const gathered = new Float32Array(rows.length * dim);
-  for (let i = 0; i < rows.length; i++) gathered.set(residuals.subarray(rows[i], rows[i] + dim), i * dim);
+  const gathered = new Float32Array(left);
+  let next = 0;
+  await inSlices(residuals.length, dim, (from, to) => {
+    for (let start = from; start < to; start += dim) {
+      if (isZeroRow(residuals, start, dim)) continue;
+      gathered.set(residuals.subarray(start, start + dim), next);
+      next += dim;
+    }
+  });
   return gathered;
 }
 

@@ -71,6 +71,7 @@ function pack() {
     "dist/index.js",
     "dist/index.mjs",
     "dist/cli/main.js",
+    "dist/js/worker.js",
   ]) {
     if (!packed.has(needed)) fail(`${needed} is not in the tarball`);
   }

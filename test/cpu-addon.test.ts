@@ -35,6 +35,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     };
     const lower = { vectors: encode.vectors, count: 4, dim, weights: null, centre: new Float32Array(dim) };
     const spec = { dim, metric: "l2", weights: null, codebooks: [new Float32Array(dim)], ...options };
+    const assign = { vectors: encode.vectors, count: 4, codes: encode.codes, distances: new Float64Array(4) };
     type Operation = [object, (request: never) => unknown];
     const operations: Operation[] = [
       [encode, (request) => core.encodeSync(request)],
@@ -43,8 +44,12 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
       [decode, (request) => core.decode(request)],
       [distances, (request) => core.distancesSync(request)],
       [distances, (request) => core.distances(request)],
+      [assign, (request) => core.assign(request)],
+      [{ ...assign, plainDistances: new Float64Array(4) }, (request) => core.assign(request)],
       [accumulate, (request) => addon.accumulate(request, options)],
       [{ ...lower, distances: new Float64Array(4) }, (request) => addon.lowerDistances(request, options)],
+      [{ ...accumulate, previousCodes: encode.codes }, (request) => addon.accumulate(request, options)],
+      [{ ...spec, previous: new Float32Array(dim) }, (request) => new addon.CpuCodebooks(request)],
       [spec, (request) => new addon.CpuCodebooks(request)],
     ];
     const detached = new Float32Array(4 * dim);
@@ -63,8 +68,10 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
             expect(error).toBeInstanceOf(Error);
           }
         }
-        // No value that is nothing fits, but for the two that may be left out.
-        if (name !== "weights") expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
+        // No value that is nothing fits, but for those that may be left out.
+        const optional =
+          name === "weights" || name === "plainDistances" || name === "previous" || name === "previousCodes";
+        if (!optional) expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
         if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
       }
     }
@@ -86,7 +93,18 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     await expect(addon.accumulate({ ...statistics, sums: new Float64Array(50 * dim) }, options)).rejects.toThrow(
       RangeError,
     );
+    const moving = {
+      ...statistics,
+      codes: Uint32Array.of(0, 1, 2),
+      previousCodes: codes,
+      sums: new Float64Array(50 * dim),
+    };
+    await expect(addon.accumulate(moving, options)).rejects.toThrow(RangeError);
     expect(counts.every((count) => count === 0)).toBe(true);
+    const codebook = new Float32Array(50 * dim).map((_, i) => i);
+    const spec = { dim, metric: "l2", weights: null, codebooks: [codebook], previous: codebook, ...options } as const;
+    const assigned = { vectors, count: 3, codes, distances: new Float64Array(3) };
+    await expect(new addon.CpuCodebooks(spec).assign(assigned)).rejects.toThrow(RangeError);
   });
 
   it("finishes a call in flight when its codebooks are disposed, and refuses the next", async () => {

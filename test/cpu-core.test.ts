@@ -72,6 +72,20 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
     }
   });
 
+  it("equals the definition while the 8-bit screen stops and starts to pay", () => {
+    // A thousand rows that lie at a codeword, then as many between all of them: over and over, also within a block.
+    const shape = { count: 6010, dim: 64, numCodewords: 128 };
+    const { vectors, codebook } = makeData("gaussian", shape, 4);
+    for (let n = 0; n < shape.count; n++) {
+      const easy = n % 2000 < 1000;
+      for (let i = 0; i < shape.dim; i++) {
+        const at = n * shape.dim + i;
+        vectors[at] = easy ? codebook[(n % 128) * shape.dim + i] + 0.01 * vectors[at] : 0.001 * vectors[at];
+      }
+    }
+    compare("easy and hard", shape, 4, "l2", null, vectors, [codebook]);
+  });
+
   it("gives a residual that overflowed code 0", () => {
     const vectors = Float32Array.of(3e38, 3e38, 1, 1);
     const stages = [Float32Array.of(-3e38, 3e38), Float32Array.of(5, 5, 1, 0, 0, 1)];
@@ -141,6 +155,20 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
     }
   });
 
+  it("assigns without a search what no codeword moved for", async () => {
+    const dim = 6;
+    const { vectors, codebook } = makeData("gaussian", { count: 100, dim, numCodewords: 64 }, 1);
+    // Not the nearest: seen only by a search.
+    const codes = new Uint16Array(100).fill(63);
+    const spec = { dim, metric: "l2" as const, weights: null, codebooks: [codebook], threads: 1 };
+    for (const instructionSet of levels) {
+      const core = new addon.CpuCodebooks({ ...spec, previous: codebook, instructionSet });
+      await core.assign({ vectors, count: 100, codes, distances: new Float64Array(100) });
+      expect(codes).toEqual(new Uint16Array(100).fill(63));
+      core.dispose();
+    }
+  });
+
   it("lowers distances to what the definition gives", async () => {
     for (const dim of [1, 7, 64, 100, 257]) {
       const count = 2100;
@@ -149,9 +177,12 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
       const weights = Float32Array.from({ length: dim }, () => random.below(2) * random.fraction());
       const centre = Float32Array.from({ length: dim }, () => normal(random));
       for (const w of [null, weights]) {
-        const start = Float64Array.from({ length: count }, (_, n) =>
-          n % 3 === 0 ? Infinity : dim * random.fraction(),
-        );
+        // Far, anywhere, and at the distance itself but for the last bits of float64.
+        const start = Float64Array.from({ length: count }, (_, n) => {
+          if (n % 3 === 0) return Infinity;
+          if (n % 3 === 1) return dim * random.fraction();
+          return d64(vectors, n * dim, centre, 0, dim, w) * (1 + (random.below(5) - 2) * 2 ** -52);
+        });
         const expected = start.map((d, n) => Math.min(d, d64(vectors, n * dim, centre, 0, dim, w)));
         for (const instructionSet of levels) {
           const distances = start.slice();
@@ -211,7 +242,7 @@ function open(
   instructionSet: string,
   threads: number,
   { dim, metric = "l2", weights = null, codebooks }: Spec,
-  screen?: "int16",
+  screen?: "int16" | "int8",
 ) {
   return new addon.CpuCodebooks({ dim, metric, weights, codebooks, threads, instructionSet, screen });
 }
@@ -230,14 +261,14 @@ function compare(
   const stages = codebooks.length;
   const expected = encode(vectors, codebooks, dim, metric, weights);
   for (const level of levels) {
-    for (const threads of [1, 2]) {
-      // Once with the screen that the shape would get, once with 16-bit integers where the level has them.
-      const core = open(level, threads, { dim, metric, weights, codebooks }, threads === 1 ? undefined : "int16");
+    // Once with the screen that the shape would get, and with integers where the level has them.
+    for (const [threads, screen] of [[1], [2, "int16"], [2, "int8"]] as const) {
+      const core = open(level, threads, { dim, metric, weights, codebooks }, screen);
       const codes = threads === 1 ? new Uint16Array(count * stages) : new Uint32Array(count * stages);
       const residuals = vectors.slice();
       const bad = core.encodeSync({ vectors: residuals, count, stages, codes, residuals });
       core.dispose();
-      const context = () => JSON.stringify({ level, threads, family, metric, seed, ...shape });
+      const context = () => JSON.stringify({ level, threads, screen, family, metric, seed, ...shape });
       if (bad !== null) throw new Error(`${JSON.stringify(bad)}: ${context()}`);
       const code = codes.findIndex((value, i) => value !== expected.codes[i]);
       if (code >= 0) throw new Error(`code ${code} is ${codes[code]}, not ${expected.codes[code]}: ${context()}`);

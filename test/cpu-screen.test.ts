@@ -11,8 +11,9 @@ const addon = loaded.addon as Addon;
 const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.prototype;
 const levels = canRun ? addon.cpuInfo().instructionSets : [];
 
-/** Every screen of every level, whatever a shape would choose. A level without the 16-bit one uses float32 for both. */
-const screens = levels.flatMap((level) => [{ level, kind: "float32" } as const, { level, kind: "int16" } as const]);
+/** Every screen of every level, whatever a shape would choose. A level without integer ones uses float32 instead. */
+const kinds = ["float32", "int16", "int8"] as const;
+const screens = levels.flatMap((level) => kinds.map((kind) => ({ level, kind })));
 
 /** Rows a family, and sizes: `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs more than ten million rows. */
 const rounds = Number(process.env.RVQ_SCREEN_ROUNDS ?? 1);
@@ -54,7 +55,10 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
       const { vectors, codebook } = makeData(family, shape, 1);
       for (const { level, kind } of screens) {
         const open = screen(level, kind, vectors, codebook, shape, null).filter((code) => code < 0).length;
-        expect(open / shape.count, `${level} ${kind}`).toBeLessThan(0.05);
+        // Bytes leave several candidates to most rows, on purpose; and the neighbours of an outlier to every row.
+        if (kind === "int8" && family === "one outlier codeword") continue;
+        const most = kind === "int8" ? 0.9 : 0.05;
+        expect(open / shape.count, `${level} ${kind}`).toBeLessThan(most);
       }
     },
   );
@@ -87,7 +91,7 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
 
 function screen(
   instructionSet: string,
-  kind: "float32" | "int16",
+  kind: (typeof kinds)[number],
   vectors: Float32Array,
   codebook: Float32Array,
   { count, dim }: { count: number; dim: number },
@@ -102,7 +106,7 @@ function screen(
 
 function open(
   instructionSet: string,
-  screen: "float32" | "int16",
+  screen: (typeof kinds)[number],
   codebook: Float32Array,
   dim: number,
   weights: Float32Array | null,

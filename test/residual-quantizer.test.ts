@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { type Codes, ResidualQuantizer } from "../lib/index.js";
+import { type Codes, ResidualQuantizer, type TrainOptions } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { candidates } from "./contract/backends.js";
 import { makeData, normal } from "./contract/families.js";
@@ -243,6 +243,35 @@ describe("train", () => {
     const rq = await ResidualQuantizer.train(gaussianVectors(50, 3), { dim: 3, codebookSize: [5, 1, 7] });
     expect(rq.codebookSizes).toEqual([5, 1, 7]);
     expect(rq.stages).toBe(3);
+  });
+
+  it("goes on from given codebooks", async () => {
+    const vectors = Float32Array.of(0, 1, 10, 11, 12);
+    const init = [Float32Array.of(2, 8), Float32Array.of(-0.75, 0, 0.75)];
+    const start = init.map((codebook) => codebook.slice());
+    const rq = await ResidualQuantizer.train(vectors, { dim: 1, init, iterations: 1 });
+    expect(rq.codebooks()).toEqual([Float32Array.of(0.5, 11), Float32Array.of(-0.75, 0, 0.75)]);
+    expect(init).toEqual(start);
+  });
+
+  it("refuses codebooks to start from that do not fit", async () => {
+    const vectors = Float32Array.of(0, 1, 10, 11);
+    const one = Float32Array.of(2, 8);
+    for (const [options, code, message] of [
+      [{ init: [] }, "INVALID_ARGUMENT", "init: expected a non-empty array"],
+      [{ init: "first" }, "INVALID_ARGUMENT", 'init: expected "k-means++", "random" or a list'],
+      [{ init: one }, "INVALID_ARGUMENT", 'init: expected "k-means++", "random" or a list'],
+      [{ init: [one], stages: 2 }, "INVALID_ARGUMENT", "init: expected 2 codebooks"],
+      [{ init: [one], codebookSize: 3 }, "INVALID_ARGUMENT", "init: expected codebooks of 3 codewords"],
+      [{ init: [one, Float32Array.of(1, Number.NaN)] }, "NOT_FINITE", "init[1]"],
+      [{ init: [Float32Array.of(0, 1)], metric: "cosine" }, "ZERO_VECTOR", "init[0]"],
+    ] as const) {
+      const wrong = { dim: 1, ...options } as unknown as TrainOptions;
+      await expect(ResidualQuantizer.train(vectors, wrong)).rejects.toMatchObject({
+        code,
+        message: expect.stringContaining(message),
+      });
+    }
   });
 
   it("refuses data whose residuals overflow float32", async () => {

@@ -26,51 +26,73 @@ size_t Accumulate::blocks() const { return request_.count == 0 ? 0 : std::min(kM
 
 void Accumulate::run(BlockFeed& feed) {
   std::call_once(sorted_, [this] {
-    if (sort_rows()) {
-      cut_blocks();
-      for (size_t i = 0; i < request_.dim; i++) inverse_grids_.push_back(std::ldexp(1.0, -request_.grid_exponents[i]));
-    } else {
-      out_of_range_.store(true, std::memory_order_relaxed);
+    if (!sort_rows()) return out_of_range_.store(true, std::memory_order_relaxed);
+    cut_blocks();
+    for (size_t i = 0; i < request_.dim; i++) {
+      inverse_grids_.push_back(std::ldexp(1.0, -request_.grid_exponents[i]));
+      negated_grids_.push_back(-inverse_grids_[i]);
     }
   });
   if (code_out_of_range()) return feed.stop();
 
   while (auto block = feed.next()) {
     for (size_t k = block_begins_[*block]; k < block_begins_[*block + 1]; k++) {
-      request_.counts[k] += static_cast<double>(first_row_[k + 1] - first_row_[k]);
-      for (size_t at = first_row_[k]; at < first_row_[k + 1]; at++) {
-        if (at + kRowsAhead < request_.count) {
-          prefetch(request_.vectors + rows_[at + kRowsAhead] * request_.dim, request_.dim);
-        }
-        kernels_.add_rounded(request_.sums + k * request_.dim, request_.vectors + rows_[at] * request_.dim,
-                             request_.dim, inverse_grids_.data());
-      }
+      double arriving = static_cast<double>(arriving_.first[k + 1] - arriving_.first[k]);
+      double leaving = static_cast<double>(leaving_.first[k + 1] - leaving_.first[k]);
+      request_.counts[k] += arriving - leaving;
+      add(k, arriving_, inverse_grids_);
+      add(k, leaving_, negated_grids_);
     }
   }
 }
 
-bool Accumulate::sort_rows() {
-  first_row_.assign(request_.num_codewords + 1, 0);
-  for (size_t n = 0; n < request_.count; n++) {
-    size_t code = request_.codes.get(n);
-    if (code >= request_.num_codewords) return false;
-    first_row_[code + 1]++;
+void Accumulate::add(size_t codeword, const Members& members, const std::vector<double>& inverse_grids) const {
+  double* sums = request_.sums + codeword * request_.dim;
+  for (size_t at = members.first[codeword]; at < members.first[codeword + 1]; at++) {
+    if (at + kRowsAhead < members.rows.size()) {
+      prefetch(request_.vectors + members.rows[at + kRowsAhead] * request_.dim, request_.dim);
+    }
+    kernels_.add_rounded(sums, request_.vectors + members.rows[at] * request_.dim, request_.dim, inverse_grids.data());
   }
-  for (size_t k = 0; k < request_.num_codewords; k++) first_row_[k + 1] += first_row_[k];
+}
 
-  rows_.resize(request_.count);
-  std::vector<size_t> next(first_row_.begin(), first_row_.end() - 1);
-  for (size_t n = 0; n < request_.count; n++) rows_[next[request_.codes.get(n)]++] = static_cast<uint32_t>(n);
+// False where a code has no codeword.
+bool Accumulate::sort_rows() {
+  leaving_.first.assign(request_.num_codewords + 1, 0);
+  return sort(request_.codes, arriving_) && (!request_.previous || sort(*request_.previous, leaving_));
+}
+
+bool Accumulate::sort(const Codes& codes, Members& members) const {
+  members.first.assign(request_.num_codewords + 1, 0);
+  for (size_t n = 0; n < request_.count; n++) {
+    size_t code = codes.get(n);
+    if (code >= request_.num_codewords) return false;
+    if (!stays(n)) members.first[code + 1]++;
+  }
+  for (size_t k = 0; k < request_.num_codewords; k++) members.first[k + 1] += members.first[k];
+
+  members.rows.resize(members.first.back());
+  std::vector<size_t> next(members.first.begin(), members.first.end() - 1);
+  for (size_t n = 0; n < request_.count; n++) {
+    if (!stays(n)) members.rows[next[codes.get(n)]++] = static_cast<uint32_t>(n);
+  }
   return true;
+}
+
+bool Accumulate::stays(size_t row) const {
+  return request_.previous && request_.previous->get(row) == request_.codes.get(row);
 }
 
 // Ranges of codewords with about as many rows each.
 void Accumulate::cut_blocks() {
   size_t wanted = blocks();
+  std::vector<size_t> before(request_.num_codewords);
+  for (size_t k = 0; k < before.size(); k++) before[k] = arriving_.first[k] + leaving_.first[k];
+  size_t total = arriving_.rows.size() + leaving_.rows.size();
   block_begins_.assign(1, 0);
   for (size_t block = 1; block < wanted; block++) {
-    auto begin = std::lower_bound(first_row_.begin(), first_row_.end() - 1, request_.count * block / wanted);
-    block_begins_.push_back(std::max(block_begins_.back(), static_cast<size_t>(begin - first_row_.begin())));
+    auto begin = std::lower_bound(before.begin(), before.end(), total * block / wanted);
+    block_begins_.push_back(std::max(block_begins_.back(), static_cast<size_t>(begin - before.begin())));
   }
   block_begins_.push_back(request_.num_codewords);
 }

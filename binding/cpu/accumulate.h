@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "../block_feed.h"
@@ -19,6 +20,8 @@ struct AccumulateRequest {
   size_t count;
   size_t dim;
   Codes codes;  // [count]
+  // [count], where the rows are in the statistics already: the codes under which they are.
+  std::optional<Codes> previous;
   size_t num_codewords;
   const int32_t* grid_exponents;  // [dim]
   double* counts;                 // in and out [num_codewords]
@@ -26,7 +29,8 @@ struct AccumulateRequest {
 };
 
 // One accumulate call. The first thread sorts the rows by code; a block is then a range of codewords with all of their
-// rows, so that no two threads write to one place. Integer sums are exact in any order.
+// rows, so that no two threads write to one place. Integer sums are exact in any order, and rows that move from one
+// codeword to another are taken out as exactly as they were put in.
 class Accumulate {
  public:
   // At most 2^32 − 1 rows.
@@ -39,17 +43,27 @@ class Accumulate {
   bool code_out_of_range() const { return out_of_range_.load(std::memory_order_relaxed); }
 
  private:
+  // Rows by codeword.
+  struct Members {
+    std::vector<size_t> first;   // [num_codewords + 1], in rows
+    std::vector<uint32_t> rows;  // ascending within a codeword
+  };
+
   bool sort_rows();
+  bool sort(const Codes& codes, Members& members) const;
+  bool stays(size_t row) const;
   void cut_blocks();
+  void add(size_t codeword, const Members& members, const std::vector<double>& inverse_grids) const;
 
   const Kernels& kernels_;
   const AccumulateRequest request_;
   std::once_flag sorted_;
   std::atomic<bool> out_of_range_{false};
-  std::vector<size_t> first_row_;      // [num_codewords + 1], in rows_
-  std::vector<uint32_t> rows_;         // [count], by code, ascending within a code
+  Members arriving_;
+  Members leaving_;
   std::vector<size_t> block_begins_;   // [blocks() + 1], codewords
   std::vector<double> inverse_grids_;  // [dim]
+  std::vector<double> negated_grids_;  // [dim]: a negated number rounds to the negated integer
 };
 
 }  // namespace rvq::cpu

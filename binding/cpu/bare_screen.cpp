@@ -58,12 +58,12 @@ void BareScreen::screen_block(size_t first_row, size_t count, Scratch& scratch) 
     kernels_.integers->quantise_rows({scratch.panel.data(), dim_, rows, scratch.multipliers.data(),
                                       scratch.pairs.data(), scratch.squared_errors.data()});
     kernels_.integers->best_groups(
-        {codebook_.integer_view(), 0, codebook_.num_groups(), scratch.pairs.data(), rows, scratch.factors.data(),
-         nullptr, nullptr, nullptr, nullptr, scratch.best.data(), scratch.scores.data()},
+        {codebook_.integer_view(), 0, codebook_.num_groups(), scratch.pairs.data(), rows, nullptr,
+         scratch.factors.data(), nullptr, nullptr, nullptr, nullptr, scratch.best.data(), scratch.scores.data()},
         scratch.groups.data());
   } else {
     kernels_.measuring->best_groups({codebook_.view(), 0, codebook_.num_groups(), scratch.panel.data(), rows, nullptr,
-                                     nullptr, nullptr, scratch.best.data()},
+                                     nullptr, scratch.best.data(), nullptr, nullptr, nullptr},
                                     scratch.groups.data());
   }
 

@@ -59,10 +59,19 @@ std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const
   return {codes.begin(), end};
 }
 
-bool for_integers(const Kernels& kernels, const CodebookSpec& spec) {
-  if (kernels.integers == nullptr || !IntegerBound::usable(spec.dim)) return false;
-  if (spec.screen != ScreenChoice::kByShape) return spec.screen == ScreenChoice::kInt16;
-  return spec.dim >= kernels.integers->fewest_dims;
+// Fewer codewords save less in bytes than a second look at two or three candidates costs.
+constexpr size_t kFewestByteCodewords = 128;
+
+IntegerScreens integer_screens(const Kernels& kernels, const CodebookSpec& spec, size_t codewords) {
+  bool integers = kernels.integers != nullptr && IntegerBound::usable(spec.dim);
+  bool bytes = kernels.bytes != nullptr && ByteBound::usable(spec.dim);
+  if (spec.screen == ScreenChoice::kByShape) {
+    integers = integers && spec.dim >= kernels.integers->fewest_dims;
+    bytes = bytes && spec.dim >= kernels.bytes->fewest_dims && codewords >= kFewestByteCodewords;
+    return {integers, bytes ? kernels.bytes : nullptr, true};
+  }
+  return {integers && spec.screen == ScreenChoice::kInt16,
+          bytes && spec.screen == ScreenChoice::kInt8 ? kernels.bytes : nullptr, false};
 }
 
 AlignedArray<float> largest_elements(const float* codewords, size_t count, size_t padded_dim) {
@@ -93,34 +102,51 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
   prepared.codewords = padded_copy(codewords, num_codewords, spec.dim, padded_dim);
 
   if (spec.metric == Metric::kCosine) {
-    prepared.units = AlignedArray<float>(num_codewords * padded_dim);
-    for (size_t k = 0; k < num_codewords; k++) {
-      float* unit = prepared.units.data() + k * padded_dim;
-      if (!kernels.unit_row(prepared.codewords.data() + k * padded_dim, padded_dim, unit)) {
-        std::fill(unit, unit + padded_dim, 0.0f);
-      }
-    }
+    prepared.units = searched_copy(kernels, spec.metric, codewords, num_codewords, spec.dim);
   }
 
   const float* weights = codebooks.weights_or_null();
   prepared.largest = largest_elements(prepared.searched(), num_codewords, padded_dim);
   prepared.distinct = distinct_codes(prepared.searched(), num_codewords, weights, padded_dim);
-  if (prepared.distinct.size() > 1 && ErrorBound(spec.dim).usable()) {
-    prepared.packed.emplace(prepared.searched(), padded_dim, spec.dim, prepared.distinct, weights,
-                            for_integers(kernels, spec));
+  pack_stage(kernels, spec, codebooks, prepared);
+}
+
+void pack_stage(const Kernels& kernels, const CodebookSpec& spec, const Codebooks& codebooks, Stage& stage) {
+  if (stage.distinct.size() < 2 || !ErrorBound(spec.dim).usable()) return;
+  stage.packed.emplace(stage.searched(), codebooks.padded_dim, spec.dim, stage.distinct, codebooks.weights_or_null(),
+                       integer_screens(kernels, spec, stage.distinct.size()));
+}
+
+AlignedArray<float> searched_copy(const Kernels& kernels, Metric metric, const float* codewords, size_t count,
+                                  size_t dim) {
+  size_t padded_dim = padded(dim);
+  AlignedArray<float> copy = padded_copy(codewords, count, dim, padded_dim);
+  if (metric != Metric::kCosine) return copy;
+  AlignedArray<float> units(count * padded_dim);
+  for (size_t k = 0; k < count; k++) {
+    float* unit = units.data() + k * padded_dim;
+    if (!kernels.unit_row(copy.data() + k * padded_dim, padded_dim, unit)) std::fill_n(unit, padded_dim, 0.0f);
   }
+  return units;
 }
 
 size_t padded(size_t dim) { return (dim + kSumLanes - 1) / kSumLanes * kSumLanes; }
 
+size_t Codebooks::max_groups() const {
+  size_t most = 0;
+  for (const Stage& stage : stages) most = std::max(most, stage.packed ? stage.packed->num_groups() : 0);
+  return most;
+}
+
 size_t Codebooks::size_bytes() const {
   size_t total = weights.size_bytes();
-  for (const Stage& stage : stages) {
-    total += stage.codewords.size_bytes() + stage.units.size_bytes() + stage.largest.size_bytes() +
-             stage.distinct.size() * sizeof(uint32_t);
-    if (stage.packed) total += stage.packed->size_bytes();
-  }
+  for (const Stage& stage : stages) total += stage.size_bytes();
   return total;
+}
+
+size_t Stage::size_bytes() const {
+  return codewords.size_bytes() + units.size_bytes() + largest.size_bytes() + distinct.size() * sizeof(uint32_t) +
+         (packed ? packed->size_bytes() : 0);
 }
 
 }  // namespace rvq::cpu

@@ -17,7 +17,7 @@ enum class Metric { kL2, kCosine };
 
 // Which screen a stage is prepared for: the one that is faster for its shape, or for tests always the same one, where
 // the kernels have it.
-enum class ScreenChoice { kByShape, kFloat32, kInt16 };
+enum class ScreenChoice { kByShape, kFloat32, kInt16, kInt8 };
 
 // What a quantizer is made of, borrowed for the time of the preparation.
 struct CodebookSpec {
@@ -43,6 +43,7 @@ struct Stage {
 
   // What distances are measured to.
   const float* searched() const { return units.size() > 0 ? units.data() : codewords.data(); }
+  size_t size_bytes() const;
 };
 
 struct Codebooks {
@@ -53,12 +54,21 @@ struct Codebooks {
   std::vector<Stage> stages;
 
   const float* weights_or_null() const { return weights.size() > 0 ? weights.data() : nullptr; }
+  // The most groups that a stage's screen has.
+  size_t max_groups() const;
   size_t size_bytes() const;
 };
 
 // All but the stages, which prepare_stage fills one by one, in any order and on any thread.
 Codebooks prepare(const CodebookSpec& spec);
 void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stage, Codebooks& codebooks);
+
+// Packs stage.distinct for the screen, where it can be screened.
+void pack_stage(const Kernels& kernels, const CodebookSpec& spec, const Codebooks& codebooks, Stage& stage);
+
+// codewords[count][dim] row-padded, as they are or brought to unit length: what distances are measured to.
+AlignedArray<float> searched_copy(const Kernels& kernels, Metric metric, const float* codewords, size_t count,
+                                  size_t dim);
 
 // dim rounded up to a multiple of kSumLanes.
 size_t padded(size_t dim);

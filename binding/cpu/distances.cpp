@@ -52,6 +52,9 @@ void Distances::run(BlockFeed& feed) {
 
 LowerDistances::LowerDistances(const Kernels& kernels, const LowerDistancesRequest& request)
     : kernels_(kernels), request_(request), padded_dim_(padded(request.dim)), centre_(padded_dim_) {
+  double roundings = static_cast<double>(request.dim + 16) * 0x1p-24;
+  shrink_ = roundings < 0.25 ? 1 - 2 * roundings : 0;
+  underflow_ = static_cast<double>(request.dim) * 0x1p-146;
   copy_padded(request.centre, request.dim, padded_dim_, centre_.data());
   if (request.weights == nullptr) return;
   weights_ = AlignedArray<float>(padded_dim_);
@@ -66,6 +69,7 @@ void LowerDistances::run(BlockFeed& feed) {
     size_t end = std::min(request_.count, (*block + 1) * kBlockRows);
     for (size_t row = *block * kBlockRows; row < end; row++) {
       const float* vector = request_.vectors + row * dim;
+      if (weights == nullptr && clearly_farther(vector, request_.distances[row])) continue;
       if (dim != padded_dim_) {
         copy_padded(vector, dim, padded_dim_, padded_vector.data());
         vector = padded_vector.data();
@@ -75,6 +79,12 @@ void LowerDistances::run(BlockFeed& feed) {
       if (distance < lowest) lowest = distance;
     }
   }
+}
+
+bool LowerDistances::clearly_farther(const float* vector, double lowest) const {
+  double rough = kernels_.rough_distance(vector, centre_.data(), request_.dim);
+  // Where float32 overflows it says nothing.
+  return rough <= std::numeric_limits<float>::max() && rough * shrink_ - underflow_ > lowest;
 }
 
 }  // namespace rvq::cpu

@@ -11,9 +11,11 @@
 //     rounded in float64 first. So |X̂·Ĉ − X·C| ≤ 2u'ρn (Cauchy and Schwarz).
 //   |h + ½|C|²| ≤ u'·½n².
 //   |Ŝ − (h + X̂·Ĉ)| ≤ γ·(½n² + ρn), γ = (D+1)u / (1 − (D+1)u): at most D + 1 roundings touch a term.
-//   Upper and lower ends Ŝ ± E are one more rounding each, of numbers of at most ρn + ½n² + E.
-// Together fewer than D + 8 roundings; `rounding` counts D + 16. Where numbers underflow an operand or a product is off
-// by up to 2^-150 absolutely: D·2^-148·(1 + ρ) covers all of them; `underflow` is four times that.
+//   The kernels put a number of three bits in place of the last bits of Ŝ: at most 7 units in the last place, as much
+//     as 14 roundings of a number of at most ρn + ½n² + E.
+//   Upper and lower ends Ŝ ± E are one more rounding each, of such numbers too.
+// Together fewer than D + 22 roundings; `rounding` counts D + 32. Where numbers underflow an operand or a product is
+// off by up to 2^-150 absolutely: D·2^-148·(1 + ρ) covers all of them; `underflow` is four times that.
 //
 // What decides. The canonical distance d64 is |X − C|²/s² · (1 + t) with |t| ≤ (⌈D/8⌉ + 6)·2^-53: two roundings in the
 // square of a rounded difference, one each for square and weight, ⌈D/8⌉ + 2 additions of numbers of one sign. Nothing
@@ -35,7 +37,7 @@ namespace rvq::cpu {
 class ErrorBound {
  public:
   explicit ErrorBound(size_t dim) {
-    double roundings = static_cast<double>(dim + 16) * 0x1p-24;
+    double roundings = static_cast<double>(dim + 32) * 0x1p-24;
     usable_ = roundings < 0.25;
     rounding_ = roundings / (1 - roundings);
     size_t order_roundings = dim / kLanes + 17;

@@ -51,6 +51,28 @@ static double distance(const float* x, const float* c, const float* weights, siz
                             : distance_up_to<true>(x, c, weights, padded_dim, limit);
 }
 
+static float rough_distance(const float* x, const float* c, size_t dim) {
+  constexpr size_t kChains = 4;
+  Floats sums[kChains] = {};
+  size_t i = 0;
+  for (; i + kChains * kLanes <= dim; i += kChains * kLanes) {
+#pragma GCC unroll 4
+    for (size_t chain = 0; chain < kChains; chain++) {
+      Floats t = load<Floats>(x + i + chain * kLanes) - load<Floats>(c + i + chain * kLanes);
+      sums[chain] = fused(t, t, sums[chain]);
+    }
+  }
+  for (; i + kLanes <= dim; i += kLanes) {
+    Floats t = load<Floats>(x + i) - load<Floats>(c + i);
+    sums[0] = fused(t, t, sums[0]);
+  }
+  Floats all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  float sum = 0;
+  for (size_t lane = 0; lane < kLanes; lane++) sum += all[lane];
+  for (; i < dim; i++) sum += (x[i] - c[i]) * (x[i] - c[i]);
+  return sum;
+}
+
 static uint32_t scan(const ScanCodewords& job) {
   double best = job.best_distance;
   uint32_t code = job.best_code;
@@ -134,28 +156,4 @@ static void add_rounded(double* __restrict sums, const float* __restrict row, si
   // Added to 1.5 · 2^52, a number of at most 2^51 loses its fraction, to the nearest integer, half to even.
   constexpr double kRounder = 6755399441055744.0;
   for (size_t i = 0; i < dim; i++) sums[i] += ((double)row[i] * inverse_grids[i] + kRounder) - kRounder;
-}
-
-static constexpr Kernels table(const char* name, const IntegerKernels* integers) {
-  return {
-      name,
-      kLanes,
-      kMaxTileRows,
-      pack_rows,
-      screen_tile,
-      screen_row,
-      score_group,
-      collect,
-      distance,
-      scan,
-      unit_row,
-      first_not_finite,
-      subtract,
-      decode_row,
-      add_rounded,
-      integers,
-#ifdef RVQ_TESTING
-      &kMeasuringKernels,
-#endif
-  };
 }

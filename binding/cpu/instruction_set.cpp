@@ -12,7 +12,11 @@ const std::vector<const Kernels*>& supported_kernels() {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-    if (avx512 && __builtin_cpu_supports("avx512vnni")) levels.push_back(&kAvx512VnniKernels);
+    bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+#ifdef RVQ_EMULATE_AVX512
+    avx512 = vnni = avx2;
+#endif
+    if (vnni) levels.push_back(&kAvx512VnniKernels);
     if (avx512) levels.push_back(&kAvx512Kernels);
     if (avx2) levels.push_back(&kAvx2Kernels);
 #elif defined(__aarch64__)

@@ -2,12 +2,11 @@
 //
 // Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
 // after it has defined besides:
-//   Ints                        a register of int32
 //   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
 //   kFewestIntegerDims          see IntegerKernels
 //   to_integers(x)              the nearest integer of every lane; anything where it does not fit
-//   add_dots(sums, a, b)        sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
-//   2^32
+//   add_dots(sums, a, b, place) sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
+//                               2^32; place tells which register of the rows a is
 
 static inline Ints broadcast_pair(uint32_t pair) {
   int p = (int)pair;
@@ -39,28 +38,28 @@ static void quantise_rows(const QuantiseRows& job) {
 }
 
 // scores[c][row] = the score of codeword first + c of one group; best[r] = the best so far for the rows in register r.
-// The sums stay in registers from the first dimension to the last, like those of best_of_group in screen_kernels.h. All
+// The sums stay in registers from the first dimension to the last, like those of score_tile in screen_kernels.h. All
 // scores are stored, though few are read: a branch around the stores guesses wrong too often, and to compute single
 // scores again later takes longest.
 template <int kRegisters>
 static inline void score_integers(const IntegerTile& job, size_t group, size_t first, float* scores,
                                   Floats (&best)[kRegisters]) {
   const IntegerCodewords& codewords = job.codewords;
-  const uint32_t* y = codewords.panels + group * codewords.pairs * kGroupCodewords + first;
+  const uint32_t* y = codewords.panels + group * codewords.words * kGroupCodewords + first;
   const uint32_t* x = job.panel;
   Ints sums[kIntegerCodewords][kRegisters] = {};
-  for (size_t i = codewords.pairs; i > 0; i--) {
+  for (size_t i = codewords.words; i > 0; i--) {
 #pragma GCC unroll 8
     for (size_t c = 0; c < kIntegerCodewords; c++) {
       Ints codeword = broadcast_pair(y[c]);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword);
+      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword, r);
     }
     x += kRegisters * kLanes;
     y += kGroupCodewords;
   }
 
-  Floats group_factor = broadcast(codewords.group_factors[group]);
+  Floats group_factor = broadcast(codewords.factors[group]);
   Floats factors[kRegisters];
 #pragma GCC unroll 4
   for (int r = 0; r < kRegisters; r++) factors[r] = load<Floats>(job.row_factors + r * kLanes) * group_factor;
@@ -77,6 +76,24 @@ static inline void score_integers(const IntegerTile& job, size_t group, size_t f
   }
 }
 
+// upper and lower of one group, whose best scores are given: see ScreenTile.
+template <int kRegisters>
+static inline void note_integer_group(const IntegerTile& job, size_t group, const Floats (&best)[kRegisters],
+                                      float* upper) {
+  Floats norm = broadcast(job.codewords.group_norms[group]);
+  Floats error = broadcast(job.codewords.group_errors[group]);
+  Floats constant = broadcast(job.codewords.group_constants[group]);
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) {
+    Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
+                         fused(load<Floats>(job.row_reaches + r * kLanes), error,
+                               constant + load<Floats>(job.row_constants + r * kLanes)));
+    Floats lower = load<Floats>(job.lower + r * kLanes);
+    store(upper + r * kLanes, best[r] + bound);
+    store(job.lower + r * kLanes, larger(lower, best[r] - bound));
+  }
+}
+
 template <int kRegisters>
 static void screen_integer_registers(const IntegerTile& job) {
   float* upper = job.upper;
@@ -87,20 +104,8 @@ static void screen_integer_registers(const IntegerTile& job) {
       score_integers<kRegisters>(job, group, first, scores, best);
       scores += kIntegerCodewords * kRegisters * kLanes;
     }
-
-    Floats norm = broadcast(job.codewords.group_norms[group]);
-    Floats error = broadcast(job.codewords.group_errors[group]);
-    Floats constant = broadcast(job.codewords.group_constants[group]);
-#pragma GCC unroll 4
-    for (int r = 0; r < kRegisters; r++) {
-      Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
-                           fused(load<Floats>(job.row_reaches + r * kLanes), error,
-                                 constant + load<Floats>(job.row_constants + r * kLanes)));
-      Floats lower = load<Floats>(job.lower + r * kLanes);
-      store(upper, best[r] + bound);
-      store(job.lower + r * kLanes, larger(lower, best[r] - bound));
-      upper += kLanes;
-    }
+    note_integer_group<kRegisters>(job, group, best, upper);
+    upper += kRegisters * kLanes;
   }
 }
 

@@ -34,23 +34,39 @@ struct PackRows {
 struct PackedCodewords {
   size_t dim;
   const float* panels;           // [groups][dim][kGroupCodewords]
-  const float* starts;           // [groups][kGroupCodewords], −½|C|²; −infinity where there is no codeword
+  const float* starts;           // [groups][kGroupCodewords], −½|C|²; far below where there is no codeword
   const float* group_norms;      // [groups]
   const float* group_constants;  // [groups]
 };
 
-// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1. With the bound E = row_slopes ·
-// group_norm + group_constant + row_constants and G the group's best score: upper = G + E, lower = max(lower, G − E).
+// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1, which share a bound E = bounds[row].
+// Upper and lower ends are S ± E.
 struct ScreenTile {
   PackedCodewords codewords;
   size_t first_group;
   size_t last_group;
-  const float* panel;          // [dim][panel_stride], from pack_rows
-  size_t panel_stride;         // a multiple of the kernels' lanes, at most tile_rows
+  const float* panel;   // [dim][panel_stride], from pack_rows
+  size_t panel_stride;  // a multiple of the kernels' lanes, at most tile_rows
+  const float* bounds;  // [panel_stride]
+  float* upper;         // out [last_group − first_group][panel_stride], of the groups
+  float* lower;         // in and out [panel_stride], the largest lower end
+  float* largest;       // in and out [panel_stride], the largest upper end of a codeword
+  float* second;        // in and out [panel_stride], the second largest
+  uint32_t* winners;    // in and out [panel_stride], the position of the largest: group · kGroupCodewords + codeword
+};
+
+// The same for one row, codewords in the lanes, with bounds E = row_slopes · group_norm + group_constant +
+// row_constants.
+struct ScreenRow {
+  PackedCodewords codewords;
+  size_t first_group;
+  size_t last_group;
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t panel_stride;
   const float* row_slopes;     // [panel_stride]
   const float* row_constants;  // [panel_stride]
-  float* upper;                // out [last_group − first_group][panel_stride]
-  float* lower;                // in and out [panel_stride]
+  float* upper;                // out [last_group − first_group]
+  float* lower;                // in and out [1]
 };
 
 // A panel's rows as 16-bit integers, elements 2i and 2i + 1 in the low and the high half of a pair; an odd dimension's
@@ -64,32 +80,54 @@ struct QuantiseRows {
   float* squared_errors;     // out [panel_stride], Σ (element · multiplier − integer)², each rounded once
 };
 
-// The codebook as the 16-bit screen reads it; binding/cpu/integer_bound.h says what the numbers mean.
+// What the multiplier of a panel's rows for the 8-bit screen depends on.
+struct MeasureBytes {
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t dim;
+  size_t panel_stride;
+  float* largest;       // out [panel_stride], the largest |element|
+  float* half_squares;  // out [panel_stride], the largest squared norm of a half of a block; 0 without blocks
+};
+
+// A panel's rows as bytes, elements 4i … 4i + 3 in the bytes of a word from the lowest on; elements past the last are
+// 0.
+struct QuantiseBytes {
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t dim;
+  size_t panel_stride;
+  const float* multipliers;  // [panel_stride]
+  uint32_t* words;           // out [⌈dim / 4⌉][panel_stride], 64-byte aligned
+  uint32_t* row_starts;      // out [blocks][panel_stride], what sums start at: in 32 bits, or two halves of 16
+  float* squared_errors;     // as in QuantiseRows
+};
+
+// The codebook as an integer screen reads it; binding/cpu/integer_bound.h and byte_bound.h say what the numbers mean.
 struct IntegerCodewords {
-  size_t pairs;                  // ⌈dim / 2⌉
-  const uint32_t* panels;        // [groups][pairs][kGroupCodewords]
+  size_t words;                  // ⌈dim / 2⌉ pairs of 16 bits, or ⌈dim / 4⌉ quadruples of bytes
+  const uint32_t* panels;        // [groups][words][kGroupCodewords]
   const float* starts;           // as in PackedCodewords
-  const float* group_factors;    // [groups], 1/b
+  const float* factors;          // 1/b: [groups] in 16 bits, [groups][kGroupCodewords] in 8
   const float* group_norms;      // [groups]
   const float* group_errors;     // [groups], ε_k
   const float* group_constants;  // [groups]
 };
 
-// ScreenTile in 16-bit integers. E = row_slopes · group_norm + row_reaches · group_error + group_constant +
-// row_constants.
+// Scores in integers. With the bound E = row_slopes · group_norm + row_reaches · group_error + group_constant +
+// row_constants and G the group's best score: upper = G + E, lower = max(lower, G − E).
 struct IntegerTile {
   IntegerCodewords codewords;
   size_t first_group;
   size_t last_group;
-  const uint32_t* panel;  // [pairs][panel_stride], from quantise_rows
+  const uint32_t* panel;  // [words][panel_stride], from quantise_rows or quantise_bytes
   size_t panel_stride;
+  const uint32_t* row_starts;  // from quantise_bytes; unused in 16 bits
   const float* row_factors;    // [panel_stride], 1/a
   const float* row_slopes;     // [panel_stride]
   const float* row_reaches;    // [panel_stride]
   const float* row_constants;  // [panel_stride]
-  float* upper;                // as in ScreenTile
-  float* lower;
-  float* scores;  // out [last_group − first_group][kGroupCodewords][panel_stride]
+  float* upper;                // out [last_group − first_group][panel_stride]
+  float* lower;                // in and out [panel_stride]
+  float* scores;               // out [last_group − first_group][kGroupCodewords][panel_stride]
 };
 
 // The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
@@ -102,6 +140,17 @@ struct IntegerKernels {
 #ifdef RVQ_TESTING
   void (*best_groups)(const IntegerTile&, float* groups);  // see MeasuringKernels
 #endif
+};
+
+// The 8-bit screen's kernels, likewise.
+struct ByteKernels {
+  // From how many dimensions on it can be faster than the 16-bit screen.
+  size_t fewest_dims;
+  int largest;         // L of binding/cpu/byte_bound.h
+  size_t block_words;  // words after which sums of 16 bits are widened; 0 where sums are of 32 bits
+  void (*measure)(const MeasureBytes&);
+  void (*quantise_rows)(const QuantiseBytes&);
+  void (*screen_tile)(const IntegerTile&);
 };
 
 // One place where a group reaches up to a row's best lower bound.
@@ -122,6 +171,19 @@ struct ScanCodewords {
   uint32_t best_code;
 };
 
+// Those of a row's candidates that can be the nearest, by float32 distances; binding/cpu/near_bound.h says how sure
+// they are.
+struct NearCodewords {
+  const float* row;  // [padded_dim]
+  size_t padded_dim;
+  const float* codewords;  // [K][padded_dim]
+  float widening;          // from near_bound.h
+  float underflow;
+  size_t count;          // of candidates
+  uint32_t* candidates;  // in and out
+  float* distances;      // scratch [count]
+};
+
 struct DecodeRow {
   const float* const* codewords;  // [stages], each [padded_dim]
   size_t stages;
@@ -136,7 +198,7 @@ struct MeasuringKernels {
   // So many rounds of multiply-adds in registers, as fast as the processor can; returns something that depends on them.
   float (*multiply_adds)(size_t rounds);
   // The screen without bounds and with the argmin in registers: lower[tile_rows] holds every row's best score so far,
-  // groups[tile_rows] its group. Nothing else of the tile is written; its panel_stride is tile_rows.
+  // groups[tile_rows] its group. Nothing else of the tile is touched; its panel_stride is tile_rows.
   void (*best_groups)(const ScreenTile&, float* groups);
 };
 #endif
@@ -149,8 +211,7 @@ struct Kernels {
   // The screen: float32, any order, fused where the processor fuses. Its error is bounded in binding/cpu/error_bound.h.
   void (*pack_rows)(const PackRows&);
   void (*screen_tile)(const ScreenTile&);
-  // The same for one row of a panel, codewords in the lanes: upper[last_group − first_group] and lower[1].
-  void (*screen_row)(const ScreenTile&, size_t row);
+  void (*screen_row)(const ScreenRow&, size_t row);
   // Scores of one group for one row of a panel: scores[kGroupCodewords].
   void (*score_group)(const PackedCodewords&, size_t group, const float* panel, size_t panel_stride, size_t row,
                       float* scores);
@@ -161,6 +222,10 @@ struct Kernels {
   // d64(x, c); or, once it is clear that this is above the limit, anything else above the limit.
   double (*distance)(const float* x, const float* c, const float* weights, size_t padded_dim, double limit);
   uint32_t (*scan)(const ScanCodewords&);
+  // Moves the candidates that can be the nearest to the front and returns how many they are.
+  size_t (*keep_near)(const NearCodewords&);
+  // |x − c|² in float32, any order, fused where the processor fuses.
+  float (*rough_distance)(const float* x, const float* c, size_t dim);
   // unit[padded_dim] = row / |row|; false, and nothing written, where the row is all zero.
   bool (*unit_row)(const float* row, size_t padded_dim, float* unit);
   // The first element that is NaN or infinite, or `count`.
@@ -173,6 +238,8 @@ struct Kernels {
 
   // Null where the level has no integer products that beat its float32 multiply-adds.
   const IntegerKernels* integers;
+  // Null where bytes do not beat 16 bits.
+  const ByteKernels* bytes;
 #ifdef RVQ_TESTING
   const MeasuringKernels* measuring;
 #endif

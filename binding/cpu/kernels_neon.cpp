@@ -22,6 +22,7 @@ static inline Floats fused(Floats a, Floats b, Floats c) {
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
 static inline Floats larger(Floats a, Floats b) { return (Floats)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+static inline Floats smaller(Floats a, Floats b) { return (Floats)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 static inline unsigned reaches(Floats a, Floats b) {
   const uint32_t bit[4] = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(vcgeq_f32((float32x4_t)a, (float32x4_t)b), vld1q_u32(bit)));
@@ -37,11 +38,12 @@ static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"
 #endif
-// Needs what is above it.
+// Each needs what is above it.
 #include "exact_kernels.h"
+#include "near_kernels.h"
 
 }  // namespace neon
 
-extern const Kernels kNeonKernels = neon::table("neon", nullptr);
+extern const Kernels kNeonKernels = neon::table("neon", nullptr, nullptr);
 
 }  // namespace rvq::cpu

@@ -18,6 +18,7 @@ constexpr int kTileCodewords = 4;
 static inline Floats broadcast(float x) { return Floats{x, x, x, x}; }
 static inline Floats fused(Floats a, Floats b, Floats c) { return a * b + c; }
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+static inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 static inline unsigned reaches(Floats a, Floats b) {
   auto mask = a >= b;
   return (mask[0] & 1u) | (mask[1] & 2u) | (mask[2] & 4u) | (mask[3] & 8u);
@@ -33,11 +34,12 @@ static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"
 #endif
-// Needs what is above it.
+// Each needs what is above it.
 #include "exact_kernels.h"
+#include "near_kernels.h"
 
 }  // namespace portable
 
-extern const Kernels kPortableKernels = portable::table("portable", nullptr);
+extern const Kernels kPortableKernels = portable::table("portable", nullptr, nullptr);
 
 }  // namespace rvq::cpu

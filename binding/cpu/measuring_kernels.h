@@ -36,7 +36,17 @@ static void best_groups(const ScreenTile& job, float* groups) {
   constexpr int kRegisters = kTileRegisters;
   for (size_t group = job.first_group; group < job.last_group; group++) {
     Floats best[kRegisters];
-    best_of_group<kRegisters>(job.codewords, group, job.panel, best);
+    for (size_t first = 0; first < kGroupCodewords; first += kTileCodewords) {
+      Floats sums[kTileCodewords][kRegisters];
+      score_tile<kRegisters>(job.codewords, group, first, job.panel, sums);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) {
+        Floats top = sums[0][r];
+#pragma GCC unroll 8
+        for (int c = 1; c < kTileCodewords; c++) top = larger(top, sums[c][r]);
+        best[r] = first == 0 ? top : larger(best[r], top);
+      }
+    }
     note_best<kRegisters>(group, best, job.lower, groups);
   }
 }

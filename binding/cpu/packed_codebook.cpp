@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace rvq::cpu {
 
 namespace {
+
+// The score of a place without a codeword: below that of any codeword, and finite, so that it can be tagged.
+constexpr float kNoCodeword = -1e38f;
+// Groups of a class: their norms differ by this factor at most, and with them the part of the bound that matters.
+constexpr float kLikeNorms = 2;
 
 // centre[i] = the mean of the chosen codewords, rounded to float32. A mean of float32 values cannot overflow.
 void mean_of(const float* codewords, size_t stride, const std::vector<uint32_t>& chosen, std::vector<float>& centre) {
@@ -34,7 +38,7 @@ double squared_norm_of(const float* codeword, const std::vector<float>& centre, 
 }  // namespace
 
 PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
-                               const float* weights, bool with_integers)
+                               const float* weights, const IntegerScreens& screens)
     : bound_(dim), centre_(dim), scale_(dim, 1.0), codes_(distinct) {
   choose_centre(codewords, stride, distinct);
   std::vector<double> squared_norms = choose_scale(codewords, stride, distinct, weights);
@@ -49,7 +53,9 @@ PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim
     codes_[position] = distinct[order[position]];
     sorted_norms[position] = squared_norms[order[position]];
   }
-  if (with_integers) integers_.emplace(dim, (distinct.size() + kGroupCodewords - 1) / kGroupCodewords);
+  size_t groups = (distinct.size() + kGroupCodewords - 1) / kGroupCodewords;
+  if (screens.integers) integers_.emplace(dim, groups);
+  if (screens.bytes != nullptr) bytes_.emplace(*screens.bytes, dim, groups, screens.bytes_on_trial);
   fill_panels(codewords, stride, sorted_norms);
 }
 
@@ -98,6 +104,7 @@ void PackedCodebook::fill_panels(const float* codewords, size_t stride, const st
   starts_.resize(groups * kGroupCodewords);
   norms_.resize(codes_.size());
   constants_.resize(codes_.size());
+  float class_least = 0;
   std::vector<double> exact(kGroupCodewords * dim);  // The group before it is rounded.
   for (size_t group = 0; group < groups; group++) {
     float* panel = panels_.data() + group * dim * kGroupCodewords;
@@ -105,7 +112,7 @@ void PackedCodebook::fill_panels(const float* codewords, size_t stride, const st
       size_t position = group * kGroupCodewords + lane;
       if (position >= codes_.size()) {
         for (size_t i = 0; i < dim; i++) exact[lane * dim + i] = panel[i * kGroupCodewords + lane] = 0;
-        starts_[position] = -std::numeric_limits<float>::infinity();
+        starts_[position] = kNoCodeword;
         continue;
       }
       const float* codeword = codewords + codes_[position] * stride;
@@ -124,13 +131,22 @@ void PackedCodebook::fill_panels(const float* codewords, size_t stride, const st
     group_norms_.push_back(norms_[last]);
     group_constants_.push_back(constants_[last]);
     if (integers_) integers_->add_group(exact.data(), bound_.norm(squared_norms[last]));
+    if (bytes_) bytes_->add_group(exact.data(), bound_.norm(squared_norms[last]));
+
+    // In order of norm here too: the last group's bound is the class's.
+    if (classes_.empty() || group_norms_.back() > kLikeNorms * class_least) {
+      class_least = group_norms_.back();
+      classes_.push_back({group, group, 0, 0});
+    }
+    classes_.back() = {classes_.back().first_group, group + 1, group_norms_.back(), group_constants_.back()};
   }
 }
 
 size_t PackedCodebook::size_bytes() const {
-  return panels_.size_bytes() + scale_.size() * sizeof(double) + codes_.size() * sizeof(uint32_t) +
+  return panels_.size_bytes() + classes_.size() * sizeof(NormClass) + scale_.size() * sizeof(double) +
+         codes_.size() * sizeof(uint32_t) +
          sizeof(float) * (centre_.size() + starts_.size() + 2 * norms_.size() + 2 * group_norms_.size()) +
-         (integers_ ? integers_->size_bytes() : 0);
+         (integers_ ? integers_->size_bytes() : 0) + (bytes_ ? bytes_->size_bytes() : 0);
 }
 
 }  // namespace rvq::cpu

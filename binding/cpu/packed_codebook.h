@@ -8,19 +8,34 @@
 #include <vector>
 
 #include "aligned_array.h"
+#include "byte_codebook.h"
 #include "error_bound.h"
 #include "integer_codebook.h"
 #include "kernels.h"
 
 namespace rvq::cpu {
 
+// The screens that a codebook is prepared for besides the float32 one.
+struct IntegerScreens {
+  bool integers;             // in 16 bits
+  const ByteKernels* bytes;  // in 8 bits, or null
+  bool bytes_on_trial;       // in 8 bits only while that pays
+};
+
+// Neighbouring groups whose norms differ little, so that one bound can serve them all.
+struct NormClass {
+  size_t first_group;
+  size_t last_group;  // past the end
+  float norm;         // the largest of a codeword
+  float constant;
+};
+
 // error_bound.h defines the space (m is `centre`, s·a is `scale`) and E.
 class PackedCodebook {
  public:
-  // codewords[…][stride] and the codes of those that differ, at least two; weights[dim] or null; with_integers: for the
-  // 16-bit screen too.
+  // codewords[…][stride] and the codes of those that differ, at least two; weights[dim] or null.
   PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
-                 const float* weights, bool with_integers);
+                 const float* weights, const IntegerScreens& screens);
 
   const ErrorBound& bound() const { return bound_; }
   const float* centre() const { return centre_.data(); }
@@ -30,9 +45,16 @@ class PackedCodebook {
     return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
   }
 
-  // Null where the codebook is for the float32 screen only.
+  // All groups in order.
+  const std::vector<NormClass>& classes() const { return classes_; }
+
+  // Null where the codebook is not prepared for the 16-bit screen.
   const IntegerCodebook* integers() const { return integers_ ? &*integers_ : nullptr; }
   IntegerCodewords integer_view() const { return integers_->view(starts_.data()); }
+
+  // Likewise for the 8-bit screen.
+  const ByteCodebook* bytes() const { return bytes_ ? &*bytes_ : nullptr; }
+  IntegerCodewords byte_view() const { return bytes_->view(starts_.data()); }
 
   // Position group · kGroupCodewords + lane holds codeword code(position); positions from size() on are empty. The
   // bound of a single codeword is tighter than that of its group.
@@ -60,7 +82,9 @@ class PackedCodebook {
   std::vector<float> constants_;
   std::vector<float> group_norms_;
   std::vector<float> group_constants_;
+  std::vector<NormClass> classes_;
   std::optional<IntegerCodebook> integers_;
+  std::optional<ByteCodebook> bytes_;
 };
 
 }  // namespace rvq::cpu

@@ -5,12 +5,16 @@
 //   HalfFloats, Doubles         half a register of float32, a register of float64 (as many elements)
 //   kTileRegisters              rows of a tile, in registers
 //   kTileCodewords              codewords of a tile, a divisor of kGroupCodewords
-//   broadcast, fused, larger    one value to all lanes; a·b + c, rounded once or twice; the larger of two, lane by lane
+//   broadcast, fused            one value to all lanes; a·b + c, rounded once or twice
+//   larger, smaller             of two, lane by lane
 //   reaches(a, b)               bit l is set where a[l] >= b[l]
 //   interleave_low, _high       a0 b0 a1 b1 … from the lower or the upper halves
 //   Group, broadcast_group, fused_group   the same for a group of codewords, one a lane
 // Nothing here may call an inline function of the standard library: the linker keeps one copy of such a function, and
 // it could be the one compiled for the newest processor.
+
+// As many as there are Floats.
+typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 
 constexpr size_t kDoubles = kLanes / 2;
 constexpr size_t kMaxTileRows = kTileRegisters * kLanes;
@@ -78,63 +82,109 @@ static void pack_rows(const PackRows& job) {
   }
 }
 
-// best[r] = the best score of one group for the rows in register r. The sums of kTileCodewords × kRegisters scores stay
-// in registers from the first dimension to the last.
+// sums[c][r] = the scores of codeword first + c of one group for the rows in register r: in registers from the first
+// dimension to the last.
 template <int kRegisters>
-static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
-                                 Floats (&best)[kRegisters]) {
-  for (size_t half = 0; half < kGroupCodewords; half += kTileCodewords) {
-    const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + half;
-    const float* x = panel;
-    Floats sums[kTileCodewords][kRegisters];
+static inline void score_tile(const PackedCodewords& codewords, size_t group, size_t first, const float* x,
+                              Floats (&sums)[kTileCodewords][kRegisters]) {
+  const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + first;
+#pragma GCC unroll 8
+  for (int c = 0; c < kTileCodewords; c++) {
+    Floats start = broadcast(codewords.starts[group * kGroupCodewords + first + c]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
+  }
+
+  for (size_t i = codewords.dim; i > 0; i--) {
+    Floats rows[kRegisters];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
 #pragma GCC unroll 8
     for (int c = 0; c < kTileCodewords; c++) {
-      Floats start = broadcast(codewords.starts[group * kGroupCodewords + half + c]);
+      Floats codeword = broadcast(y[c]);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
+      for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
     }
+    x += kRegisters * kLanes;
+    y += kGroupCodewords;
+  }
+}
 
-    for (size_t i = codewords.dim; i > 0; i--) {
-      Floats rows[kRegisters];
-#pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
-#pragma GCC unroll 8
-      for (int c = 0; c < kTileCodewords; c++) {
-        Floats codeword = broadcast(y[c]);
-#pragma GCC unroll 4
-        for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
-      }
-      x += kRegisters * kLanes;
-      y += kGroupCodewords;
-    }
+// The score with its codeword's number in the group in place of its last bits: an error of at most seven units in the
+// last place, which error_bound.h counts, and the argmax costs nothing more.
+static inline Floats tagged(Floats score, int codeword) {
+  return (Floats)(((Ints)score & ~(int)(kGroupCodewords - 1)) | codeword);
+}
 
+// The two best of several tagged scores, lane by lane.
+struct BestTwo {
+  Floats best;
+  Floats second;
+};
+
+static inline BestTwo best_two(Floats a, Floats b) { return {larger(a, b), smaller(a, b)}; }
+
+static inline BestTwo best_two(const BestTwo& a, const BestTwo& b) {
+  return {larger(a.best, b.best), larger(smaller(a.best, b.best), larger(a.second, b.second))};
+}
+
+template <int kRegisters>
+static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
+                                 BestTwo (&best)[kRegisters]) {
+#pragma GCC unroll 4
+  for (int first = 0; first < (int)kGroupCodewords; first += kTileCodewords) {
+    Floats sums[kTileCodewords][kRegisters];
+    score_tile<kRegisters>(codewords, group, (size_t)first, panel, sums);
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
-      Floats top = sums[0][r];
-#pragma GCC unroll 8
-      for (int c = 1; c < kTileCodewords; c++) top = larger(top, sums[c][r]);
-      best[r] = half == 0 ? top : larger(best[r], top);
+      BestTwo top;
+#pragma GCC unroll 4
+      for (int c = 0; c < kTileCodewords; c += 2) {
+        BestTwo pair = best_two(tagged(sums[c][r], first + c), tagged(sums[c + 1][r], first + c + 1));
+        top = c == 0 ? pair : best_two(top, pair);
+      }
+      best[r] = first == 0 ? top : best_two(best[r], top);
     }
   }
 }
 
 template <int kRegisters>
 static void screen_registers(const ScreenTile& job) {
+  constexpr float kNone = -3e38f;  // Below every score.
+  BestTwo top[kRegisters];
+  Ints groups[kRegisters];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) {
+    top[r] = {broadcast(kNone), broadcast(kNone)};
+    groups[r] = Ints{};
+  }
+
   float* upper = job.upper;
   for (size_t group = job.first_group; group < job.last_group; group++) {
-    Floats best[kRegisters];
+    BestTwo best[kRegisters];
     best_of_group<kRegisters>(job.codewords, group, job.panel, best);
-
-    Floats norm = broadcast(job.codewords.group_norms[group]);
-    Floats constant = broadcast(job.codewords.group_constants[group]);
+    int number = (int)group;
 #pragma GCC unroll 4
     for (int r = 0; r < kRegisters; r++) {
-      Floats bound = fused(load<Floats>(job.row_slopes + r * kLanes), norm,
-                           constant + load<Floats>(job.row_constants + r * kLanes));
-      store(upper, best[r] + bound);
+      store(upper, best[r].best + load<Floats>(job.bounds + r * kLanes));
       upper += kLanes;
-      store(job.lower + r * kLanes, larger(load<Floats>(job.lower + r * kLanes), best[r] - bound));
+      groups[r] = best[r].best > top[r].best ? Ints{} + number : groups[r];
+      top[r] = best_two(top[r], best[r]);
     }
+  }
+
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) {
+    size_t at = r * kLanes;
+    Floats bound = load<Floats>(job.bounds + at);
+    Floats before = load<Floats>(job.largest + at);
+    Floats upper_end = top[r].best + bound;
+    Ints position = groups[r] * (int)kGroupCodewords + ((Ints)top[r].best & (int)(kGroupCodewords - 1));
+    store(job.winners + at, upper_end > before ? position : load<Ints>(job.winners + at));
+    BestTwo ends = best_two({before, load<Floats>(job.second + at)}, {upper_end, top[r].second + bound});
+    store(job.largest + at, ends.best);
+    store(job.second + at, ends.second);
+    store(job.lower + at, larger(load<Floats>(job.lower + at), top[r].best - bound));
   }
 }
 
@@ -198,8 +248,8 @@ static void score_group(const PackedCodewords& codewords, size_t group, const fl
   store(scores, score[0]);
 }
 
-// The bound of one group for one row: see ScreenTile.
-static inline void note_group(const ScreenTile& job, size_t group, size_t row, const Group& scores) {
+// The bound of one group for one row: see ScreenRow.
+static inline void note_group(const ScreenRow& job, size_t group, size_t row, const Group& scores) {
   float best = scores[0];
   for (size_t c = 1; c < kGroupCodewords; c++) best = scores[c] > best ? scores[c] : best;
   float bound = job.row_slopes[row] * job.codewords.group_norms[group] +
@@ -208,7 +258,7 @@ static inline void note_group(const ScreenTile& job, size_t group, size_t row, c
   if (best - bound > *job.lower) *job.lower = best - bound;
 }
 
-static void screen_row(const ScreenTile& job, size_t row) {
+static void screen_row(const ScreenRow& job, size_t row) {
   // Few groups at a time: their panels are often a power of two apart, and compete for the same places in the cache.
   constexpr size_t kTogether = 2;
   const float* x = job.panel + row;

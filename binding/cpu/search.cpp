@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "aligned_array.h"
+#include "near_bound.h"
 #include "screen.h"
 
 namespace rvq::cpu {
@@ -16,7 +17,9 @@ namespace rvq::cpu {
 // A thread's memory for the time of a call.
 struct Encode::Scratch {
   Scratch(const Kernels& kernels, const Codebooks& codebooks, size_t rows)
-      : screen(kernels, rows, codebooks.dim), residuals(rows * codebooks.padded_dim), codes(rows) {
+      : screen(kernels, rows, codebooks.dim, codebooks.max_groups()),
+        residuals(rows * codebooks.padded_dim),
+        codes(rows) {
     if (codebooks.metric == Metric::kCosine) units = AlignedArray<float>(rows * codebooks.padded_dim);
   }
 
@@ -25,6 +28,7 @@ struct Encode::Scratch {
   AlignedArray<float> units;      // [rows][padded_dim], cosine only
   std::vector<uint32_t> codes;    // [rows], of the stage at hand
   std::vector<uint32_t> candidates;
+  std::vector<float> distances;  // [candidates]
 };
 
 namespace {
@@ -127,6 +131,19 @@ void Encode::encode_block(size_t first_row, size_t count, Scratch& scratch) cons
   }
 }
 
+// Drops candidates that are further by their float32 distances than float32's rounding explains; returns how many
+// remain.
+size_t Encode::keep_near(const Stage& stage, const float* row, Scratch& scratch) const {
+  NearBound bound(codebooks_.dim);
+  std::vector<uint32_t>& candidates = scratch.candidates;
+  if (!bound.usable || codebooks_.weights_or_null() != nullptr) return candidates.size();
+  scratch.distances.resize(std::max(scratch.distances.size(), candidates.size()));
+  size_t kept = kernels_.keep_near({row, codebooks_.padded_dim, stage.searched(), bound.widening, bound.underflow,
+                                    candidates.size(), candidates.data(), scratch.distances.data()});
+  candidates.resize(kept);
+  return kept;
+}
+
 // scratch.codes[r] = the nearest of the stage's codewords for every row r of scratch.residuals.
 void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
   std::fill_n(scratch.codes.begin(), count, 0u);
@@ -156,12 +173,29 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
       scratch.codes[r] = scratch.candidates[0];
       continue;
     }
+    if (verdict == Verdict::kCandidates && keep_near(stage, rows + r * padded_dim, scratch) == 1) {
+      scratch.codes[r] = scratch.candidates[0];
+      continue;
+    }
     if (verdict == Verdict::kUnknown && beyond_reach(stage, rows + r * padded_dim, padded_dim)) continue;
     const uint32_t* order = verdict == Verdict::kCandidates ? scratch.candidates.data() : stage.distinct.data();
     size_t choices = verdict == Verdict::kCandidates ? scratch.candidates.size() : stage.distinct.size();
     scratch.codes[r] = kernels_.scan({rows + r * padded_dim, padded_dim, stage.searched(), codebooks_.weights_or_null(),
                                       order, choices, std::numeric_limits<double>::infinity(), 0});
   }
+}
+
+StageSearch::StageSearch(const Kernels& kernels, const Codebooks& codebooks, size_t max_rows)
+    : encode_(kernels, codebooks, EncodeRequest{}, 1),
+      scratch_(std::make_unique<Encode::Scratch>(kernels, codebooks, max_rows)) {}
+
+StageSearch::~StageSearch() = default;
+
+float* StageSearch::rows() { return scratch_->residuals.data(); }
+
+const uint32_t* StageSearch::run(const Stage& stage, size_t count) {
+  encode_.search(stage, count, *scratch_);
+  return scratch_->codes.data();
 }
 
 }  // namespace rvq::cpu

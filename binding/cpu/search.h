@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "../block_feed.h"
@@ -44,11 +45,13 @@ class Encode {
   std::optional<BadInput> bad_input() const;
 
  private:
+  friend class StageSearch;
   struct Scratch;
 
   bool check(size_t first_row, size_t count);
   void encode_block(size_t first_row, size_t count, Scratch& scratch) const;
   void search(const Stage& stage, size_t count, Scratch& scratch) const;
+  size_t keep_near(const Stage& stage, const float* row, Scratch& scratch) const;
 
   const Kernels& kernels_;
   const Codebooks& codebooks_;
@@ -57,6 +60,22 @@ class Encode {
   // Twice the flat index of the first bad element, plus one for a zero row: the smallest wins.
   static constexpr uint64_t kNone = UINT64_MAX;
   std::atomic<uint64_t> bad_{kNone};
+};
+
+// The search of a single stage, for other operations of the core.
+class StageSearch {
+ public:
+  // For at most max_rows ≤ kernels.tile_rows rows at a time.
+  StageSearch(const Kernels& kernels, const Codebooks& codebooks, size_t max_rows);
+  ~StageSearch();
+
+  float* rows();  // [max_rows][padded_dim], to be filled, with zeros from dim on
+  // The nearest of the stage's distinct codewords for the first `count` rows: codes[count], until the next run.
+  const uint32_t* run(const Stage& stage, size_t count);
+
+ private:
+  Encode encode_;
+  std::unique_ptr<Encode::Scratch> scratch_;
 };
 
 }  // namespace rvq::cpu

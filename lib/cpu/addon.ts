@@ -2,6 +2,7 @@
 
 import type {
   AccumulateRequest,
+  AssignRequest,
   BadInput,
   CodebookSpec,
   DecodeRequest,
@@ -18,9 +19,14 @@ export interface CpuOptions {
   readonly instructionSet: string;
 }
 
+/** What `Backend.prepare` is told besides the codebooks. */
+export interface CpuPrevious {
+  readonly previous?: Float32Array | undefined;
+}
+
 /** Only in builds for tests: the screen of every stage, where the level has it; without it the faster one for the shape. */
 export interface CpuScreen {
-  readonly screen?: "float32" | "int16" | undefined;
+  readonly screen?: "float32" | "int16" | "int8" | undefined;
 }
 
 export interface CpuInfo {
@@ -49,6 +55,7 @@ export interface CpuCodebooks {
   decodeSync(request: DecodeRequest): void;
   distances(request: DistanceRequest): Promise<void>;
   distancesSync(request: DistanceRequest): void;
+  assign(request: AssignRequest): Promise<void>;
   dispose(): void;
   /** Only in builds for tests: the codes that the screen alone is certain of, −1 where it is not. */
   screenVerdicts?(request: { vectors: Float32Array; count: number; stage: number; verdicts: Int32Array }): void;
@@ -59,7 +66,7 @@ export interface CpuCodebooks {
 export interface Addon {
   cpuInfo(): CpuInfo;
   cudaInfo(): CudaInfo;
-  readonly CpuCodebooks: new (spec: CodebookSpec & CpuOptions & CpuScreen) => CpuCodebooks;
+  readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
   /** Only in builds for tests: float32 multiply-adds of these threads together with all operands in registers, GFLOP/s. */

@@ -2,6 +2,7 @@
 
 import type {
   AccumulateRequest,
+  AssignRequest,
   Backend,
   BackendOptions,
   BadInput,
@@ -59,14 +60,15 @@ class CpuBackend implements Backend {
     this.description = `${options.instructionSet}, ${threads}, ${file}`;
   }
 
-  chunkRows(dim: number, codewordsPerVector: number): number {
+  chunkRows(dim: number, codewordsPerVector: number, copied = true): number {
     const busy = (multiplyAddsPerChunk * this.options.threads) / (dim * codewordsPerVector);
-    return Math.max(1, Math.floor(Math.min(busy, elementsPerChunk / dim)));
+    return Math.max(1, Math.floor(Math.min(busy, copied ? elementsPerChunk / dim : Infinity)));
   }
 
-  prepare(spec: CodebookSpec): PreparedCodebooks {
+  prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks {
     const { dim, metric, weights, codebooks } = spec;
-    return new CpuPreparedCodebooks(new this.addon.CpuCodebooks({ dim, metric, weights, codebooks, ...this.options }));
+    const stages = { dim, metric, weights, codebooks, previous };
+    return new CpuPreparedCodebooks(new this.addon.CpuCodebooks({ ...stages, ...this.options }));
   }
 
   async accumulate(request: AccumulateRequest): Promise<void> {
@@ -104,6 +106,10 @@ class CpuPreparedCodebooks implements PreparedCodebooks {
 
   distancesSync(request: DistanceRequest): void {
     this.native.distancesSync(request);
+  }
+
+  async assign(request: AssignRequest): Promise<void> {
+    await this.native.assign(request);
   }
 
   dispose(): void {

@@ -4,7 +4,7 @@
 // runtime have it a WebAssembly SIMD screen (`wasm/`) that is ten times as fast.
 
 import type {
-  AccumulateRequest,
+  AssignRequest,
   Backend,
   BackendOptions,
   BadInput,
@@ -12,44 +12,55 @@ import type {
   DecodeRequest,
   DistanceRequest,
   EncodeRequest,
-  LowerDistancesRequest,
   PreparedCodebooks,
 } from "../backend.js";
-import { squaredDistance } from "../canonical.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { runInSlices, runToEnd, StepMeter, type Steps } from "../time-slice.js";
+import { runInSlices, runToEnd, type Steps } from "../time-slice.js";
 import { type JsCodebook, prepareCodebook } from "./codebook.js";
+import { accumulateSteps, decodeSteps, distanceSteps, lowerDistancesSteps } from "./row-loops.js";
 import { PlainSearch, type Search } from "./search.js";
-import { largestDistanceDim, lowerDistancesSteps as lowerDistancesByWasm } from "./wasm/distances.js";
+import { encodeInParts, partRows } from "./threads.js";
 import { type Engine, openEngine } from "./wasm/engine.js";
 import { largestDim } from "./wasm/packed-codebook.js";
+import { largestRowDim, lowerDistancesSteps as lowerDistancesByWasm } from "./wasm/row-kernels.js";
 import { WasmSearch } from "./wasm/search.js";
+import { type Form, type SharedCodebooks, type WorkerPool, workerPool } from "./worker-pool.js";
 
 /** Holds the search to one form: "wasm" or "plain". */
 const formVariable = "RVQ_JS";
 
-/** Rows of a chunk hold about this many multiply-adds: a tenth of a second, in which progress and abort are not seen. */
+/** A thread's rows of a chunk hold about this many multiply-adds: a tenth of a second, in which progress and abort are not seen. */
 const multiplyAddsPerChunk = { plain: 2e8, wasm: 2e9 };
 
+/** Every worker thread has a JavaScript heap and a WebAssembly memory of its own. */
+const mostWorkers = 32;
+
 /**
+ * @param options with `threads` of two and more, large asynchronous searches run in so many worker threads; by default and
+ * all else runs on the calling thread
  * @throws RvqError INVALID_ARGUMENT where RVQ_JS has an unknown value, BACKEND_UNAVAILABLE where it asks for WebAssembly
  * SIMD and there is none
  */
-export function openJs(_options: BackendOptions = {}): Backend {
+export function openJs(options: BackendOptions = {}): Backend {
   const engine = chooseEngine(process.env[formVariable]);
-  const chunk = engine === null ? multiplyAddsPerChunk.plain : multiplyAddsPerChunk.wasm;
+  const form = engine === null ? "plain" : "wasm";
+  const pool = (options.threads ?? 1) > 1 ? workerPool(form) : null;
+  const threads = pool === null ? 1 : Math.min(mostWorkers, options.threads ?? 1);
+  const chunk = multiplyAddsPerChunk[form] * threads;
+  const name = engine === null ? "plain TypeScript" : engine.name;
   return {
     name: "js",
-    description: engine === null ? "plain TypeScript, one thread" : `${engine.name}, one thread`,
-    // Calls share the one thread: a second one under way would only double the pause between turns of the event loop.
-    chunksInFlight: 1,
+    description: threads === 1 ? `${name}, one thread` : `${name}, ${threads} threads`,
+    // Calls that share the one thread would only double the pause between turns of the event loop. Workers find the next
+    // one waiting.
+    chunksInFlight: threads === 1 ? 1 : 2,
     chunkRows: (dim, codewordsPerVector) =>
       Math.max(1, Math.min(2 ** 20 / dim, chunk / (dim * codewordsPerVector)) | 0),
-    prepare: (spec) => new JsCodebooks(spec, engine),
+    prepare: (spec) => new JsCodebooks(spec, engine, pool, threads),
     accumulate: (request) => runInSlices(accumulateSteps(request)),
     lowerDistances: (request) =>
       runInSlices(
-        engine === null || request.dim > largestDistanceDim
+        engine === null || request.dim > largestRowDim
           ? lowerDistancesSteps(request)
           : lowerDistancesByWasm(engine, request),
       ),
@@ -77,17 +88,35 @@ function chooseEngine(wanted: string | undefined): Engine | null {
 class JsCodebooks implements PreparedCodebooks {
   private readonly codebooks: readonly JsCodebook[];
   private readonly search: Search;
+  private readonly form: Form;
+  /** As the workers know them. */
+  private readonly shared: SharedCodebooks | null;
 
-  constructor(spec: CodebookSpec, engine: Engine | null) {
+  constructor(
+    spec: CodebookSpec,
+    engine: Engine | null,
+    private readonly pool: WorkerPool | null,
+    private readonly threads: number,
+  ) {
     this.codebooks = spec.codebooks.map((_, stage) => prepareCodebook(spec, stage));
+    this.form = engine === null || spec.dim > largestDim ? "plain" : "wasm";
     this.search =
-      engine === null || spec.dim > largestDim
+      engine === null || this.form === "plain"
         ? new PlainSearch(this.codebooks)
         : new WasmSearch(engine, this.codebooks);
+    const codebooks = this.codebooks.map(({ codewords }) => codewords);
+    const weights = spec.weights === null ? null : spec.weights.slice();
+    this.shared = pool?.share(this, { dim: spec.dim, metric: spec.metric, weights, codebooks }) ?? null;
   }
 
   encode(request: EncodeRequest): Promise<BadInput | null> {
-    return runInSlices(this.search.encodeSteps(request));
+    const { pool, shared, threads } = this;
+    const encodeHere = (part: EncodeRequest) => runInSlices(this.search.encodeSteps(part));
+    if (pool === null || shared === null || !pool.usable) return encodeHere(request);
+    const codewords = this.codebooks.slice(0, request.stages).reduce((sum, { numCodewords }) => sum + numCodewords, 0);
+    const rows = partRows(request.count, codewords * shared.spec.dim, threads, this.form);
+    if (rows === request.count) return encodeHere(request);
+    return encodeInParts(pool, shared, request, rows, threads, encodeHere);
   }
 
   encodeSync(request: EncodeRequest): BadInput | null {
@@ -95,11 +124,11 @@ class JsCodebooks implements PreparedCodebooks {
   }
 
   decode(request: DecodeRequest): Promise<void> {
-    return runInSlices(decodeSteps(this.codebooks, request));
+    return runInSlices(this.decodeSteps(request));
   }
 
   decodeSync(request: DecodeRequest): void {
-    runToEnd(decodeSteps(this.codebooks, request));
+    runToEnd(this.decodeSteps(request));
   }
 
   distances(request: DistanceRequest): Promise<void> {
@@ -110,74 +139,29 @@ class JsCodebooks implements PreparedCodebooks {
     runToEnd(this.distanceSteps(request));
   }
 
+  assign(request: AssignRequest): Promise<void> {
+    return runInSlices(this.assignSteps(request));
+  }
+
   dispose(): void {
     this.search.dispose();
+    if (this.shared !== null) this.pool?.forget(this.shared.id);
+  }
+
+  private decodeSteps(request: DecodeRequest): Steps<void> {
+    return this.search.decodeSteps(request) ?? decodeSteps(this.codebooks, request);
+  }
+
+  // Searching everything again is the definition; a previous codebook is of no use to it.
+  private *assignSteps({ vectors, count, codes, distances, plainDistances }: AssignRequest): Steps<void> {
+    yield* this.search.encodeSteps({ vectors, count, stages: 1, codes });
+    const measured = { vectors, count, codes, codeStages: 1, stages: 1 };
+    yield* this.distanceSteps({ ...measured, weighted: true, distances });
+    if (plainDistances === undefined) return;
+    yield* this.distanceSteps({ ...measured, weighted: false, distances: plainDistances });
   }
 
   private distanceSteps(request: DistanceRequest): Steps<void> {
     return this.search.distanceSteps(request) ?? distanceSteps(this.codebooks, request);
-  }
-}
-
-function* decodeSteps(codebooks: readonly JsCodebook[], request: DecodeRequest): Steps<void> {
-  const { codes, count, codeStages, stages, vectors } = request;
-  const { dim } = codebooks[0];
-  const meter = new StepMeter();
-  for (let n = 0; n < count; n++) {
-    const out = n * dim;
-    vectors.fill(0, out, out + dim);
-    for (let stage = 0; stage < stages; stage++) {
-      addCodeword(codebooks[stage], codes[n * codeStages + stage], vectors, out);
-    }
-    if (meter.add(stages * dim)) yield;
-  }
-}
-
-/** out[offset … +D] += the codeword, rounded to float32 by the store. */
-function addCodeword(codebook: JsCodebook, code: number, out: Float32Array, offset: number): void {
-  const { codewords, dim } = codebook;
-  const c = code * dim;
-  for (let i = 0; i < dim; i++) out[offset + i] += codewords[c + i];
-}
-
-function* distanceSteps(codebooks: readonly JsCodebook[], request: DistanceRequest): Steps<void> {
-  const { vectors, count, codes, codeStages, stages, distances } = request;
-  const { dim } = codebooks[0];
-  const weights = request.weighted ? codebooks[0].weights : null;
-  const reconstruction = new Float32Array(dim);
-  const meter = new StepMeter();
-  for (let n = 0; n < count; n++) {
-    reconstruction.fill(0);
-    for (let stage = 0; stage < stages; stage++) {
-      addCodeword(codebooks[stage], codes[n * codeStages + stage], reconstruction, 0);
-      distances[n * stages + stage] = squaredDistance(vectors, n * dim, reconstruction, 0, dim, weights, Infinity);
-    }
-    if (meter.add(2 * stages * dim)) yield;
-  }
-}
-
-function* accumulateSteps(request: AccumulateRequest): Steps<void> {
-  const { vectors, count, dim, codes, gridExponents, counts, sums } = request;
-  const meter = new StepMeter();
-  // |x / q| ≤ 2^51, so adding and subtracting 1.5·2^52 rounds to the nearest integer, ties to even.
-  const scales = Float64Array.from(gridExponents, (exponent) => 2 ** -exponent);
-  const rounder = 1.5 * 2 ** 52;
-  for (let n = 0; n < count; n++) {
-    const code = codes[n];
-    counts[code] += 1;
-    const row = n * dim;
-    const sum = code * dim;
-    for (let i = 0; i < dim; i++) sums[sum + i] += vectors[row + i] * scales[i] + rounder - rounder;
-    if (meter.add(dim)) yield;
-  }
-}
-
-function* lowerDistancesSteps(request: LowerDistancesRequest): Steps<void> {
-  const { vectors, count, dim, weights, centre, distances } = request;
-  const meter = new StepMeter();
-  for (let n = 0; n < count; n++) {
-    const distance = squaredDistance(vectors, n * dim, centre, 0, dim, weights, distances[n]);
-    if (distance < distances[n]) distances[n] = distance;
-    if (meter.add(2 * dim)) yield;
   }
 }

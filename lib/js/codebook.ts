@@ -2,6 +2,7 @@
 
 import type { CodebookSpec } from "../backend.js";
 import { unitVector } from "../canonical.js";
+import { type Box, boxAround } from "./reach.js";
 
 export interface JsCodebook {
   readonly dim: number;
@@ -14,16 +15,8 @@ export interface JsCodebook {
   readonly cosine: boolean;
   /** originalIndex[distinct], increasing: codewords that repeat an earlier one bit for bit can never win. */
   readonly originalIndex: Uint32Array;
-}
-
-/** What the plain screen reads besides. */
-export interface PairedCodebook extends JsCodebook {
-  /** packed[ceil(distinct/2)][D][2], weights multiplied in; a missing second codeword is zero. */
-  readonly packed: Float64Array;
-  /** halfNorms[2·ceil(distinct/2)] = ½ Σ w·c²; +infinity where there is no codeword. */
-  readonly halfNorms: Float64Array;
-  /** The largest (weighted) norm of a codeword. */
-  readonly maxNorm: number;
+  /** Around the targets. */
+  readonly box: Box;
 }
 
 export function prepareCodebook(spec: CodebookSpec, stage: number): JsCodebook {
@@ -32,29 +25,9 @@ export function prepareCodebook(spec: CodebookSpec, stage: number): JsCodebook {
   const codewords = spec.codebooks[stage].slice();
   const numCodewords = codewords.length / dim;
   const targets = cosine ? unitCodewords(codewords, dim) : codewords;
-  return { dim, numCodewords, codewords, targets, weights, cosine, originalIndex: distinctRows(targets, dim) };
-}
-
-export function pairCodewords(codebook: JsCodebook): PairedCodebook {
-  const { dim, targets, weights, originalIndex } = codebook;
-  const pairs = Math.ceil(originalIndex.length / 2);
-  const packed = new Float64Array(pairs * dim * 2);
-  const halfNorms = new Float64Array(pairs * 2).fill(Infinity);
-  let maxNorm = 0;
-  for (let j = 0; j < originalIndex.length; j++) {
-    const source = originalIndex[j] * dim;
-    const target = (j >> 1) * dim * 2 + (j & 1);
-    let norm = 0;
-    for (let i = 0; i < dim; i++) {
-      const value = targets[source + i];
-      const weighted = weights === null ? value : weights[i] * value;
-      packed[target + 2 * i] = weighted;
-      norm += weighted * value;
-    }
-    halfNorms[j] = norm / 2;
-    maxNorm = Math.max(maxNorm, Math.sqrt(norm));
-  }
-  return { ...codebook, packed, halfNorms, maxNorm };
+  const originalIndex = distinctRows(targets, dim);
+  const box = boxAround(targets, dim);
+  return { dim, numCodewords, codewords, targets, weights, cosine, originalIndex, box };
 }
 
 function unitCodewords(codewords: Float32Array, dim: number): Float32Array {

@@ -1,42 +1,44 @@
 // The TypeScript residual search: screen in float64, certify by an error bound, re-rank by the canonical distance.
 //
-// Screen. S_k = x·c_k − ½‖c_k‖² (the largest wins; ‖x − c_k‖² = ‖x‖² − 2·S_k), three rows by two codewords at a time in
-// float64, which V8 keeps in registers. Only the best and the second-best score of a row are kept.
+// Screen. With X = x − m and C = c − m, m a float32 vector near the codewords' mean, distances are what they were and
+// S_k = X·C_k − ½‖C_k‖² (the largest wins; ‖X − C_k‖² = ‖X‖² − 2·S_k).
 //
-// Certify. With u = 2^-53, n the largest codeword norm and any order of summation, the computed S_k is within
-// (D+4)·u·(‖x‖n + ½n²) of the true one; the canonical distance itself is within (D/8+9)·u of the true one, relatively,
-// and the true one is at most (‖x‖+n)². Both together shift a score by less than E = (D+16)·u·(‖x‖+n)². A best score
-// that leads by more than 2·E is therefore the unique smallest canonical distance. The same holds with weights, in the
-// weighted norm. float64 holds the squares of all float32 values, so nothing over- or underflows here.
+// Certify. With u = 2^-53, ρ = ‖X‖, n the largest ‖C‖ and any order of summation, the computed S_k is within
+// (D+8)·u·(ρn + ½n²) of the true one: every operand has been rounded once (with weights a codeword twice), every product
+// and every sum once. The canonical distance itself is within (D/8+9)·u of the true one, relatively, and the true one is
+// at most (ρ+n)². Both together shift a score by less than E = (D+16)·u·(ρ+n)². A best score that leads by more than 2·E
+// is therefore the unique smallest canonical distance. The same holds with weights, in the weighted norm. float64 holds
+// the squares of all float32 values and of their differences, so nothing over- or underflows here.
 //
-// Re-rank. Rows without that lead (near ties: one in 10^12 on ordinary data, most rows on integer grids) are scanned by
-// the canonical distance, which stops early for codewords that are clearly farther than the screen's best.
+// Re-rank. Of rows without that lead (near ties: one in 10^12 on ordinary data, most rows on integer grids) the codewords
+// within 2·E of the best are compared by the canonical distance; where they are many because the row is so far away that
+// all distances are the same number, none needs to be.
 
-import type { BadInput, DistanceRequest, EncodeRequest } from "../backend.js";
+import type { BadInput, DecodeRequest, DistanceRequest, EncodeRequest } from "../backend.js";
 import { firstBadInput } from "../bad-input.js";
-import { unitVector } from "../canonical.js";
+import { squaredDistance, unitVector } from "../canonical.js";
 import { StepMeter, type Steps } from "../time-slice.js";
-import { type JsCodebook, type PairedCodebook, pairCodewords } from "./codebook.js";
-import { scan } from "./scan.js";
-
-/** Rows of one register tile; with two codewords its six float64 sums and five operands fit the 16 SSE registers. */
-const tileRows = 3;
+import type { JsCodebook } from "./codebook.js";
+import {
+  followLead,
+  type Lead,
+  type PairedCodebook,
+  packTile,
+  pairCodewords,
+  scoreTile,
+  tileRows,
+} from "./plain-screen.js";
+import { isEquallyFar } from "./reach.js";
 
 /** Codewords between two chances to pause, so that a pause is at most about a millisecond away at D = 1000. */
 const codewordsPerStep = 1024;
-
-/** Best and second-best screen score of each row of a tile, and where the best was (index among the distinct codewords). */
-interface Lead {
-  readonly best: Float64Array;
-  readonly second: Float64Array;
-  readonly index: Int32Array;
-}
 
 /** A way to search; all of them give the same codes. */
 export interface Search {
   /** The residual search of lib/backend.ts. */
   encodeSteps(request: EncodeRequest): Steps<BadInput | null>;
-  /** The distances of lib/backend.ts; null where there is nothing faster than the plain loop. */
+  /** The reconstruction and the distances of lib/backend.ts; null where there is nothing faster than the plain loop. */
+  decodeSteps(request: DecodeRequest): Steps<void> | null;
   distanceSteps(request: DistanceRequest): Steps<void> | null;
   dispose(): void;
 }
@@ -52,6 +54,10 @@ export class PlainSearch implements Search {
     return encodeSteps(this.codebooks, request);
   }
 
+  decodeSteps(): null {
+    return null;
+  }
+
   distanceSteps(): null {
     return null;
   }
@@ -65,7 +71,8 @@ function* encodeSteps(codebooks: readonly PairedCodebook[], request: EncodeReque
   const meter = new StepMeter();
   const residual = new Float32Array(tileRows * dim);
   const query = cosine ? new Float32Array(tileRows * dim) : residual;
-  const packed = new Float64Array(tileRows * dim);
+  const mostSlots = codebooks.reduce((most, { slots }) => Math.max(most, slots), 0);
+  const scores = new Float64Array(tileRows * mostSlots);
   const lead: Lead = {
     best: new Float64Array(tileRows),
     second: new Float64Array(tileRows),
@@ -82,25 +89,35 @@ function* encodeSteps(codebooks: readonly PairedCodebook[], request: EncodeReque
     for (let stage = 0; stage < stages; stage++) {
       const codebook = codebooks[stage];
       if (cosine) for (let r = 0; r < rows; r++) unitVector(residual, r * dim, dim, query, r * dim);
-      packTile(query, dim, packed);
+      packTile(query, codebook);
 
       // Screen the whole codebook, a step at a time.
       lead.best.fill(-Infinity);
       lead.second.fill(-Infinity);
       lead.index.fill(0);
-      const slots = codebook.halfNorms.length;
+      const { screen, slots } = codebook;
       for (let from = 0; from < slots; from += codewordsPerStep) {
         const to = Math.min(slots, from + codewordsPerStep);
-        screenTile(codebook, packed, from, to, lead);
-        if (meter.add(tileRows * (to - from) * dim)) yield;
+        scoreTile(screen, dim, from, to, scores);
+        for (let r = 0; r < rows; r++) followLead(scores, from, to, r, lead);
+        if (meter.add(tileRows * (to - from) * dim)) {
+          yield;
+          // Another call may have put its own tile there.
+          packTile(query, codebook);
+        }
       }
 
       // Certify or re-rank each row, then pass the residual on.
       for (let r = 0; r < rows; r++) {
-        let code = certifiedCode(codebook, query, residual, r, lead);
+        let code = hasNoDistance(codebook, residual, r) ? 0 : -1;
         if (code < 0) {
-          code = scan(codebook, query, r * dim, codebook.originalIndex[lead.index[r]]);
-          if (meter.add(codebook.originalIndex.length * dim)) yield;
+          const margin = leadNeeded(codebook, query, r);
+          if (lead.best[r] - lead.second[r] > margin) code = codebook.originalIndex[lead.index[r]];
+          else {
+            code = rankedCode(codebook, query, r, scores, lead, margin);
+            // Counted as a scan, which it may have been.
+            if (meter.add(codebook.originalIndex.length * dim)) yield;
+          }
         }
         codes[(firstRow + r) * stages + stage] = code;
         const c = code * dim;
@@ -112,131 +129,56 @@ function* encodeSteps(codebooks: readonly PairedCodebook[], request: EncodeReque
   return null;
 }
 
-/** packed[D][3] from query[3][D]. */
-function packTile(query: Float32Array, dim: number, packed: Float64Array): void {
-  for (let i = 0; i < dim; i++) {
-    packed[3 * i] = query[i];
-    packed[3 * i + 1] = query[dim + i];
-    packed[3 * i + 2] = query[2 * dim + i];
-  }
-}
-
-/** Scores the codeword slots from … to−1 (both even) against the three packed rows and updates their leads. */
-function screenTile(codebook: PairedCodebook, rows: Float64Array, from: number, to: number, lead: Lead): void {
-  const { packed, halfNorms, dim } = codebook;
-  const { best, second, index } = lead;
-  let best0 = best[0];
-  let best1 = best[1];
-  let best2 = best[2];
-  let second0 = second[0];
-  let second1 = second[1];
-  let second2 = second[2];
-  let index0 = index[0];
-  let index1 = index[1];
-  let index2 = index[2];
-
-  const end = (3 * dim) | 0;
-  let next = (from * dim) | 0;
-  for (let k = from | 0; k < to; k = (k + 2) | 0) {
-    let s00 = -halfNorms[k];
-    let s10 = s00;
-    let s20 = s00;
-    let s01 = -halfNorms[k + 1];
-    let s11 = s01;
-    let s21 = s01;
-    for (let i = 0; i < end; i = (i + 3) | 0) {
-      const c0 = packed[next];
-      const c1 = packed[(next + 1) | 0];
-      next = (next + 2) | 0;
-      const x0 = rows[i];
-      const x1 = rows[(i + 1) | 0];
-      const x2 = rows[(i + 2) | 0];
-      s00 += x0 * c0;
-      s01 += x0 * c1;
-      s10 += x1 * c0;
-      s11 += x1 * c1;
-      s20 += x2 * c0;
-      s21 += x2 * c1;
-    }
-
-    // Most codewords are not even second best: one comparison each.
-    if (s00 > second0) {
-      if (s00 > best0) {
-        second0 = best0;
-        best0 = s00;
-        index0 = k;
-      } else second0 = s00;
-    }
-    if (s01 > second0) {
-      if (s01 > best0) {
-        second0 = best0;
-        best0 = s01;
-        index0 = k + 1;
-      } else second0 = s01;
-    }
-    if (s10 > second1) {
-      if (s10 > best1) {
-        second1 = best1;
-        best1 = s10;
-        index1 = k;
-      } else second1 = s10;
-    }
-    if (s11 > second1) {
-      if (s11 > best1) {
-        second1 = best1;
-        best1 = s11;
-        index1 = k + 1;
-      } else second1 = s11;
-    }
-    if (s20 > second2) {
-      if (s20 > best2) {
-        second2 = best2;
-        best2 = s20;
-        index2 = k;
-      } else second2 = s20;
-    }
-    if (s21 > second2) {
-      if (s21 > best2) {
-        second2 = best2;
-        best2 = s21;
-        index2 = k + 1;
-      } else second2 = s21;
-    }
-  }
-
-  best[0] = best0;
-  best[1] = best1;
-  best[2] = best2;
-  second[0] = second0;
-  second[1] = second1;
-  second[2] = second2;
-  index[0] = index0;
-  index[1] = index1;
-  index[2] = index2;
-}
-
-/** The code of row r where the screen alone decides it, else −1. */
-function certifiedCode(
-  codebook: PairedCodebook,
-  query: Float32Array,
-  residual: Float32Array,
-  r: number,
-  lead: Lead,
-): number {
-  const { dim, weights, cosine, maxNorm } = codebook;
+/**
+ * True for a residual that overflowed, also where a zero weight hides the infinity, and for one without a direction: code 0
+ * by definition.
+ */
+function hasNoDistance({ dim, cosine }: PairedCodebook, residual: Float32Array, r: number): boolean {
   let zero = true;
-  let norm = 0;
-  for (let i = r * dim, column = 0; column < dim; i++, column++) {
-    const weighted = weights === null ? query[i] : weights[column] * query[i];
-    norm += weighted * query[i];
-    // A residual that overflowed has code 0 by definition, also where a zero weight hides the infinity.
-    if (residual[i] - residual[i] !== 0) return 0;
+  for (let i = r * dim, end = i + dim; i < end; i++) {
+    if (residual[i] - residual[i] !== 0) return true;
     if (residual[i] !== 0) zero = false;
   }
-  if (cosine && zero) return 0;
+  return cosine && zero;
+}
+
+/** 2·E of row r. */
+function leadNeeded({ dim, centre, weights, maxNorm }: PairedCodebook, query: Float32Array, r: number): number {
+  let norm = 0;
+  for (let i = 0; i < dim; i++) {
+    const x = query[r * dim + i] - centre[i];
+    norm += (weights === null ? x : weights[i] * x) * x;
+  }
   const reach = Math.sqrt(norm) + maxNorm;
-  const margin = 2 * (dim + 16) * unitRoundoff * reach * reach;
-  return lead.best[r] - lead.second[r] > margin ? codebook.originalIndex[lead.index[r]] : -1;
+  return 2 * (dim + 16) * unitRoundoff * reach * reach;
+}
+
+/** The code of row r by the canonical distance, among the codewords whose score is within the margin of the best. */
+function rankedCode(
+  codebook: PairedCodebook,
+  query: Float32Array,
+  r: number,
+  scores: Float64Array,
+  lead: Lead,
+  margin: number,
+): number {
+  const { targets, dim, weights, originalIndex, box } = codebook;
+  const offset = r * dim;
+  if (isEquallyFar(box, query, offset, weights)) return 0;
+  const least = lead.best[r] - margin;
+  let smallest = Infinity;
+  let code = 0;
+  // The lowest code with the smallest distance: in increasing order.
+  for (let j = 0; j < originalIndex.length; j++) {
+    if (scores[tileRows * j + r] < least) continue;
+    const k = originalIndex[j];
+    const distance = squaredDistance(query, offset, targets, k * dim, dim, weights, smallest);
+    if (distance < smallest) {
+      smallest = distance;
+      code = k;
+    }
+  }
+  return code;
 }
 
 /** Half the distance from 1 to the next float64. */

@@ -41,7 +41,7 @@ import {
 } from "./emitter.js";
 
 /** Lanes of the canonical distance. */
-const lanes = 8;
+export const lanes = 8;
 /** Elements between two looks at whether a distance can still be the smaller one. */
 const pauseElements = 64;
 

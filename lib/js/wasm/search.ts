@@ -5,17 +5,17 @@
 // (error-bound.ts has the proof); among several the canonical distance decides; where there are too many, or the row is
 // beyond the range of float32 scores, it decides among all.
 
-import type { BadInput, DistanceRequest, EncodeRequest } from "../../backend.js";
+import type { BadInput, DecodeRequest, DistanceRequest, EncodeRequest } from "../../backend.js";
 import { firstBadInput } from "../../bad-input.js";
 import { unitVector } from "../../canonical.js";
 import { StepMeter, type Steps } from "../../time-slice.js";
 import type { JsCodebook } from "../codebook.js";
 import type { Search } from "../search.js";
-import { distanceSteps } from "./distances.js";
 import { type Engine, Segment } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
 import { groupCodewords, listBytes, tileRows } from "./kernels.js";
 import { type PackedCodebook, packCodebook } from "./packed-codebook.js";
+import { decodeSteps, distanceSteps } from "./row-kernels.js";
 import { certifiedCode, rankedCode } from "./verdict.js";
 import { Workspace } from "./workspace.js";
 
@@ -92,20 +92,29 @@ export class WasmSearch implements Search {
     }
   }
 
+  decodeSteps(request: DecodeRequest): Steps<void> | null {
+    const { dim } = this.codebooks[0];
+    const codewords = this.firstCodewords(request.stages);
+    return codewords && decodeSteps(this.engine, codewords, dim, request);
+  }
+
   distanceSteps(request: DistanceRequest): Steps<void> | null {
-    const codewords: Segment[] = [];
-    for (const copied of this.codewords.slice(0, request.stages)) {
-      if (copied === null) return null;
-      codewords.push(copied);
-    }
     const { dim, weights } = this.codebooks[0];
-    return distanceSteps(this.engine, codewords, dim, request.weighted ? weights : null, request);
+    const codewords = this.firstCodewords(request.stages);
+    return codewords && distanceSteps(this.engine, codewords, dim, request.weighted ? weights : null, request);
   }
 
   dispose(): void {
     // In the reverse order of the first use.
     const used = this.packed.flatMap(({ space, segments }, stage) => [space, ...segments, this.codewords[stage]]);
     for (const segment of used.reverse()) if (segment !== null) this.engine.release(segment);
+  }
+
+  /** Those of the first stages; null where one is not worth copying. */
+  private firstCodewords(stages: number): Segment[] | null {
+    const first = this.codewords.slice(0, stages);
+    const copied = first.filter((segment) => segment !== null);
+    return copied.length === first.length ? copied : null;
   }
 
   /** Lets others run; they may use the memory, grow it and drop copies of codebooks. */

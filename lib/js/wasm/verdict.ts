@@ -2,7 +2,8 @@
 
 import { squaredDistance } from "../../canonical.js";
 import type { JsCodebook } from "../codebook.js";
-import { scan } from "../scan.js";
+import { isEquallyFar } from "../reach.js";
+import { placeMaskAndWeights } from "./row-kernels.js";
 import type { Engine } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
 import { listBytes, listCapacity } from "./kernels.js";
@@ -40,12 +41,12 @@ export function rankedCode(
   r: number,
 ): number {
   const { floats, doubles, words } = engine;
-  const { targets, dim, weights, originalIndex } = codebook;
+  const { targets, dim, weights, box } = codebook;
   const query = work.query / 4 + r * dim;
   const list = (work.lists + r * listBytes) / 4;
   const known = packed.bound.norm(doubles[work.squaredNorms / 8 + r]) <= largestRowNorm && words[list] > 0;
   if (!known || words[list] > listCapacity) {
-    return scan(codebook, floats, query, known ? packed.codes[words[list + 2]] : originalIndex[0]);
+    return isEquallyFar(box, floats, query, weights) ? 0 : nearestOfAll(engine, codebook, work, r);
   }
 
   const lower = floats[work.lower / 4 + r];
@@ -58,6 +59,31 @@ export function rankedCode(
     if (distance < smallest || (distance === smallest && candidate < code)) {
       smallest = distance;
       code = candidate;
+    }
+  }
+  return code;
+}
+
+/** The definition itself, some codewords at a time: the smallest k with the smallest distance. */
+function nearestOfAll(engine: Engine, codebook: JsCodebook, work: Workspace, r: number): number {
+  const { floats, doubles, kernels } = engine;
+  const { targets, dim, weights, numCodewords } = codebook;
+  const lower = weights === null ? kernels.lowerDistances : kernels.lowerWeightedDistances;
+  const query = work.query + 4 * r * dim;
+  placeMaskAndWeights(engine, dim, weights, work.mask, work.weights);
+  let code = 0;
+  let smallest = Infinity;
+  for (let first = 0; first < numCodewords; first += work.scanned) {
+    const number = Math.min(work.scanned, numCodewords - first);
+    floats.set(targets.subarray(first * dim, (first + number) * dim), work.codewords / 4);
+    // Only a distance below the smallest so far is written.
+    const distances = doubles.subarray(work.distances / 8, work.distances / 8 + number).fill(smallest);
+    lower(work.codewords, number, dim, query, 0, work.weights, work.mask, work.distances);
+    for (let k = 0; k < number; k++) {
+      if (distances[k] < smallest) {
+        smallest = distances[k];
+        code = first + k;
+      }
     }
   }
   return code;

@@ -1,19 +1,20 @@
-// Canonical distances by WebAssembly SIMD, block by block: those of k-means++ and those to reconstructions.
+// What is computed row by row, by WebAssembly SIMD and a block at a time: reconstructions and canonical distances.
 //
 // Nothing is kept in the memory from one block to the next, so a call may pause between any two.
 
-import type { DistanceRequest, LowerDistancesRequest } from "../../backend.js";
+import type { CodeArray, DecodeRequest, DistanceRequest, LowerDistancesRequest } from "../../backend.js";
 import { StepMeter, type Steps } from "../../time-slice.js";
 import { type Engine, SavedState, type Segment } from "./engine.js";
+import { lanes } from "./exact-kernels.js";
 
 /** Elements of a block: 64 KiB of rows, copied and read while they are in the cache. */
 const blockElements = 16_384;
 /** Longer rows are left to the plain loops. */
-export const largestDistanceDim = 16_384;
+export const largestRowDim = 16_384;
 
 export function* lowerDistancesSteps(engine: Engine, request: LowerDistancesRequest): Steps<void> {
   const { vectors, count, dim, weights, centre, distances } = request;
-  const work = new DistanceBlock(engine, dim);
+  const work = new RowBlock(engine, dim);
   const meter = new StepMeter();
   for (let firstRow = 0; firstRow < count; firstRow += work.rows) {
     const rows = Math.min(work.rows, count - firstRow);
@@ -29,6 +30,29 @@ export function* lowerDistancesSteps(engine: Engine, request: LowerDistancesRequ
 }
 
 /** codewords[s]: the codebook of stage s. */
+export function* decodeSteps(
+  engine: Engine,
+  codewords: readonly Segment[],
+  dim: number,
+  request: DecodeRequest,
+): Steps<void> {
+  const { codes, count, codeStages, stages, vectors } = request;
+  const work = new RowBlock(engine, dim);
+  const meter = new StepMeter();
+  for (let firstRow = 0; firstRow < count; firstRow += work.rows) {
+    const rows = Math.min(work.rows, count - firstRow);
+    work.begin(null);
+    work.clear(rows);
+    for (let stage = 0; stage < stages; stage++) {
+      work.add(codewords[stage], codes, firstRow * codeStages + stage, codeStages, rows);
+    }
+    const start = work.others / 4;
+    vectors.set(engine.floats.subarray(start, start + rows * dim), firstRow * dim);
+    if (meter.add(stages * rows * dim)) yield;
+  }
+}
+
+/** codewords[s]: the codebook of stage s. */
 export function* distanceSteps(
   engine: Engine,
   codewords: readonly Segment[],
@@ -37,19 +61,16 @@ export function* distanceSteps(
   request: DistanceRequest,
 ): Steps<void> {
   const { vectors, count, codes, codeStages, stages, distances } = request;
-  const work = new DistanceBlock(engine, dim);
+  const work = new RowBlock(engine, dim);
   const meter = new StepMeter();
   for (let firstRow = 0; firstRow < count; firstRow += work.rows) {
     const rows = Math.min(work.rows, count - firstRow);
     work.begin(weights);
-    const start = work.others / 4;
     engine.floats.set(vectors.subarray(firstRow * dim, (firstRow + rows) * dim), work.vectors / 4);
-    engine.floats.fill(0, start, start + rows * dim);
+    work.clear(rows);
     for (let stage = 0; stage < stages; stage++) {
-      const codebook = engine.place(codewords[stage]);
-      const { words, doubles, kernels } = engine;
-      for (let r = 0; r < rows; r++) words[work.codes / 4 + r] = codes[(firstRow + r) * codeStages + stage];
-      kernels.addCodewords(work.others, rows, dim, codebook, work.codes);
+      work.add(codewords[stage], codes, firstRow * codeStages + stage, codeStages, rows);
+      const { doubles } = engine;
       const results = work.distances / 8;
       doubles.fill(Infinity, results, results + rows);
       work.lower(rows, 4 * dim, weights !== null);
@@ -59,8 +80,24 @@ export function* distanceSteps(
   }
 }
 
+/** What `lowerDistances` reads at these addresses for rows of D elements. */
+export function placeMaskAndWeights(
+  { words, doubles }: Engine,
+  dim: number,
+  weights: Float32Array | null,
+  maskAddress: number,
+  weightsAddress: number,
+): void {
+  const mask = maskAddress / 4;
+  words.fill(0, mask, mask + 2 * lanes);
+  words.fill(0xffffffff, mask, mask + 2 * (dim % lanes));
+  if (weights === null) return;
+  doubles.fill(0, weightsAddress / 8 + dim, weightsAddress / 8 + dim + lanes);
+  doubles.set(weights, weightsAddress / 8);
+}
+
 /** Addresses in bytes of one block. */
-class DistanceBlock {
+class RowBlock {
   readonly rows: number;
   /** [rows][D], and what they are compared with: [rows][D] or [D]. Each with room to read eight elements at the end. */
   readonly vectors: number;
@@ -98,14 +135,21 @@ class DistanceBlock {
   begin(weights: Float32Array | null): void {
     const { engine, dim } = this;
     engine.enter(this.state);
-    const { words, doubles } = engine;
-    for (let lane = 0; lane < 8; lane++) {
-      const bits = lane < dim % 8 ? 0xffffffff : 0;
-      words.fill(bits, this.mask / 4 + 2 * lane, this.mask / 4 + 2 * lane + 2);
-    }
-    if (weights === null) return;
-    doubles.fill(0, this.weights / 8 + dim, this.weights / 8 + dim + 8);
-    doubles.set(weights, this.weights / 8);
+    placeMaskAndWeights(engine, dim, weights, this.mask, this.weights);
+  }
+
+  /** others[rows][D] = 0 */
+  clear(rows: number): void {
+    this.engine.floats.fill(0, this.others / 4, this.others / 4 + rows * this.dim);
+  }
+
+  /** others[r] += the codeword of codes[first + r·stride] */
+  add(codewords: Segment, codes: CodeArray, first: number, stride: number, rows: number): void {
+    const codebook = this.engine.place(codewords);
+    const { words, kernels } = this.engine;
+    const to = this.codes / 4;
+    for (let r = 0; r < rows; r++) words[to + r] = codes[first + r * stride];
+    kernels.addCodewords(this.others, rows, this.dim, codebook, this.codes);
   }
 
   lower(rows: number, otherBytes: number, weighted: boolean): void {

@@ -1,0 +1,60 @@
+// A packed codebook once more in bytes, for the screen by 8-bit dot products, and whether that screen pays.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "aligned_array.h"
+#include "byte_bound.h"
+#include "byte_trial.h"
+#include "kernels.h"
+
+namespace rvq::cpu {
+
+// The same codewords in the same groups as in PackedCodebook; byte_bound.h says what is stored.
+class ByteCodebook {
+ public:
+  // on_trial: to be used only while it pays.
+  ByteCodebook(const ByteKernels& kernels, size_t dim, size_t groups, bool on_trial);
+
+  // Fills the next group: codewords[kGroupCodewords][dim] in the screen's space before any rounding, zero where there
+  // is none, and an upper bound of their norms.
+  void add_group(const double* codewords, double norm);
+
+  const ByteBound& bound() const { return bound_; }
+  IntegerCodewords view(const float* starts) const {
+    return {words_,
+            panels_.data(),
+            starts,
+            factors_.data(),
+            group_norms_.data(),
+            group_errors_.data(),
+            group_constants_.data()};
+  }
+
+  // Null where this screen is to be used whether it pays or not.
+  ByteTrial* trial() const { return trial_.get(); }
+
+  size_t size_bytes() const {
+    return panels_.size_bytes() + sizeof(float) * (factors_.size() + 3 * group_norms_.size());
+  }
+
+ private:
+  float multiplier(const double* codeword) const;
+
+  const ByteKernels& kernels_;
+  ByteBound bound_;
+  size_t dim_;
+  size_t words_;
+  AlignedArray<uint32_t> panels_;
+  std::vector<float> factors_;
+  std::vector<float> group_norms_;
+  std::vector<float> group_errors_;
+  std::vector<float> group_constants_;
+  std::unique_ptr<ByteTrial> trial_;
+};
+
+}  // namespace rvq::cpu

@@ -1,0 +1,91 @@
+// Builds the addon in a way that is only for tests, into build/<name>/, and runs the tests that touch it there.
+//
+//   node scripts/test-build.mjs emulated [files…]   AVX-512 levels on a processor with AVX2, each forced in turn
+//   node scripts/test-build.mjs sanitize [files…]   AddressSanitizer (leaks too) and UndefinedBehaviorSanitizer
+//   node scripts/test-build.mjs tsan [files…]       ThreadSanitizer
+//
+// The package's own build in build/Release/ stays as it is.
+
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+
+const root = path.resolve(import.meta.dirname, "..");
+
+/** What runs native code; the other tests are about TypeScript alone. */
+const nativeTests = ["addon", "contract/", "cpu-", "errors", "model-file", "residual-quantizer", "workers"].map(
+  (name) => `test/${name}`,
+);
+
+const builds = {
+  emulated: {
+    options: ["RVQ_EMULATE_AVX512=ON"],
+    tests: ["test/contract", "test/cpu-"],
+    runs: [{ RVQ_CPU: "avx512vnni" }, { RVQ_CPU: "avx512" }],
+  },
+  sanitize: {
+    options: ["RVQ_SANITIZE=address,undefined"],
+    tests: nativeTests,
+    libraries: ["libasan.so", "libubsan.so"],
+    runs: [
+      {
+        // A leak is seen where a process ends by itself: in those that test/workers.test.ts starts.
+        ASAN_OPTIONS: "halt_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
+        LSAN_OPTIONS: `suppressions=${path.join(root, "scripts/lsan.supp")}:print_suppressions=0`,
+        UBSAN_OPTIONS: "halt_on_error=1:print_stacktrace=1",
+      },
+    ],
+  },
+  tsan: {
+    options: ["RVQ_SANITIZE=thread"],
+    tests: nativeTests,
+    libraries: ["libtsan.so"],
+    // Node is not instrumented: what it does by itself cannot be judged, but its locks still count.
+    runs: [{ TSAN_OPTIONS: "halt_on_error=1:ignore_noninstrumented_modules=1" }],
+  },
+};
+
+const requireLevel = `
+  const [file, level] = process.argv.slice(1);
+  if (!require(file).cpuInfo().instructionSets.includes(level)) throw new Error(file + " has no level " + level);
+`;
+
+const [name, ...files] = process.argv.slice(2);
+const build = builds[name];
+if (build === undefined) fail(`one of ${Object.keys(builds).join(", ")} is wanted, not ${name}`);
+
+// Where node-gyp-build looks when RVQ_PREBUILD names the folder.
+const folder = path.join(root, "build", name);
+console.log(`test-build: compiling ${path.relative(root, folder)} with ${build.options.join(" ")}`);
+run(process.execPath, [
+  path.join(root, "node_modules/cmake-js/bin/cmake-js"),
+  ...["build", "--log-level", "error", "--out", path.join(folder, "build"), "--CDRVQ_WITHOUT_CUDA=ON"],
+  ...build.options.map((option) => `--CD${option}`),
+]);
+for (const settings of build.runs) {
+  const environment = { ...process.env, ...settings, RVQ_PREBUILD: folder };
+  if (build.libraries) environment.LD_PRELOAD = build.libraries.map(runtime).join(" ");
+  const said = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
+  console.log(`test-build: ${name}, ${said.join(" ")}`);
+  // An addon that does not load, or a level that is missing, would only be skipped.
+  const expected = settings.RVQ_CPU ?? "portable";
+  run(process.execPath, ["-e", requireLevel, path.join(folder, "build/Release/rvq.node"), expected], environment);
+  const tests = files.length > 0 ? files : build.tests;
+  run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...tests], environment);
+}
+
+/** The full path of one of the compiler's run-time libraries. */
+function runtime(library) {
+  const answer = spawnSync("g++", [`-print-file-name=${library}`], { encoding: "utf8" }).stdout.trim();
+  if (!path.isAbsolute(answer)) fail(`g++ has no ${library}`);
+  return answer;
+}
+
+function run(command, args, env = process.env) {
+  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", env });
+  if (result.status !== 0) fail(`${path.basename(args[0])} failed (${result.signal ?? `exit ${result.status}`})`);
+}
+
+function fail(message) {
+  console.error(`test-build: ${message}`);
+  process.exit(1);
+}
