@@ -44,7 +44,7 @@ for (const shape of searchShapes.filter(({ name }) => name.includes(flag("shape"
       ];
       const [exactTime, bareTime] = await timeInTurns(contenders, { seconds, rounds: 25 });
       const price = 100 * (exactTime.ms / bareTime.ms - 1);
-      const judged = dataName === "gaussian" && dim >= 64 && form.screen !== "int16";
+      const judged = dataName === "gaussian" && dim >= 64 && (form.screen ?? "float32") === "float32";
       rows.push({
         shape: shape.name,
         data: dataName,

@@ -23,18 +23,21 @@ export interface TurnOptions {
   readonly rounds?: number;
   /** Called before every round, for something measured beside the contenders. */
   readonly beforeRound?: () => void;
+  /** Wait before every turn until the threads of the one before have stopped spinning. */
+  readonly settle?: boolean;
 }
 
 /** The timings of contenders, whose names differ, in their order. One untimed call of each comes first. */
 export async function timeInTurns(contenders: readonly Contender[], options: TurnOptions): Promise<Timing[]> {
-  const { seconds, rounds = 5, beforeRound } = options;
+  const { seconds, rounds = 5, beforeRound, settle = false } = options;
   const medians = contenders.map((): number[] => []);
   const tails = contenders.map((): number[] => []);
   for (let round = 0; round < rounds; round++) {
     beforeRound?.();
     // tinybench would warm up for 16 calls: one is enough once the code is compiled, and some calls take a second.
     const warm = { warmup: round === 0, warmupIterations: 1, warmupTime: 0 };
-    const bench = new Bench({ time: (1000 * seconds) / rounds, iterations: 1, throws: true, ...warm });
+    const setup = settle ? idle : () => {};
+    const bench = new Bench({ time: (1000 * seconds) / rounds, iterations: 1, throws: true, setup, ...warm });
     for (const { name, run } of contenders) bench.add(name, () => run());
     await bench.run();
     for (const [i, { name, result }] of bench.tasks.entries()) {
@@ -52,4 +55,15 @@ export async function timeInTurns(contenders: readonly Contender[], options: Tur
 
 export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1];
+}
+
+/** Resolves once this process uses less than a tenth of a processor, or after three seconds. */
+async function idle(): Promise<void> {
+  const [period, longest] = [20, 3000];
+  for (let waited = 0; waited < longest; waited += period) {
+    const before = process.cpuUsage();
+    await new Promise((resolve) => setTimeout(resolve, period));
+    const { user, system } = process.cpuUsage(before);
+    if ((user + system) / 1000 < period / 10) return;
+  }
 }

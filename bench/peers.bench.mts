@@ -2,8 +2,9 @@
 //
 //   npm run bench -- peers [--shape=D128] [--data=gaussian] [--peer=onnx] [--seconds=1] [--json=file] [--save]
 //
-// Ours runs through the async API, exact; peers score in float32, and the share of their codes that is wrong is shown. They are
-// installed into bench/peers at the first run; one that does not load is shown as skipped, with the reason.
+// Ours runs through the public API (one thread: sync; more: async), exact; peers score in float32, and the share of their codes that is wrong is shown. They are
+// installed into bench/peers at the first run; their threads spin for up to a second after a call, so every turn waits for
+// the process to be idle; one that does not load is shown as skipped, with the reason.
 
 import { ResidualQuantizer } from "../lib/index.js";
 import { dataNames, flop, makeSearchData, type SearchData, type Shape, searchShapes } from "./data.js";
@@ -48,7 +49,7 @@ for (const shape of searchShapes.filter(({ name }) => name.includes(flag("shape"
     const data = await makeSearchData(dataName, shape);
     const searchers = [...openOurs(shape, data), ...(await openPeers(shape, data))];
     const wrong = await wrongShares(shape, searchers);
-    const timings = await timeInTurns(searchers, { seconds });
+    const timings = await timeInTurns(searchers, { seconds, settle: true });
     const speeds = searchers.map(({ rows: count }, i) => flop(shape, count) / timings[i].ms / 1e6);
     for (const [i, { name, owner, threads, rows: count, close }] of searchers.entries()) {
       close();
@@ -93,7 +94,8 @@ async function loadPeers(): Promise<Peer[]> {
 function openOurs({ count, dim }: Shape, { vectors, codebooks }: SearchData): Searcher[] {
   return [1, 2].map((threads) => {
     const rq = ResidualQuantizer.fromCodebooks(codebooks, { dim, threads });
-    const run = () => rq.encode(vectors);
+    // Asynchronous calls have several chunks under way, each on `threads` threads: one thread means the sync API.
+    const run = threads === 1 ? () => rq.encodeSync(vectors) : () => rq.encode(vectors);
     const codes = async () => (await run()).data;
     return {
       name: `rvq (${rq.backend}), ${inWords(threads)}`,
