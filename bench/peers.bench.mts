@@ -81,14 +81,25 @@ saveJson("peers", rows);
 async function loadPeers(): Promise<Peer[]> {
   const wanted = Object.entries(loaders).filter(([name]) => name.includes(flag("peer") ?? ""));
   const found: Peer[] = [];
+  let require: NodeJS.Require;
+  try {
+    require = requirePeers();
+  } catch (error) {
+    skipped.push(`all peers, ${firstLine(error)}`);
+    return [];
+  }
   for (const [name, load] of wanted) {
     try {
-      found.push(await load(requirePeers()));
+      found.push(await load(require));
     } catch (error) {
-      skipped.push(`${name}, ${error instanceof Error ? error.message : error}`);
+      skipped.push(`${name}, ${firstLine(error)}`);
     }
   }
   return found;
+}
+
+function firstLine(error: unknown): string {
+  return String(error instanceof Error ? error.message : error).split("\n")[0];
 }
 
 function openOurs({ count, dim }: Shape, { vectors, codebooks }: SearchData): Searcher[] {

@@ -21,7 +21,10 @@ export function requirePeers(): NodeJS.Require {
     const command = process.platform === "win32" ? "npm.cmd" : "npm";
     const flags = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder];
     const { status, stderr, error } = spawnSync(command, flags, { cwd: folder, encoding: "utf8" });
-    if (status !== 0) throw new Error(`npm ci in ${folder} failed: ${error?.message ?? stderr.trim()}`);
+    if (status !== 0) {
+      const said = stderr.split("\n").filter((line) => line.startsWith("npm error"));
+      throw new Error(`npm ci in ${folder} failed: ${error?.message ?? said.slice(0, 3).join("; ")}`);
+    }
     writeFileSync(stamp, lock);
   }
   return createRequire(path.join(folder, "package.json"));
