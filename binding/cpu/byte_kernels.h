@@ -32,6 +32,9 @@ static void measure_bytes(const MeasureBytes& job) {
   }
 }
 
+// Sums modulo 2^32: lanes that are not screened may hold anything.
+typedef uint32_t Words __attribute__((vector_size(sizeof(Floats))));
+
 static void quantise_bytes(const QuantiseBytes& job) {
   size_t words = (job.dim + 3) / 4;
   size_t block_words = kByteBlockWords == 0 ? words : kByteBlockWords;
@@ -40,7 +43,7 @@ static void quantise_bytes(const QuantiseBytes& job) {
     Floats squared_error = {};
     const float* x = job.panel + lane;
     uint32_t* starts = job.row_starts + lane;
-    Ints sums[2] = {};
+    Words sums[2] = {};
     for (size_t word = 0; word < words; word++) {
       Ints bytes[4] = {};
 #pragma GCC unroll 4
@@ -54,14 +57,14 @@ static void quantise_bytes(const QuantiseBytes& job) {
       }
       store(job.words + word * job.panel_stride + lane,
             (bytes[0] & 0xff) | ((bytes[1] & 0xff) << 8) | ((bytes[2] & 0xff) << 16) | (bytes[3] << 24));
-      sums[0] += bytes[0] + bytes[1];
-      sums[1] += bytes[2] + bytes[3];
+      sums[0] += (Words)bytes[0] + (Words)bytes[1];
+      sums[1] += (Words)bytes[2] + (Words)bytes[3];
       if (word + 1 < words && (word + 1) % block_words != 0) continue;
-      sums[0] *= -kLargestByte;
-      sums[1] *= -kLargestByte;
+      sums[0] *= (uint32_t)-kLargestByte;
+      sums[1] *= (uint32_t)-kLargestByte;
       store(starts, kByteBlockWords == 0 ? sums[0] + sums[1] : (sums[0] & 0xffff) | (sums[1] << 16));
       starts += job.panel_stride;
-      sums[0] = sums[1] = Ints{};
+      sums[0] = sums[1] = Words{};
     }
     store(job.squared_errors + lane, squared_error);
   }
