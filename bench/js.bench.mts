@@ -1,4 +1,5 @@
-// The two forms of the `js` backend on one core, beside the processor's own SIMD128 peak in the same runtime.
+// The two forms of the `js` backend on one core, beside the processor's own SIMD128 peak in the same runtime; and two
+// worker threads beside one thread, by the clock.
 //
 //   npm run bench -- js [--shape=D128] [--seconds=1] [--json=file]
 
@@ -14,6 +15,7 @@ import {
   v128Store,
 } from "../lib/js/wasm/emitter.js";
 import { multiplyThenAdd } from "../lib/js/wasm/kernels.js";
+import { ResidualQuantizer } from "../lib/residual-quantizer.js";
 import { makeData } from "../test/contract/families.js";
 import { flag, machine, printTable, saveJson } from "./results.js";
 
@@ -78,7 +80,52 @@ const list = Object.entries(peaks).map(
   ([name, gflops]) => `${name} ${gflops > 0 ? gflops.toFixed(1) : "not available"}`,
 );
 console.log(`\nPeak of WebAssembly SIMD here, GFLOP/s: ${list.join("; ")}`);
-saveJson("js", rows);
+const threadRows = await measureThreads();
+printTable(`One call of encode on one thread and on two worker threads, ${machine()}`, threadRows);
+saveJson("js", [...rows, ...threadRows]);
+
+/** Milliseconds by the clock, medians of calls in turns; their codes must be the same. */
+async function measureThreads(): Promise<Record<string, string | number>[]> {
+  const large = [
+    { name: "D128 K1024", count: 65_536, dim: 128, numCodewords: 1024 },
+    { name: "D8 K1024", count: 262_144, dim: 8, numCodewords: 1024 },
+  ].filter(({ name }) => name.includes(flag("shape") ?? ""));
+  const results: Record<string, string | number>[] = [];
+  for (const form of ["wasm", "plain"] as const) {
+    process.env.RVQ_JS = form;
+    for (const { name, count: all, dim, numCodewords } of large) {
+      const count = form === "plain" ? Math.ceil(all / 10) : all;
+      const { vectors, codebook } = makeData("gaussian", { count, dim, numCodewords }, 1);
+      const contenders = [1, 2].map((threads) => ({
+        rq: ResidualQuantizer.fromCodebooks([codebook], { dim, backend: "js", threads }),
+        times: [] as number[],
+      }));
+      const expected = await contenders[0].rq.encode(vectors);
+      for (let round = 0; round < 6; round++) {
+        for (const { rq, times } of contenders) {
+          const start = performance.now();
+          const codes = await rq.encode(vectors);
+          // The first round starts the workers.
+          if (round > 0) times.push(performance.now() - start);
+          if (codes.data.some((code, n) => code !== expected.data[n])) throw new Error(`${name}: the threads differ`);
+        }
+      }
+      const [one, two] = contenders.map(({ times }) => times.sort((a, b) => a - b)[times.length >> 1]);
+      const gflops = (2 * count * dim * numCodewords) / two / 1e6;
+      results.push({
+        shape: name,
+        form,
+        rows: count,
+        "1 thread, ms": one,
+        "2 threads, ms": two,
+        "1 / 2": one / two,
+        "GFLOP/s, 2 threads": gflops,
+      });
+      for (const { rq } of contenders) rq.dispose();
+    }
+  }
+  return results;
+}
 
 /** Processor time of a call, so that a busy machine does not count; short calls are repeated. */
 function cpuMs(run: () => void): number {

@@ -6,6 +6,7 @@
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
+//   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
 //
 // Nothing here chooses or falls back: that is lib/'s. Bad arguments are a TypeError, never a crash.
 
@@ -37,6 +38,12 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   return result;
 }
 
+#ifdef RVQ_TESTING
+Napi::Value processors_under(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(available_processors(info[0].ToString().Utf8Value())));
+}
+#endif
+
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   Jobs::attach(env);
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
@@ -46,6 +53,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
 #ifdef RVQ_TESTING
   exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
+  exports.Set("processorsUnder", Napi::Function::New(env, processors_under, "processorsUnder"));
 #endif
   return exports;
 }

@@ -85,7 +85,8 @@ cpu::ScreenChoice read_screen(const Arguments& arguments) {
   if (screen == "float32") return cpu::ScreenChoice::kFloat32;
   if (screen == "int16") return cpu::ScreenChoice::kInt16;
   if (screen == "int8") return cpu::ScreenChoice::kInt8;
-  throw arguments.error("screen", "\"float32\", \"int16\", \"int8\" or nothing");
+  if (screen == "prefix") return cpu::ScreenChoice::kPrefix;
+  throw arguments.error("screen", "\"float32\", \"int16\", \"int8\", \"prefix\" or nothing");
 }
 #endif
 
@@ -260,9 +261,13 @@ Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
   size_t tile = prepared->kernels().tile_rows;
   cpu::Screen screen(prepared->kernels(), tile, codebooks.dim, codebooks.max_groups());
   std::vector<uint32_t> candidates;
+  std::vector<float> padded(tile * codebooks.padded_dim, 0.0f);
   for (size_t first = 0; first < count; first += tile) {
     size_t rows = std::min(tile, count - first);
-    if (stage.packed) screen.run(*stage.packed, vectors + first * codebooks.dim, rows, codebooks.dim);
+    for (size_t row = 0; row < rows; row++) {
+      std::copy_n(vectors + (first + row) * codebooks.dim, codebooks.dim, padded.data() + row * codebooks.padded_dim);
+    }
+    if (stage.packed) screen.run(*stage.packed, stage.prefix.get(), padded.data(), rows, codebooks.padded_dim);
     for (size_t row = 0; row < rows; row++) {
       bool certain =
           stage.packed && screen.verdict(row, candidates) == cpu::Verdict::kCandidates && candidates.size() == 1;

@@ -62,8 +62,9 @@ double tightest(const std::string& mount, std::string path, double (*quota)(cons
   return least;
 }
 
-double cgroup_quota() {
-  std::ifstream groups("/proc/self/cgroup");
+double cgroup_quota(const std::string& root) {
+  std::ifstream groups(root + "/proc/self/cgroup");
+  const std::string mounts = root + "/sys/fs/cgroup";
   double least = kUnlimited;
   for (std::string line; std::getline(groups, line);) {
     // hierarchy:controllers:path
@@ -74,10 +75,10 @@ double cgroup_quota() {
     std::string controllers = line.substr(first, second - first + 1);
     std::replace(controllers.begin(), controllers.end(), ':', ',');
     if (controllers == ",,") {
-      least = std::min(least, tightest("/sys/fs/cgroup", path, quota_v2));
+      least = std::min(least, tightest(mounts, path, quota_v2));
     } else if (controllers.find(",cpu,") != std::string::npos) {
-      least = std::min(least, tightest("/sys/fs/cgroup/cpu", path, quota_v1));
-      least = std::min(least, tightest("/sys/fs/cgroup/cpu,cpuacct", path, quota_v1));
+      least = std::min(least, tightest(mounts + "/cpu", path, quota_v1));
+      least = std::min(least, tightest(mounts + "/cpu,cpuacct", path, quota_v1));
     }
   }
   return least;
@@ -87,9 +88,9 @@ double cgroup_quota() {
 
 }  // namespace
 
-size_t available_processors() {
+size_t available_processors([[maybe_unused]] const std::string& root) {
 #ifdef __linux__
-  double quota = std::ceil(cgroup_quota());
+  double quota = std::ceil(cgroup_quota(root));
   size_t processors = std::max<size_t>(affinity_count(), 1);
   return quota < static_cast<double>(processors) ? std::max<size_t>(static_cast<size_t>(quota), 1) : processors;
 #else

@@ -244,6 +244,8 @@ describe("rvq doctor", () => {
     expect(result.code).toBe(0);
     for (const name of ["cuda", "cpu", "js"]) expect(result.out).toMatch(new RegExp(`^[✔✘] ${name}: .`, "m"));
     expect(result.out).toMatch(/^in use +\w+$/m);
+    for (const name of ["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS"])
+      expect(result.out).toMatch(new RegExp(`^${name} +${process.env[name] || "not set"}$`, "m"));
     expect(JSON.parse((await rvq("doctor", "--json")).out)).toMatchObject({ node: process.version });
   });
 

@@ -1,6 +1,6 @@
 // The screen's bound: whatever the data, a codeword that it certifies is the answer. Needs a build with RVQ_TESTING.
 
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
 import { Random } from "../lib/random.js";
@@ -12,10 +12,10 @@ const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.p
 const levels = canRun ? addon.cpuInfo().instructionSets : [];
 
 /** Every screen of every level, whatever a shape would choose. A level without integer ones uses float32 instead. */
-const kinds = ["float32", "int16", "int8"] as const;
+const kinds = ["float32", "int16", "int8", "prefix"] as const;
 const screens = levels.flatMap((level) => kinds.map((kind) => ({ level, kind })));
 
-/** Rows a family, and sizes: `npm test` runs a sample; RVQ_SCREEN_ROUNDS=1000 runs more than ten million rows. */
+/** Rows a family, and sizes: `npm test` runs a sample; `npm run test:screen` runs more than ten million rows. */
 const rounds = Number(process.env.RVQ_SCREEN_ROUNDS ?? 1);
 const shapes = [
   { count: 300, dim: 1, numCodewords: 200 },
@@ -25,7 +25,14 @@ const shapes = [
   { count: 48, dim: 200, numCodewords: 90 },
 ];
 
+let rowsChecked = 0;
+let certified = 0;
+
 describe.skipIf(!canRun)("the screen of the CPU core", () => {
+  afterAll(() => {
+    if (rounds > 1) process.stdout.write(`${rowsChecked} rows, ${certified} verdicts of ${screens.length} screens\n`);
+  });
+
   it.each([...familyNames, ...Object.keys(hardFamilies)])("never certifies a wrong winner on %s data", (family) => {
     for (let round = 0; round < rounds; round++) {
       shapes.forEach((shape, index) => {
@@ -36,9 +43,11 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
         const weights = Float32Array.from({ length: shape.dim }, () => 2 ** (10 * normal(random)));
         for (const w of [null, weights]) {
           const expected = search(vectors, codebook, shape.dim, w);
+          rowsChecked += shape.count;
           for (const { level, kind } of screens) {
             const verdicts = screen(level, kind, vectors, codebook, shape, w);
             const wrong = verdicts.findIndex((code, n) => code >= 0 && code !== expected[n]);
+            certified += verdicts.filter((code) => code >= 0).length;
             const context = { level, kind, family, seed, weighted: w !== null, ...shape };
             if (wrong >= 0)
               throw new Error(`row ${wrong}: ${verdicts[wrong]}, not ${expected[wrong]}: ${JSON.stringify(context)}`);

@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
+import type { Addon } from "../lib/cpu/addon.js";
 
 const library = path.resolve(__dirname, "../dist/index.js");
 
@@ -27,6 +28,67 @@ describe.each(["cpu", "js"] as const)("workers with the %s backend", (backend) =
     expect(runWorkers({ backend, calls: "train", rounds: 20, seed: 3 })).toEqual(outcome(20));
   });
 });
+
+describe("the threads of the cpu backend", () => {
+  const { addon } = loadAddon();
+  const skip = addon === null || process.platform !== "linux";
+
+  it.skipIf(skip)("are no more than the processors for several workers with several quantizers at once", () => {
+    const { processors } = (addon as Addon).cpuInfo();
+    const started = threadsStarted(undefined);
+    expect(started).toBeGreaterThanOrEqual(1);
+    expect(started).toBeLessThanOrEqual(processors);
+  });
+
+  it.skipIf(skip)("are as many as a caller asks for, and that once for all", () => {
+    expect(threadsStarted(7)).toBe(7);
+  });
+});
+
+/** How many threads a process starts while four workers encode with three quantizers each. */
+function threadsStarted(threads: number | undefined): number {
+  const argument = JSON.stringify({ library, threads, workers: 4 });
+  const options = { encoding: "utf8", timeout: 100_000 } as const;
+  return JSON.parse(execFileSync(process.execPath, ["-e", countingSource, argument], options));
+}
+
+const countingSource = `
+  const { once } = require("node:events");
+  const { readdirSync } = require("node:fs");
+  const { Worker } = require("node:worker_threads");
+  const { library, threads, workers } = JSON.parse(process.argv[1]);
+  const source = \`
+    const { parentPort, workerData: { library, threads } } = require("node:worker_threads");
+    const { ResidualQuantizer } = require(library);
+    const dim = 64;
+    const codebook = Float32Array.from({ length: 1024 * dim }, (_, i) => (i * 7919) % 1009);
+    const vectors = Float32Array.from({ length: 8192 * dim }, (_, i) => (i * 104729) % 1013);
+    const options = { dim, backend: "cpu", threads };
+    const quantizers = [1, 2, 3].map(() => ResidualQuantizer.fromCodebooks([codebook], options));
+    parentPort.once("message", async () => {
+      await Promise.all(quantizers.map((quantizer) => quantizer.encode(vectors)));
+      parentPort.postMessage("done");
+    });
+    parentPort.postMessage("ready");
+  \`;
+
+  async function main() {
+    const started = Array.from({ length: workers }, () => new Worker(source, { eval: true, workerData: { library, threads } }));
+    await Promise.all(started.map((worker) => once(worker, "message")));
+    const count = () => readdirSync("/proc/self/task").length;
+    const before = count();
+    // The pool's threads stay: what is there at the end is the most there has been.
+    const finished = started.map((worker) => once(worker, "message"));
+    for (const worker of started) worker.postMessage("go");
+    let most = 0;
+    const watch = setInterval(() => (most = Math.max(most, count())), 1);
+    await Promise.all(finished);
+    clearInterval(watch);
+    console.log(most - before);
+    process.exit();
+  }
+  main();
+`;
 
 interface Plan {
   readonly backend: "cpu" | "js";

@@ -115,6 +115,10 @@ void pack_stage(const Kernels& kernels, const CodebookSpec& spec, const Codebook
   if (stage.distinct.size() < 2 || !ErrorBound(spec.dim).usable()) return;
   stage.packed.emplace(stage.searched(), codebooks.padded_dim, spec.dim, stage.distinct, codebooks.weights_or_null(),
                        integer_screens(kernels, spec, stage.distinct.size()));
+  bool always = spec.screen == ScreenChoice::kPrefix;
+  if (!always && spec.screen != ScreenChoice::kByShape) return;
+  stage.prefix = PrefixCodebook::make(kernels, *stage.packed,
+                                      {stage.searched(), codebooks.padded_dim, codebooks.weights_or_null()}, always);
 }
 
 AlignedArray<float> searched_copy(const Kernels& kernels, Metric metric, const float* codewords, size_t count,
@@ -146,7 +150,7 @@ size_t Codebooks::size_bytes() const {
 
 size_t Stage::size_bytes() const {
   return codewords.size_bytes() + units.size_bytes() + largest.size_bytes() + distinct.size() * sizeof(uint32_t) +
-         (packed ? packed->size_bytes() : 0);
+         (packed ? packed->size_bytes() : 0) + (prefix ? prefix->size_bytes() : 0);
 }
 
 }  // namespace rvq::cpu

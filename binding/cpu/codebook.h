@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "aligned_array.h"
 #include "kernels.h"
 #include "packed_codebook.h"
+#include "prefix_codebook.h"
 
 namespace rvq::cpu {
 
@@ -17,7 +19,7 @@ enum class Metric { kL2, kCosine };
 
 // Which screen a stage is prepared for: the one that is faster for its shape, or for tests always the same one, where
 // the kernels have it.
-enum class ScreenChoice { kByShape, kFloat32, kInt16, kInt8 };
+enum class ScreenChoice { kByShape, kFloat32, kInt16, kInt8, kPrefix };
 
 // What a quantizer is made of, borrowed for the time of the preparation.
 struct CodebookSpec {
@@ -35,11 +37,12 @@ struct CodebookSpec {
 // Codeword k of a row-padded matrix is row k; padding elements are zero.
 struct Stage {
   size_t num_codewords;
-  AlignedArray<float> codewords;         // [num_codewords][padded_dim], as given
-  AlignedArray<float> units;             // the same brought to unit length; cosine only, else empty
-  std::vector<uint32_t> distinct;        // ascending; a code that is missing has an equal codeword before it
-  AlignedArray<float> largest;           // [padded_dim], of |searched()[k][i]| over all k
-  std::optional<PackedCodebook> packed;  // where there are two codewords to choose between, and a bound
+  AlignedArray<float> codewords;           // [num_codewords][padded_dim], as given
+  AlignedArray<float> units;               // the same brought to unit length; cosine only, else empty
+  std::vector<uint32_t> distinct;          // ascending; a code that is missing has an equal codeword before it
+  AlignedArray<float> largest;             // [padded_dim], of |searched()[k][i]| over all k
+  std::optional<PackedCodebook> packed;    // where there are two codewords to choose between, and a bound
+  std::unique_ptr<PrefixCodebook> prefix;  // where few dimensions rule out most codewords
 
   // What distances are measured to.
   const float* searched() const { return units.size() > 0 ? units.data() : codewords.data(); }

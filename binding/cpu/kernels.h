@@ -39,6 +39,15 @@ struct PackedCodewords {
   const float* group_constants;  // [groups]
 };
 
+// Coefficients of a panel's rows along a few axes, in float32 in any order.
+struct Projection {
+  PackedCodewords axes;  // starts[groups][kGroupCodewords] are zero; without norms
+  size_t groups;
+  const float* panel;  // [dim][panel_stride], from pack_rows
+  size_t panel_stride;
+  float* coefficients;  // out [groups · kGroupCodewords][panel_stride]
+};
+
 // Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1, which share a bound E = bounds[row].
 // Upper and lower ends are S ± E.
 struct ScreenTile {
@@ -215,6 +224,7 @@ struct Kernels {
   // Scores of one group for one row of a panel: scores[kGroupCodewords].
   void (*score_group)(const PackedCodewords&, size_t group, const float* panel, size_t panel_stride, size_t row,
                       float* scores);
+  void (*project)(const Projection&);
   // Writes the hits of `groups` groups, at most groups · panel_stride of them, and returns how many.
   size_t (*collect)(const float* upper, const float* lower, size_t groups, size_t panel_stride, Hit* hits);
 

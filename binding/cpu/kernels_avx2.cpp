@@ -12,6 +12,7 @@ typedef float HalfFloats __attribute__((vector_size(16)));
 typedef double Doubles __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+typedef Floats Part;
 
 constexpr size_t kLanes = 8;
 // 3 × 4 sums, 3 registers of rows and a codeword: all of the 16 registers.
@@ -39,8 +40,8 @@ static inline Floats interleave_high(Floats a, Floats b) {
   return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
 }
 
-static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
-static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
+static inline Part broadcast_part(float x) { return broadcast(x); }
+static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 
 static inline Ints to_integers(Floats x) { return (Ints)_mm256_cvtps_epi32(x); }
 // Two registers of rows are kept, a third is read from memory each time: 12 sums, 2 rows, a codeword and a product are

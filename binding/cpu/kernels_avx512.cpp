@@ -16,6 +16,7 @@ typedef float HalfFloats __attribute__((vector_size(32)));
 typedef double Doubles __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+typedef Group Part;
 
 constexpr size_t kLanes = 16;
 // 3 × 8 sums, 3 registers of rows and a codeword: 28 of the 32 registers, and only 11 loads for 24 multiply-adds.
@@ -41,8 +42,8 @@ static inline Floats interleave_high(Floats a, Floats b) {
   return _mm512_permutex2var_ps(a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
 }
 
-static inline Group broadcast_group(float x) { return _mm256_set1_ps(x); }
-static inline Group fused_group(Group a, Group b, Group c) { return _mm256_fmadd_ps(a, b, c); }
+static inline Part broadcast_part(float x) { return _mm256_set1_ps(x); }
+static inline Part fused_part(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
 
 static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
 // In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not

@@ -11,6 +11,7 @@ typedef float Floats __attribute__((vector_size(16)));
 typedef float HalfFloats __attribute__((vector_size(8)));
 typedef double Doubles __attribute__((vector_size(16)));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+typedef Floats Part;
 
 constexpr size_t kLanes = 4;
 // 4 × 4 sums, 4 registers of rows and a codeword: enough sums for four pipes of latency four.
@@ -31,8 +32,8 @@ static inline unsigned reaches(Floats a, Floats b) {
 static inline Floats interleave_low(Floats a, Floats b) { return (Floats)vzip1q_f32((float32x4_t)a, (float32x4_t)b); }
 static inline Floats interleave_high(Floats a, Floats b) { return (Floats)vzip2q_f32((float32x4_t)a, (float32x4_t)b); }
 
-static inline Group broadcast_group(float x) { return Group{x, x, x, x, x, x, x, x}; }
-static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
+static inline Part broadcast_part(float x) { return broadcast(x); }
+static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING

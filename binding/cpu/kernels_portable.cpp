@@ -9,6 +9,7 @@ typedef float Floats __attribute__((vector_size(16)));
 typedef float HalfFloats __attribute__((vector_size(8)));
 typedef double Doubles __attribute__((vector_size(16)));
 typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
+typedef Floats Part;
 
 constexpr size_t kLanes = 4;
 // 2 × 4 sums, 2 registers of rows, a codeword and a product: fits the 16 registers of x86-64.
@@ -27,8 +28,8 @@ static inline unsigned reaches(Floats a, Floats b) {
 static inline Floats interleave_low(Floats a, Floats b) { return Floats{a[0], b[0], a[1], b[1]}; }
 static inline Floats interleave_high(Floats a, Floats b) { return Floats{a[2], b[2], a[3], b[3]}; }
 
-static inline Group broadcast_group(float x) { return Group{x, x, x, x, x, x, x, x}; }
-static inline Group fused_group(Group a, Group b, Group c) { return a * b + c; }
+static inline Part broadcast_part(float x) { return broadcast(x); }
+static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING

@@ -5,21 +5,26 @@
 
 static inline float squared_distance(const float* x, const float* c, size_t padded_dim) {
   constexpr size_t kChains = 4;
-  Group sums[kChains] = {};
+  Part sums[kChains][kParts] = {};
+  // Elements at … at + kSumLanes − 1 into a chain.
+  auto add = [&](size_t at, Part(&chain)[kParts]) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (size_t part = 0; part < kParts; part++) {
+      size_t i = at + part * kPartLanes;
+      Part t = load<Part>(x + i) - load<Part>(c + i);
+      chain[part] = fused_part(t, t, chain[part]);
+    }
+  };
   size_t i = 0;
   for (; i + kChains * kSumLanes <= padded_dim; i += kChains * kSumLanes) {
 #pragma GCC unroll 4
-    for (size_t chain = 0; chain < kChains; chain++) {
-      Group t = load<Group>(x + i + chain * kSumLanes) - load<Group>(c + i + chain * kSumLanes);
-      sums[chain] = fused_group(t, t, sums[chain]);
-    }
+    for (size_t chain = 0; chain < kChains; chain++) add(i + chain * kSumLanes, sums[chain]);
   }
-  for (; i < padded_dim; i += kSumLanes) {
-    Group t = load<Group>(x + i) - load<Group>(c + i);
-    sums[0] = fused_group(t, t, sums[0]);
-  }
+  for (; i < padded_dim; i += kSumLanes) add(i, sums[0]);
   float s[kSumLanes];
-  store(s, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (size_t part = 0; part < kParts; part++) {
+    store(s + part * kPartLanes, (sums[0][part] + sums[1][part]) + (sums[2][part] + sums[3][part]));
+  }
   return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
@@ -47,6 +52,7 @@ static constexpr Kernels table(const char* name, const IntegerKernels* integers,
       screen_tile,
       screen_row,
       score_group,
+      project,
       collect,
       distance,
       scan,

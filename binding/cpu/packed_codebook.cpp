@@ -92,6 +92,7 @@ std::vector<double> PackedCodebook::choose_scale(const float* codewords, size_t 
   }
   int exponent = 0;
   std::frexp(std::sqrt(largest), &exponent);
+  squared_unit_ = std::ldexp(1.0, -2 * exponent);
   for (double& factor : scale_) factor = std::ldexp(factor, -exponent);
   for (double& squared_norm : squared_norms) squared_norm = std::ldexp(squared_norm, -2 * exponent);
   return squared_norms;

@@ -40,6 +40,8 @@ class PackedCodebook {
   const ErrorBound& bound() const { return bound_; }
   const float* centre() const { return centre_.data(); }
   const double* scale() const { return scale_.data(); }
+  // s²: a squared distance of one is this many in the screen's space.
+  double squared_unit() const { return squared_unit_; }
   size_t num_groups() const { return group_norms_.size(); }
   PackedCodewords view() const {
     return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
@@ -75,6 +77,7 @@ class PackedCodebook {
   ErrorBound bound_;
   std::vector<float> centre_;
   std::vector<double> scale_;
+  double squared_unit_ = 1;
   std::vector<uint32_t> codes_;
   AlignedArray<float> panels_;
   std::vector<float> starts_;

@@ -24,7 +24,8 @@ size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multipl
 
 }  // namespace
 
-Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_groups) : kernels_(kernels) {
+Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_groups)
+    : kernels_(kernels), prefix_screen_(kernels, max_rows, max_groups) {
   size_t stride = round_up(max_rows, kernels.lanes);
   panel_ = AlignedArray<float>(dim * stride);
   squared_norms_ = AlignedArray<double>(stride);
@@ -56,16 +57,22 @@ Screen::Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_g
   shortlists_ = AlignedArray<Shortlist>(max_rows);
 }
 
-void Screen::run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride) {
+void Screen::run(const PackedCodebook& codebook, const PrefixCodebook* prefix, const float* rows, size_t count,
+                 size_t padded_dim) {
   codebook_ = &codebook;
   stride_ = round_up(count, kernels_.lanes);
-  kernels_.pack_rows({rows, count, stride, codebook.view().dim, codebook.centre(), codebook.scale(), stride_,
+  kernels_.pack_rows({rows, count, padded_dim, codebook.view().dim, codebook.centre(), codebook.scale(), stride_,
                       panel_.data(), squared_norms_.data()});
   bound_rows(count);
+  by_prefix_ = false;
   if (few(kernels_, count)) {
     for (size_t row = 0; row < count; row++) screen_single_row(row);
     return;
   }
+  by_prefix_ = prefix != nullptr && prefix->trial().wanted() &&
+               prefix_screen_.run(codebook, *prefix,
+                                  {rows, count, panel_.data(), stride_, norms_.data(), squared_norms_.data()});
+  if (by_prefix_) return;
   if (codebook.bytes() != nullptr && run_int8(count)) return;
   if (codebook.integers() != nullptr) {
     quantise_rows();
@@ -303,6 +310,10 @@ Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
   const Shortlist& shortlist = shortlists_[row];
   candidates.clear();
   if (shortlist.verdict != Verdict::kCandidates) return shortlist.verdict;
+  if (by_prefix_) {
+    prefix_screen_.candidates(row, candidates);
+    return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;
+  }
   if (shortlist.precision != Precision::kFloat32) {
     narrow(row, candidates);
     if (candidates.size() == 1 || shortlist.precision == Precision::kInt8) return Verdict::kCandidates;

@@ -10,6 +10,8 @@
 #include "aligned_array.h"
 #include "kernels.h"
 #include "packed_codebook.h"
+#include "prefix_codebook.h"
+#include "prefix_screen.h"
 
 namespace rvq::cpu {
 
@@ -23,8 +25,9 @@ class Screen {
   // For blocks of at most max_rows ≤ kernels.tile_rows rows of dimension dim, and codebooks of at most max_groups.
   Screen(const Kernels& kernels, size_t max_rows, size_t dim, size_t max_groups);
 
-  // rows[count][stride] against a stage's codewords.
-  void run(const PackedCodebook& codebook, const float* rows, size_t count, size_t stride);
+  // rows[count][padded_dim] against a stage's codewords; prefix: may be null.
+  void run(const PackedCodebook& codebook, const PrefixCodebook* prefix, const float* rows, size_t count,
+           size_t padded_dim);
 
   // The verdict on a row of the last run; its candidates' codes in no particular order.
   Verdict verdict(size_t row, std::vector<uint32_t>& candidates);
@@ -95,6 +98,8 @@ class Screen {
   AlignedArray<float> upper_;
   AlignedArray<Hit> hits_;
   AlignedArray<Shortlist> shortlists_;
+  bool by_prefix_ = false;
+  PrefixScreen prefix_screen_;
 };
 
 }  // namespace rvq::cpu

@@ -9,7 +9,8 @@
 //   larger, smaller             of two, lane by lane
 //   reaches(a, b)               bit l is set where a[l] >= b[l]
 //   interleave_low, _high       a0 b0 a1 b1 … from the lower or the upper halves
-//   Group, broadcast_group, fused_group   the same for a group of codewords, one a lane
+//   Group                       a group of codewords, one a lane; on a level with narrower registers no register at all
+//   Part, broadcast_part, fused_part   as much of a group as a register holds, and the same for it
 // Nothing here may call an inline function of the standard library: the linker keeps one copy of such a function, and
 // it could be the one compiled for the newest processor.
 
@@ -204,6 +205,57 @@ static void screen_tile(const ScreenTile& job) {
   }
 }
 
+template <int kRegisters>
+static void project_registers(const Projection& job) {
+  float* coefficients = job.coefficients;
+  for (size_t group = 0; group < job.groups; group++) {
+    for (size_t first = 0; first < kGroupCodewords; first += kTileCodewords) {
+      Floats sums[kTileCodewords][kRegisters];
+      score_tile<kRegisters>(job.axes, group, first, job.panel, sums);
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileCodewords; c++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kRegisters; r++) store(coefficients + r * kLanes, sums[c][r]);
+        coefficients += kRegisters * kLanes;
+      }
+    }
+  }
+}
+
+static void project(const Projection& job) {
+  switch (job.panel_stride / kLanes) {
+    case 1:
+      return project_registers<1>(job);
+    case 2:
+      if constexpr (kTileRegisters >= 2) return project_registers<2>(job);
+      break;
+    case 3:
+      if constexpr (kTileRegisters >= 3) return project_registers<3>(job);
+      break;
+    case 4:
+      if constexpr (kTileRegisters >= 4) return project_registers<4>(job);
+      break;
+  }
+}
+
+constexpr size_t kPartLanes = sizeof(Part) / sizeof(float);
+constexpr size_t kParts = kGroupCodewords / kPartLanes;
+// Sums of one row at a time, in groups: eight registers of them.
+constexpr size_t kRowSums = 8 / kParts;
+
+// sums[g] += x · one element of every codeword of group g.
+template <size_t kGroups>
+static inline void add_element(float x, const float* y, size_t panel, Part (&sums)[kGroups][kParts]) {
+  Part element = broadcast_part(x);
+#pragma GCC unroll 8
+  for (size_t g = 0; g < kGroups; g++) {
+#pragma GCC unroll 2
+    for (size_t part = 0; part < kParts; part++) {
+      sums[g][part] = fused_part(element, load<Part>(y + g * panel + part * kPartLanes), sums[g][part]);
+    }
+  }
+}
+
 // Scores of kGroups neighbouring groups for one row, a codeword a lane. Every sum is split into kChains chains, so that
 // an addition need not wait for the one before.
 template <size_t kGroups, size_t kChains>
@@ -211,40 +263,37 @@ static inline void score_groups(const PackedCodewords& codewords, size_t first_g
                                 size_t panel_stride, Group (&scores)[kGroups]) {
   size_t panel = codewords.dim * kGroupCodewords;
   const float* y = codewords.panels + first_group * panel;
-  Group sums[kGroups][kChains] = {};
+  Part sums[kChains][kGroups][kParts] = {};
   size_t i = 0;
   for (; i + kChains <= codewords.dim; i += kChains) {
 #pragma GCC unroll 8
     for (size_t chain = 0; chain < kChains; chain++) {
-      Group element = broadcast_group(x[chain * panel_stride]);
-#pragma GCC unroll 8
-      for (size_t g = 0; g < kGroups; g++) {
-        sums[g][chain] = fused_group(element, load<Group>(y + g * panel + chain * kGroupCodewords), sums[g][chain]);
-      }
+      add_element(x[chain * panel_stride], y + chain * kGroupCodewords, panel, sums[chain]);
     }
     x += kChains * panel_stride;
     y += kChains * kGroupCodewords;
   }
   for (; i < codewords.dim; i++) {
-#pragma GCC unroll 8
-    for (size_t g = 0; g < kGroups; g++) {
-      sums[g][0] = fused_group(broadcast_group(*x), load<Group>(y + g * panel), sums[g][0]);
-    }
+    add_element(*x, y, panel, sums[0]);
     x += panel_stride;
     y += kGroupCodewords;
   }
 #pragma GCC unroll 8
   for (size_t g = 0; g < kGroups; g++) {
-    scores[g] = load<Group>(codewords.starts + (first_group + g) * kGroupCodewords);
+#pragma GCC unroll 2
+    for (size_t part = 0; part < kParts; part++) {
+      Part score = load<Part>(codewords.starts + (first_group + g) * kGroupCodewords + part * kPartLanes);
 #pragma GCC unroll 8
-    for (size_t chain = 0; chain < kChains; chain++) scores[g] += sums[g][chain];
+      for (size_t chain = 0; chain < kChains; chain++) score += sums[chain][g][part];
+      store((float*)&scores[g] + part * kPartLanes, score);
+    }
   }
 }
 
 static void score_group(const PackedCodewords& codewords, size_t group, const float* panel, size_t panel_stride,
                         size_t row, float* scores) {
   Group score[1];
-  score_groups<1, 8>(codewords, group, panel + row, panel_stride, score);
+  score_groups<1, kRowSums>(codewords, group, panel + row, panel_stride, score);
   store(scores, score[0]);
 }
 
@@ -265,12 +314,12 @@ static void screen_row(const ScreenRow& job, size_t row) {
   size_t group = job.first_group;
   for (; group + kTogether <= job.last_group; group += kTogether) {
     Group scores[kTogether];
-    score_groups<kTogether, 4>(job.codewords, group, x, job.panel_stride, scores);
+    score_groups<kTogether, kRowSums / kTogether>(job.codewords, group, x, job.panel_stride, scores);
     for (size_t g = 0; g < kTogether; g++) note_group(job, group + g, row, scores[g]);
   }
   for (; group < job.last_group; group++) {
     Group scores[1];
-    score_groups<1, 8>(job.codewords, group, x, job.panel_stride, scores);
+    score_groups<1, kRowSums>(job.codewords, group, x, job.panel_stride, scores);
     note_group(job, group, row, scores[0]);
   }
 }

@@ -162,7 +162,7 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
     rows = scratch.units.data();
   }
 
-  if (stage.packed) scratch.screen.run(*stage.packed, rows, count, padded_dim);
+  if (stage.packed) scratch.screen.run(*stage.packed, stage.prefix.get(), rows, count, padded_dim);
   for (size_t r = 0; r < count; r++) {
     Verdict verdict = Verdict::kUnknown;
     if (stage.packed) verdict = scratch.screen.verdict(r, scratch.candidates);

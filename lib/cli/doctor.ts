@@ -19,7 +19,7 @@ export async function doctorCommand(
         ["Node", `${found.node} on ${found.platform}`],
         ["processor", `${found.processor}, ${found.processors} to use`],
         ["memory", `${(found.memoryBytes / 2 ** 30).toFixed(1)} GiB`],
-        ["RVQ_BACKEND", process.env.RVQ_BACKEND ?? "not set"],
+        ...["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS"].map((name): [string, string] => [name, process.env[name] || "not set"]),
         ["in use", found.selected ?? `none: ${found.error ?? "no backend runs"}`],
       ]),
     );

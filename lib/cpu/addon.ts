@@ -26,7 +26,7 @@ export interface CpuPrevious {
 
 /** Only in builds for tests: the screen of every stage, where the level has it; without it the faster one for the shape. */
 export interface CpuScreen {
-  readonly screen?: "float32" | "int16" | "int8" | undefined;
+  readonly screen?: "float32" | "int16" | "int8" | "prefix" | undefined;
 }
 
 export interface CpuInfo {
@@ -66,6 +66,8 @@ export interface CpuCodebooks {
 export interface Addon {
   cpuInfo(): CpuInfo;
   cudaInfo(): CudaInfo;
+  /** Only in builds for tests: `processors` as it would be with `<root>/proc/self/cgroup` and `<root>/sys/fs/cgroup`. */
+  processorsUnder?(root: string): number;
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;

@@ -1,6 +1,7 @@
 // Worker threads that search parts of large calls: started at the first of them, shared by all quantizers, gone when idle.
 //
-// Vectors are copied to a worker and codes back, both by transfer; codebooks are sent once. An idle worker neither keeps
+// Vectors are copied to a worker and codes back; not by transfer, for a buffer that has once been detached has V8 check for
+// it at every access to every array of the thread (plain loops: a quarter slower). Codebooks are sent once. An idle worker neither keeps
 // the process alive nor stays: its memory is a JavaScript heap and up to 32 MiB of WebAssembly. Whatever goes wrong in a
 // worker or in starting one rejects `run` and ends the use of workers: the caller then searches on its own thread.
 
@@ -119,11 +120,12 @@ export class WorkerPool {
       member.jobs.set(job, { resolve, reject });
       clearTimeout(member.idle);
       member.worker.ref();
+      // Of a view, all that is behind it would be sent.
       const copy = vectors.slice(0, count * spec.dim);
       const empty = codes instanceof Uint16Array ? new Uint16Array(0) : new Uint32Array(0);
       const wanted = { vectors: copy, count, stages, codes: empty };
       const sent = residuals === undefined ? wanted : { ...wanted, residuals: new Float32Array(0) };
-      send(member, { kind: "encode", id, job, request: sent }, [copy.buffer]);
+      send(member, { kind: "encode", id, job, request: sent });
     });
   }
 
@@ -171,6 +173,6 @@ export class WorkerPool {
   }
 }
 
-function send(member: Member, message: MessageToWorker, transfer: readonly ArrayBuffer[] = []): void {
-  member.worker.postMessage(message, transfer);
+function send(member: Member, message: MessageToWorker): void {
+  member.worker.postMessage(message);
 }

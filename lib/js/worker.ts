@@ -34,5 +34,5 @@ port.on("message", (message: MessageToWorker) => {
   const residuals = wanted.residuals === undefined ? undefined : vectors;
   const bad = known.prepared.encodeSync(residuals === undefined ? request : { ...request, residuals });
   const result: MessageFromWorker = { job: message.job, bad, codes, residuals };
-  port.postMessage(result, residuals === undefined ? [codes.buffer] : [codes.buffer, residuals.buffer as ArrayBuffer]);
+  port.postMessage(result);
 });

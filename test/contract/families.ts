@@ -33,6 +33,17 @@ const families: Record<string, Fill> = {
       });
     }
   },
+  "low rank": (random, vectors, codebook, dim) => {
+    // A few directions and a little noise.
+    const directions = Array.from({ length: 4 }, () => Float64Array.from({ length: dim }, () => normal(random)));
+    for (const matrix of [vectors, codebook]) {
+      const shares = directions.map(() => 0);
+      fill(matrix, (i) => {
+        if (i % dim === 0) for (const d of shares.keys()) shares[d] = normal(random);
+        return directions.reduce((sum, direction, d) => sum + shares[d] * direction[i % dim], 0.05 * normal(random));
+      });
+    }
+  },
   clustered: (random, vectors, codebook, dim) => {
     fill(codebook, () => 10 * normal(random));
     const numCodewords = codebook.length / dim;

@@ -17,9 +17,11 @@ const pageBytes = 65_536;
 export const stateBytes = 16 * pageBytes;
 /**
  * State and codebooks together: 32 stages of 1024 codewords of 128 dimensions stay. Twice as much would not help those
- * that need more: copying takes 6 % of a search that streams.
+ * that need more: copying takes 6 % of a search that streams. All of it from the start, as the system gives pages when they
+ * are first written: growing would detach the old buffer, and once any buffer has been detached V8 checks for it at every
+ * access to every array of the thread, which makes plain loops a quarter slower for good.
  */
-const mostBytes = 512 * pageBytes;
+const memoryBytes = 512 * pageBytes;
 
 type Kernel = (...args: number[]) => void;
 
@@ -48,11 +50,11 @@ export class Segment {
 }
 
 export class Engine {
-  /** The whole memory; renewed when it grows, so never kept across `place`. */
-  floats: Float32Array = new Float32Array(0);
-  doubles: Float64Array = new Float64Array(0);
-  words: Uint32Array = new Uint32Array(0);
-  private bytes: Uint8Array = new Uint8Array(0);
+  /** The whole memory. */
+  readonly floats: Float32Array;
+  readonly doubles: Float64Array;
+  readonly words: Uint32Array;
+  private readonly bytes: Uint8Array;
   private owner: SavedState | null = null;
   private round = 0;
   private top = stateBytes;
@@ -61,9 +63,12 @@ export class Engine {
     /** For people. */
     readonly name: string,
     readonly kernels: Kernels,
-    private readonly memory: WasmMemory,
+    { buffer }: WasmMemory,
   ) {
-    this.look();
+    this.bytes = new Uint8Array(buffer);
+    this.words = new Uint32Array(buffer);
+    this.floats = new Float32Array(buffer);
+    this.doubles = new Float64Array(buffer);
   }
 
   /** Makes the state that of this call. Necessary before each use after a pause. */
@@ -84,7 +89,7 @@ export class Engine {
   place(segment: Segment): number {
     if (segment.round === this.round) return segment.address;
     const bytes = segment.words.byteLength;
-    if (this.top + bytes > this.memory.buffer.byteLength && !this.grow(this.top + bytes)) {
+    if (this.top + bytes > this.bytes.length) {
       this.round++;
       this.top = stateBytes;
     }
@@ -101,28 +106,6 @@ export class Engine {
     if (segment.round !== this.round) return;
     segment.round = -1;
     if (segment.address + Math.ceil(segment.words.byteLength / 64) * 64 === this.top) this.top = segment.address;
-  }
-
-  /** Grows by doubling. False where the limit is reached or the system gives no more. */
-  private grow(bytes: number): boolean {
-    const now = this.memory.buffer.byteLength;
-    const wanted = Math.min(mostBytes, Math.max(2 * now, bytes));
-    if (wanted < bytes) return false;
-    try {
-      this.memory.grow(Math.ceil((wanted - now) / pageBytes));
-    } catch {
-      return false;
-    }
-    this.look();
-    return true;
-  }
-
-  private look(): void {
-    const { buffer } = this.memory;
-    this.bytes = new Uint8Array(buffer);
-    this.words = new Uint32Array(buffer);
-    this.floats = new Float32Array(buffer);
-    this.doubles = new Float64Array(buffer);
   }
 }
 
@@ -155,7 +138,7 @@ function compile(form: EngineForm): Engine | null {
     const multiplyAdd = forms[form];
     const functions = [packRows(), screen(multiplyAdd), screenRow(multiplyAdd), collect(2)];
     functions.push(addCodewords(), subtractCodewords(), lowerDistances(false), lowerDistances(true));
-    const module = new WebAssembly.Module(emitModule(functions, smallestPages, mostBytes / pageBytes));
+    const module = new WebAssembly.Module(emitModule(functions, memoryBytes / pageBytes, memoryBytes / pageBytes));
     const { memory, ...kernels } = new WebAssembly.Instance(module).exports;
     return new Engine(names[form], kernels, memory);
   } catch {
@@ -164,14 +147,10 @@ function compile(form: EngineForm): Engine | null {
   }
 }
 
-/** Room for the state and for any two segments, so that `place` finds some even where memory cannot grow. */
-const smallestPages = (stateBytes + 8 * pageBytes) / pageBytes;
-
 // The few things of the WebAssembly interface that are used; Node's types leave it to those of the browser.
 
 interface WasmMemory {
   readonly buffer: ArrayBuffer;
-  grow(pages: number): number;
 }
 
 interface WasmNamespace {

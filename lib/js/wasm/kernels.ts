@@ -120,6 +120,8 @@ export function packRows(): FunctionBuilder {
   return f;
 }
 
+const screenParameters = ["segment", "groups", "dim", "panel", "slopes", "constants", "lower", "upper"] as const;
+
 /**
  * For every group g and row r, with best the largest score: upper[g][r] = best + E, lower[r] = max(lower[r], best − E).
  *
@@ -129,16 +131,7 @@ export function packRows(): FunctionBuilder {
  */
 export function screen(multiplyAdd: MultiplyAdd): FunctionBuilder {
   const f = new FunctionBuilder("screen");
-  const { segment, groups, dim, panel, slopes, constants, lower, upper } = f.parameters(
-    "segment",
-    "groups",
-    "dim",
-    "panel",
-    "slopes",
-    "constants",
-    "lower",
-    "upper",
-  );
+  const { segment, groups, dim, panel, slopes, constants, lower, upper } = f.parameters(...screenParameters);
   const [x, y, panelEnd, upperEnd] = f.localArray("i32", 4);
   const registers = tileRows / 4;
   const passCodewords = 2;
@@ -213,14 +206,7 @@ function nextGroup(group: Local, dim: Local): Code {
 export function collect(screenRow: number): FunctionBuilder {
   const f = new FunctionBuilder("collect");
   const { segment, groups, dim, panel, slopes, constants, lower, upper, lists, position } = f.parameters(
-    "segment",
-    "groups",
-    "dim",
-    "panel",
-    "slopes",
-    "constants",
-    "lower",
-    "upper",
+    ...screenParameters,
     "lists",
     "position",
   );

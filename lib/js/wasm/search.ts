@@ -117,7 +117,7 @@ export class WasmSearch implements Search {
     return copied.length === first.length ? copied : null;
   }
 
-  /** Lets others run; they may use the memory, grow it and drop copies of codebooks. */
+  /** Lets others run; they may use the memory and drop copies of codebooks. */
   private *pause(work: Workspace): Steps<void> {
     yield;
     this.engine.enter(work.state);
