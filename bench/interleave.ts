@@ -57,9 +57,9 @@ export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1];
 }
 
-/** Resolves once this process uses less than a tenth of a processor, or after three seconds. */
+/** Resolves once this process uses less than a tenth of a processor, or after two seconds. */
 async function idle(): Promise<void> {
-  const [period, longest] = [20, 3000];
+  const [period, longest] = [20, 2000];
   for (let waited = 0; waited < longest; waited += period) {
     const before = process.cpuUsage();
     await new Promise((resolve) => setTimeout(resolve, period));

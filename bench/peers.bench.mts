@@ -16,8 +16,6 @@ import { loadTfjsWasm } from "./peers/tfjs-wasm.js";
 import { loadUsearch } from "./peers/usearch.js";
 import { flag, machine, printNote, printTable, type Row, saveJson } from "./results.js";
 
-/** Multiply-adds of one call of a peer at most: it gets fewer rows of the same shape, but several chunks of them. */
-const multiplyAddsPerCall = 3e9;
 /** How many times faster ours should be on as many threads, by peer, and the thread count that is judged. */
 const targets: Readonly<Record<string, { times: number; threads: number }>> = {
   "onnxruntime-node": { times: 4, threads: 2 },
@@ -50,6 +48,7 @@ for (const shape of searchShapes.filter(({ name }) => name.includes(flag("shape"
     const searchers = [...openOurs(shape, data), ...(await openPeers(shape, data))];
     const wrong = await wrongShares(shape, searchers);
     const timings = await timeInTurns(searchers, { seconds, settle: true });
+    console.error(`${shape.name}: done`);
     const speeds = searchers.map(({ rows: count }, i) => flop(shape, count) / timings[i].ms / 1e6);
     for (const [i, { name, owner, threads, rows: count, close }] of searchers.entries()) {
       close();
@@ -121,10 +120,10 @@ function openOurs({ count, dim }: Shape, { vectors, codebooks }: SearchData): Se
 }
 
 async function openPeers({ count, dim, codebookSize }: Shape, { vectors, codebooks }: SearchData): Promise<Searcher[]> {
-  const rows = Math.min(count, Math.ceil(multiplyAddsPerCall / (dim * codebookSize)));
-  const part = vectors.subarray(0, rows * dim);
   const searchers: Searcher[] = [];
   for (const peer of peers) {
+    const rows = Math.min(count, Math.ceil(peer.multiplyAddsPerCall / (dim * codebookSize)));
+    const part = vectors.subarray(0, rows * dim);
     for (const threads of peer.threadCounts) {
       for (const setting of peer.settings) {
         const search = await peer.open(codebooks[0], dim, threads, setting);

@@ -22,6 +22,7 @@ export function loadOnnxruntime(require: NodeJS.Require): Peer {
   return {
     name: "onnxruntime-node",
     threadCounts: [1, 2],
+    multiplyAddsPerCall: 3e9,
     // Which one is faster depends on the caches.
     settings: [
       { name: "scores of 4 MiB", scoreBytes: 4 * 2 ** 20 },

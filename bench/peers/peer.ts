@@ -5,6 +5,8 @@ export interface Peer {
   readonly name: string;
   /** Thread counts that it can be told. */
   readonly threadCounts: readonly number[];
+  /** Multiply-adds of one call at most: it gets fewer rows of the same shape, so that a call takes some 100 ms. */
+  readonly multiplyAddsPerCall: number;
   /** Settings worth trying, in words; the fastest one counts. */
   readonly settings: readonly PeerSetting[];
   readonly open: (codebook: Float32Array, dim: number, threads: number, setting: PeerSetting) => Promise<PeerSearch>;

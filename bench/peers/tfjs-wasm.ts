@@ -25,6 +25,7 @@ export async function loadTfjsWasm(require: NodeJS.Require): Promise<Peer> {
   return {
     name: "tfjs-wasm",
     threadCounts: [1],
+    multiplyAddsPerCall: 1e9,
     settings: [{ name: "scores of 16 MiB", scoreBytes: 16 * 2 ** 20 }],
     open: async (codebook, dim, _threads, { scoreBytes }) => {
       const numCodewords = codebook.length / dim;

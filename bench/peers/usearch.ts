@@ -20,6 +20,7 @@ export function loadUsearch(require: NodeJS.Require): Peer {
   return {
     name: "usearch",
     threadCounts: [1, 2],
+    multiplyAddsPerCall: 2.5e8,
     settings: [{ name: "all at once", scoreBytes: Infinity }],
     open: async (codebook, dim, threads) => ({
       run: async (vectors) => {
