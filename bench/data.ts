@@ -75,7 +75,8 @@ async function powerLaw({ count, dim, codebookSize, stages }: Shape): Promise<Se
   };
   const vectors = draw(count);
   if (stages === 1 && codebookSize > 4096) return { vectors, codebooks: [draw(codebookSize)] };
-  const training = draw(3 * codebookSize);
+  // Fewer, and the residuals of later stages vanish: every vector would have a codeword of its own.
+  const training = draw(Math.max(3 * codebookSize, 20_000));
   const rq = await ResidualQuantizer.train(training, { dim, codebookSize, stages, iterations: 3, seed: 1 });
   const codebooks = rq.codebooks();
   rq.dispose();

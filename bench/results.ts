@@ -48,7 +48,8 @@ export function saveJson(benchmark: string, rows: readonly Record<string, unknow
   const result = { benchmark, machine: machine(), date: new Date().toISOString(), rows };
   const files: [path: string | undefined, content: string][] = [[flag("json"), `${JSON.stringify(result, null, 2)}\n`]];
   if (isSet("save")) {
-    const options = process.argv.slice(2).filter((argument) => argument !== "--save");
+    const given = process.argv.slice(2).filter((argument) => argument !== "--save");
+    const options = given.map((argument) => (argument.includes(" ") ? `"${argument}"` : argument));
     const command = `npm run bench -- ${[benchmark, ...options].join(" ")}`;
     const text = [`# ${benchmark}`, `\`${command}\`, ${result.date.slice(0, 10)}`, ...printed].join("\n\n");
     files.push([`${folder}/${benchmark}.json`, files[0][1]], [`${folder}/${benchmark}.md`, `${text}\n`]);
