@@ -11,8 +11,7 @@ ByteCodebook::ByteCodebook(const ByteKernels& kernels, size_t dim, size_t groups
     : kernels_(kernels),
       bound_(dim, kernels),
       dim_(dim),
-      words_((dim + 3) / 4),
-      panels_(groups * words_ * kGroupCodewords),
+      panels_((dim + 3) / 4, groups),
       trial_(on_trial ? std::make_unique<ByteTrial>() : nullptr) {}
 
 float ByteCodebook::multiplier(const double* codeword) const {
@@ -31,8 +30,7 @@ float ByteCodebook::multiplier(const double* codeword) const {
 }
 
 void ByteCodebook::add_group(const double* codewords, double norm) {
-  uint32_t* panel = panels_.data() + group_norms_.size() * words_ * kGroupCodewords;
-  std::fill_n(panel, words_ * kGroupCodewords, 0u);
+  uint32_t* panel = panels_.next();
   double error = 0;
   for (size_t lane = 0; lane < kGroupCodewords; lane++) {
     const double* codeword = codewords + lane * dim_;
@@ -46,13 +44,9 @@ void ByteCodebook::add_group(const double* codewords, double norm) {
       panel[i / 4 * kGroupCodewords + lane] |= bits << (i % 4 * 8);
     }
     error = std::max(error, bound_.integers().codeword_error(norm, squared_error));
-    factors_.push_back(static_cast<float>(1 / b));
+    panels_.add_factor(b);
   }
-
-  constexpr double kUp = 1 + 0x1p-22;
-  group_norms_.push_back(static_cast<float>(norm * kUp));
-  group_errors_.push_back(static_cast<float>(error * kUp));
-  group_constants_.push_back(bound_.integers().codeword_constant(norm));
+  panels_.close_group(bound_.integers(), norm, error);
 }
 
 }  // namespace rvq::cpu

@@ -3,13 +3,11 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
-#include <vector>
 
-#include "aligned_array.h"
 #include "byte_bound.h"
 #include "byte_trial.h"
+#include "integer_panels.h"
 #include "kernels.h"
 
 namespace rvq::cpu {
@@ -25,22 +23,12 @@ class ByteCodebook {
   void add_group(const double* codewords, double norm);
 
   const ByteBound& bound() const { return bound_; }
-  IntegerCodewords view(const float* starts) const {
-    return {words_,
-            panels_.data(),
-            starts,
-            factors_.data(),
-            group_norms_.data(),
-            group_errors_.data(),
-            group_constants_.data()};
-  }
+  IntegerCodewords view(const float* starts) const { return panels_.view(starts); }
 
   // Null where this screen is to be used whether it pays or not.
   ByteTrial* trial() const { return trial_.get(); }
 
-  size_t size_bytes() const {
-    return panels_.size_bytes() + sizeof(float) * (factors_.size() + 3 * group_norms_.size());
-  }
+  size_t size_bytes() const { return panels_.size_bytes(); }
 
  private:
   float multiplier(const double* codeword) const;
@@ -48,12 +36,7 @@ class ByteCodebook {
   const ByteKernels& kernels_;
   ByteBound bound_;
   size_t dim_;
-  size_t words_;
-  AlignedArray<uint32_t> panels_;
-  std::vector<float> factors_;
-  std::vector<float> group_norms_;
-  std::vector<float> group_errors_;
-  std::vector<float> group_constants_;
+  IntegerPanels panels_;
   std::unique_ptr<ByteTrial> trial_;
 };
 

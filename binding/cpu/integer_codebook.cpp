@@ -7,16 +7,14 @@
 
 namespace rvq::cpu {
 
-IntegerCodebook::IntegerCodebook(size_t dim, size_t groups)
-    : bound_(dim), dim_(dim), pairs_((dim + 1) / 2), panels_(groups * pairs_ * kGroupCodewords) {}
+IntegerCodebook::IntegerCodebook(size_t dim, size_t groups) : bound_(dim), dim_(dim), panels_((dim + 1) / 2, groups) {}
 
 void IntegerCodebook::add_group(const double* codewords, double norm) {
   double largest = 0;
   for (size_t i = 0; i < kGroupCodewords * dim_; i++) largest = std::max(largest, std::fabs(codewords[i]));
   double multiplier = bound_.codeword_multiplier(norm, largest);
 
-  uint32_t* panel = panels_.data() + group_norms_.size() * pairs_ * kGroupCodewords;
-  std::fill_n(panel, pairs_ * kGroupCodewords, 0u);
+  uint32_t* panel = panels_.next();
   double error = 0;
   for (size_t lane = 0; lane < kGroupCodewords; lane++) {
     const double* codeword = codewords + lane * dim_;
@@ -31,11 +29,8 @@ void IntegerCodebook::add_group(const double* codewords, double norm) {
     error = std::max(error, bound_.codeword_error(norm, squared_error));
   }
 
-  constexpr double kUp = 1 + 0x1p-22;
-  factors_.push_back(static_cast<float>(1 / multiplier));
-  group_norms_.push_back(static_cast<float>(norm * kUp));
-  group_errors_.push_back(static_cast<float>(error * kUp));
-  group_constants_.push_back(bound_.codeword_constant(norm));
+  panels_.add_factor(multiplier);
+  panels_.close_group(bound_, norm, error);
 }
 
 }  // namespace rvq::cpu

@@ -3,11 +3,9 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <vector>
 
-#include "aligned_array.h"
 #include "integer_bound.h"
+#include "integer_panels.h"
 #include "kernels.h"
 
 namespace rvq::cpu {
@@ -22,29 +20,14 @@ class IntegerCodebook {
   void add_group(const double* codewords, double norm);
 
   const IntegerBound& bound() const { return bound_; }
-  IntegerCodewords view(const float* starts) const {
-    return {pairs_,
-            panels_.data(),
-            starts,
-            factors_.data(),
-            group_norms_.data(),
-            group_errors_.data(),
-            group_constants_.data()};
-  }
+  IntegerCodewords view(const float* starts) const { return panels_.view(starts); }
 
-  size_t size_bytes() const {
-    return panels_.size_bytes() + sizeof(float) * (factors_.size() + 3 * group_norms_.size());
-  }
+  size_t size_bytes() const { return panels_.size_bytes(); }
 
  private:
   IntegerBound bound_;
   size_t dim_;
-  size_t pairs_;
-  AlignedArray<uint32_t> panels_;
-  std::vector<float> factors_;
-  std::vector<float> group_norms_;
-  std::vector<float> group_errors_;
-  std::vector<float> group_constants_;
+  IntegerPanels panels_;
 };
 
 }  // namespace rvq::cpu

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -47,8 +48,15 @@ class PackedCodebook {
     return {centre_.size(), panels_.data(), starts_.data(), group_norms_.data(), group_constants_.data()};
   }
 
-  // All groups in order.
-  const std::vector<NormClass>& classes() const { return classes_; }
+  // Calls visit(NormClass) for the groups first … last − 1 in order, classes at the ends cut to these.
+  template <typename Visit>
+  void for_each_class(size_t first, size_t last, Visit&& visit) const {
+    for (NormClass norm_class : classes_) {
+      norm_class.first_group = std::max(first, norm_class.first_group);
+      norm_class.last_group = std::min(last, norm_class.last_group);
+      if (norm_class.first_group < norm_class.last_group) visit(norm_class);
+    }
+  }
 
   // Null where the codebook is not prepared for the 16-bit screen.
   const IntegerCodebook* integers() const { return integers_ ? &*integers_ : nullptr; }

@@ -84,7 +84,7 @@ std::unique_ptr<PrefixCodebook> PrefixCodebook::make(const Kernels& kernels, con
     if (num_axes == 0) return nullptr;
     std::unique_ptr<PrefixCodebook> codebook(new PrefixCodebook(kernels, packed, searched, axes, num_axes));
     if (!codebook->bound_.usable()) return nullptr;
-    codebook->always_ = always;
+    if (always) codebook->allowance_ = std::numeric_limits<double>::infinity();
     codebook->estimate_cost(kernels, packed);
     return codebook;
   };
@@ -100,7 +100,8 @@ std::unique_ptr<PrefixCodebook> PrefixCodebook::make(const Kernels& kernels, con
 
 PrefixCodebook::PrefixCodebook(const Kernels& kernels, const PackedCodebook& packed, const SearchedCodewords& searched,
                                const std::vector<double>& axes, size_t num_axes)
-    : dim_(packed.view().dim),
+    : packed_(packed.view()),
+      dim_(packed_.dim),
       axes_(num_axes),
       padded_axes_((num_axes + kGroupCodewords - 1) / kGroupCodewords * kGroupCodewords),
       searched_(searched),
@@ -108,7 +109,6 @@ PrefixCodebook::PrefixCodebook(const Kernels& kernels, const PackedCodebook& pac
       axis_panels_(padded_axes_ * dim_),
       axis_starts_(padded_axes_, 0.0f),
       panels_(packed.num_groups() * (num_axes + 1) * kGroupCodewords),
-      starts_(packed.view().starts),
       allowance_(kWorthwhile * full_cost(kernels, packed) - axes_cost(kernels, packed, num_axes)),
       codeword_cost_(static_cast<double>(dim_) / static_cast<double>(kernels.lanes) + 24) {
   for (size_t axis = 0; axis < padded_axes_; axis++) {
@@ -140,7 +140,6 @@ void PrefixCodebook::fill_panels(const Kernels& kernels, const PackedCodebook& p
     kernels.project(projection(panel.data(), stride, coefficients.data()));
 
     float* into = panels_.data() + group * (axes_ + 1) * kGroupCodewords;
-    float largest_norm = 0;
     for (size_t c = 0; c < kGroupCodewords; c++) {
       double squared = 0;
       for (size_t axis = 0; axis < axes_; axis++) {
@@ -150,10 +149,7 @@ void PrefixCodebook::fill_panels(const Kernels& kernels, const PackedCodebook& p
       }
       float norm = c < count ? packed.norm(first + c) : 0;
       into[axes_ * kGroupCodewords + c] = c < count ? bound_.remainder(norm, squared) : 0;
-      largest_norm = std::max(largest_norm, norm);
     }
-    group_norms_.push_back(largest_norm);
-    group_constants_.push_back(bound_.codeword_constant(largest_norm));
   }
 }
 

@@ -68,21 +68,19 @@ class PrefixCodebook {
     PackedCodewords axes{dim_, axis_panels_.data(), axis_starts_.data(), nullptr, nullptr};
     return {axes, padded_axes_ / kGroupCodewords, panel, panel_stride, coefficients};
   }
-  // axes() + 1 dimensions.
-  PackedCodewords view() const {
-    return {axes_ + 1, panels_.data(), starts_, group_norms_.data(), group_constants_.data()};
-  }
-  // Clock cycles that a row's open codewords may cost, and what one group and one codeword of them cost, about.
+  // axes() + 1 dimensions; without the groups' constants, which are those of bound().
+  PackedCodewords view() const { return {axes_ + 1, panels_.data(), packed_.starts, packed_.group_norms, nullptr}; }
+  // Clock cycles that a row's open codewords may cost, without limit where the screen is used always, and what one
+  // group and one codeword of them cost, about.
   double allowance() const { return allowance_; }
   double group_cost() const { return static_cast<double>(axes_ + 16); }
   double codeword_cost() const { return codeword_cost_; }
-  bool always() const { return always_; }
   PrefixTrial& trial() const { return trial_; }
 
   // Coefficients that a projection writes for a row: the axes, rounded up to whole groups.
   size_t padded_axes() const { return padded_axes_; }
   size_t size_bytes() const {
-    return axis_panels_.size_bytes() + panels_.size_bytes() + 2 * group_norms_.size() * sizeof(float);
+    return axis_panels_.size_bytes() + axis_starts_.size() * sizeof(float) + panels_.size_bytes();
   }
 
  private:
@@ -92,6 +90,7 @@ class PrefixCodebook {
   void fill_panels(const Kernels& kernels, const PackedCodebook& packed);
   void estimate_cost(const Kernels& kernels, const PackedCodebook& packed);
 
+  PackedCodewords packed_;
   size_t dim_;
   size_t axes_;
   size_t padded_axes_;
@@ -100,13 +99,9 @@ class PrefixCodebook {
   AlignedArray<float> axis_panels_;  // [padded_axes / kGroupCodewords][dim][kGroupCodewords]
   std::vector<float> axis_starts_;   // [padded_axes], zeros
   AlignedArray<float> panels_;       // [groups][axes + 1][kGroupCodewords]
-  const float* starts_;              // the packed codebook's
-  std::vector<float> group_norms_;
-  std::vector<float> group_constants_;
   double allowance_;
   double codeword_cost_;
   double cost_ = 0;  // clock cycles a row, estimated
-  bool always_ = false;
   mutable PrefixTrial trial_;
 };
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "near_bound.h"
+
 namespace rvq::cpu {
 
 namespace {
@@ -19,17 +21,15 @@ struct Interval {
   double upper;
 };
 
-// Where the canonical distance lies. In float32 every element is rounded three times and added to at most D/8 + 24
-// others in turn; canonically nearly never. Products that underflow, or sums that overflow, are left to float64, and
-// so are weights. Beyond `limit` any number beyond it will do.
+// Where the canonical distance lies. Products that underflow in float32, or sums that overflow, are left to float64,
+// and so are weights. Beyond `limit` any number beyond it will do.
 Interval distance_interval(const Kernels& kernels, const SearchedCodewords& searched, const float* row,
                            const float* codeword, double limit) {
-  if (searched.weights == nullptr) {
+  NearBound bound(searched.padded_dim);
+  if (searched.weights == nullptr && bound.usable) {
     double distance = kernels.rough_distance(row, codeword, searched.padded_dim);
-    double error = (static_cast<double>(searched.padded_dim) / 8 + 40) * 0x1p-24;
-    if (distance > 0x1p-40 * static_cast<double>(searched.padded_dim) && distance < 0x1p100 && error < 0x1p-4) {
-      error *= 1.1 * distance;
-      return {distance - error, distance + error};
+    if (distance > 0x1p-40 * static_cast<double>(searched.padded_dim) && distance < 0x1p100) {
+      return {distance / (1 + bound.gamma), distance / (1 - bound.gamma)};
     }
   }
   double distance = kernels.distance(row, codeword, searched.weights, searched.padded_dim, limit);
@@ -101,15 +101,12 @@ bool PrefixScreen::screen_chunk(size_t first_group, size_t last_group) {
   std::fill_n(lower_.data(), stride, -kInfinity);
   std::fill_n(largest_.data(), stride, -kInfinity);
   std::fill_n(second_.data(), stride, -kInfinity);
-  for (const NormClass& norm_class : packed_->classes()) {
-    size_t begin = std::max(first_group, norm_class.first_group);
-    size_t end = std::min(last_group, norm_class.last_group);
-    if (begin >= end) continue;
+  packed_->for_each_class(first_group, last_group, [&](const NormClass& norm_class) {
     for (size_t lane = 0; lane < stride; lane++) bounds_[lane] = bound(lane, norm_class.norm);
-    kernels_.screen_tile({codebook_->view(), begin, end, coefficients_.data(), stride, bounds_.data(),
-                          upper_.data() + (begin - first_group) * stride, lower_.data(), largest_.data(),
-                          second_.data(), winners_.data()});
-  }
+    kernels_.screen_tile({codebook_->view(), norm_class.first_group, norm_class.last_group, coefficients_.data(),
+                          stride, bounds_.data(), upper_.data() + (norm_class.first_group - first_group) * stride,
+                          lower_.data(), largest_.data(), second_.data(), winners_.data()});
+  });
 
   // One codeword a row, likely to be near, for a limit that leaves few others.
   for (size_t row = 0; row < view_.count; row++) {
@@ -119,8 +116,7 @@ bool PrefixScreen::screen_chunk(size_t first_group, size_t last_group) {
   }
 
   size_t found = kernels_.collect(upper_.data(), limits_.data(), groups, stride, hits_.data());
-  double allowance = codebook_->always() ? std::numeric_limits<double>::infinity()
-                                         : codebook_->allowance() * static_cast<double>(view_.count);
+  double allowance = codebook_->allowance() * static_cast<double>(view_.count);
   for (size_t h = 0; h < found; h++) {
     auto [group, row] = hits_[h];
     if (upper_[group * stride + row] < limits_[row]) continue;

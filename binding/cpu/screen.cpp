@@ -202,17 +202,14 @@ void Screen::screen_float32(size_t count) {
 }
 
 void Screen::screen_classes(size_t first, size_t last) {
-  for (const NormClass& norm_class : codebook_->classes()) {
-    size_t begin = std::max(first, norm_class.first_group);
-    size_t end = std::min(last, norm_class.last_group);
-    if (begin >= end) continue;
+  codebook_->for_each_class(first, last, [&](const NormClass& norm_class) {
     for (size_t lane = 0; lane < stride_; lane++) {
       bounds_[lane] = row_slopes_[lane] * norm_class.norm + (norm_class.constant + row_constants_[lane]);
     }
-    kernels_.screen_tile({codebook_->view(), begin, end, panel_.data(), stride_, bounds_.data(),
-                          upper_.data() + (begin - first) * stride_, lower_.data(), largest_upper_.data(),
-                          second_upper_.data(), winners_.data()});
-  }
+    kernels_.screen_tile({codebook_->view(), norm_class.first_group, norm_class.last_group, panel_.data(), stride_,
+                          bounds_.data(), upper_.data() + (norm_class.first_group - first) * stride_, lower_.data(),
+                          largest_upper_.data(), second_upper_.data(), winners_.data()});
+  });
 }
 
 size_t Screen::screen_tile(size_t count, Precision precision, size_t most_hits) {

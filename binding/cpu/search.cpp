@@ -169,11 +169,8 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
     // Every distance of a row that is not finite is infinite or NaN (a weight of zero included), and none of those is
     // smaller than the infinity that code 0 starts with.
     if (verdict == Verdict::kNotFinite) continue;
-    if (verdict == Verdict::kCandidates && scratch.candidates.size() == 1) {
-      scratch.codes[r] = scratch.candidates[0];
-      continue;
-    }
-    if (verdict == Verdict::kCandidates && keep_near(stage, rows + r * padded_dim, scratch) == 1) {
+    if (verdict == Verdict::kCandidates &&
+        (scratch.candidates.size() == 1 || keep_near(stage, rows + r * padded_dim, scratch) == 1)) {
       scratch.codes[r] = scratch.candidates[0];
       continue;
     }
