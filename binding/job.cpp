@@ -11,7 +11,7 @@ namespace rvq {
 
 namespace {
 
-// Waking a thread costs some microseconds: about as much as this many multiply-adds.
+// Waking a thread and hearing from it costs tens of microseconds of both threads: more than so many multiply-adds.
 constexpr double kWorkPerThread = 1 << 19;
 
 size_t useful_threads(const Call& call, size_t threads) {
@@ -29,6 +29,19 @@ Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
   } catch (...) {
     return Napi::Error::New(env, "unknown native error");
   }
+}
+
+// For calls that are over before another thread would have begun.
+Napi::Value run_on_the_spot(Napi::Env env, Call& call) {
+  auto promise = Napi::Promise::Deferred::New(env);
+  try {
+    promise.Resolve(run_now(env, call, 1));
+  } catch (const Napi::Error& error) {
+    promise.Reject(error.Value());
+  } catch (...) {
+    promise.Reject(to_error(env, std::current_exception()).Value());
+  }
+  return promise.Promise();
 }
 
 }  // namespace
@@ -63,6 +76,7 @@ Jobs::Jobs(Napi::Env env) {
 
 Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
                             const std::vector<Napi::Object>& kept) {
+  if (call->work() <= kWorkPerThread) return run_on_the_spot(env, *call);
   Jobs* jobs = env.GetInstanceData<Jobs>();
   auto pending = std::make_unique<Pending>(Pending{std::move(call), nullptr, Napi::Promise::Deferred::New(env), {}});
   for (const Napi::Object& object : kept) pending->kept.push_back(Napi::Persistent(object));

@@ -42,8 +42,9 @@ class Jobs {
   // Once in every environment, when the addon is loaded.
   static void attach(Napi::Env env);
 
-  // Runs the call on up to `threads` threads of the pool. `kept` are the arrays it reads and writes: they live at least
-  // as long as the call does. The promise settles with the call's result or with what it threw.
+  // Runs the call on up to `threads` threads of the pool, or here and now where it is that short. `kept` are the arrays
+  // it reads and writes: they live at least as long as the call does. The promise settles with the call's result or
+  // with what it threw.
   static Napi::Value run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
                                const std::vector<Napi::Object>& kept);
 

@@ -160,7 +160,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
 
   it("waits for its calls when a worker is terminated in the middle of one", async () => {
     for (let round = 0; round < 5; round++) {
-      const worker = new Worker(workerSource, { eval: true, workerData: { file: loaded.file, calls: 4 } });
+      const worker = new Worker(workerSource, { eval: true, workerData: { file: loaded.file, calls: 40 } });
       await once(worker, "message");
       await sleep(round);
       expect(await worker.terminate()).toBe(1);
