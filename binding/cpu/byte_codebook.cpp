@@ -12,7 +12,7 @@ ByteCodebook::ByteCodebook(const ByteKernels& kernels, size_t dim, size_t groups
       bound_(dim, kernels),
       dim_(dim),
       panels_((dim + 3) / 4, groups),
-      trial_(on_trial ? std::make_unique<ByteTrial>() : nullptr) {}
+      trial_(on_trial ? std::make_unique<ScreenTrial>() : nullptr) {}
 
 float ByteCodebook::multiplier(const double* codeword) const {
   double largest = 0;

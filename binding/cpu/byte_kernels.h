@@ -4,7 +4,7 @@
 //   kLargestByte               L of byte_bound.h
 //   kByteBlockWords            words of four elements after which sums must be widened; 0 where they are of 32 bits
 //   kByteCodewords             codewords of a tile, a divisor of kGroupCodewords
-//   kFewestByteDims            see ByteKernels
+//   kFewestByteDims, kByteCosts  see ByteKernels
 //   ByteRows<kRegisters>       the kRegisters registers of rows of one word, loaded as the processor likes best:
 //                              constructed from their address; add(sums, y) adds the products with the word at y
 //   widen(sums)                the 32-bit sums from those of a block; unused where kByteBlockWords is 0
@@ -163,6 +163,3 @@ static void screen_byte_tile(const IntegerTile& job) {
       break;
   }
 }
-
-static constexpr ByteKernels kByteKernels = {kFewestByteDims, kLargestByte,   kByteBlockWords,
-                                             measure_bytes,   quantise_bytes, screen_byte_tile};

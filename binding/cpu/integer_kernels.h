@@ -137,12 +137,3 @@ static void best_integer_groups(const IntegerTile& job, float* groups) {
   }
 }
 #endif
-
-static constexpr IntegerKernels kIntegerKernels = {
-    kFewestIntegerDims,
-    quantise_rows,
-    screen_integer_tile,
-#ifdef RVQ_TESTING
-    best_integer_groups,
-#endif
-};

@@ -139,6 +139,24 @@ struct IntegerTile {
   float* scores;               // out [last_group − first_group][kGroupCodewords][panel_stride]
 };
 
+// The same for a few rows, codewords in the lanes.
+struct IntegerRows {
+  IntegerCodewords codewords;
+  size_t first_group;
+  size_t last_group;
+  const uint32_t* panel;  // [words][panel_stride], as in IntegerTile
+  size_t panel_stride;
+  size_t count;  // of rows, at most panel_stride
+  const uint32_t* row_starts;
+  const float* row_factors;
+  const float* row_slopes;
+  const float* row_reaches;
+  const float* row_constants;
+  float* upper;         // out [count][upper_stride], of the groups' codewords
+  size_t upper_stride;  // at least (last_group − first_group) · kGroupCodewords
+  float* lower;         // in and out [count]
+};
+
 // The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
 struct IntegerKernels {
   // From how many dimensions on it is faster than the level's float32 screen, for any number of codewords: in shorter
@@ -146,20 +164,32 @@ struct IntegerKernels {
   size_t fewest_dims;
   void (*quantise_rows)(const QuantiseRows&);
   void (*screen_tile)(const IntegerTile&);
+  void (*screen_rows)(const IntegerRows&);
 #ifdef RVQ_TESTING
   void (*best_groups)(const IntegerTile&, float* groups);  // see MeasuringKernels
 #endif
+};
+
+// What decides whether the 8-bit screen pays (byte_trial.h): clock cycles, measured.
+struct ByteCosts {
+  double share;          // of the time that float32 takes
+  double saved;          // of what 16 bits take, for a row, a codeword and a dimension
+  double hit;            // a place where a group reaches up to a row's best lower bound
+  double candidate;      // a codeword that is left to its distance,
+  double candidate_dim;  // and a dimension of it
 };
 
 // The 8-bit screen's kernels, likewise.
 struct ByteKernels {
   // From how many dimensions on it can be faster than the 16-bit screen.
   size_t fewest_dims;
+  ByteCosts costs;
   int largest;         // L of binding/cpu/byte_bound.h
   size_t block_words;  // words after which sums of 16 bits are widened; 0 where sums are of 32 bits
   void (*measure)(const MeasureBytes&);
   void (*quantise_rows)(const QuantiseBytes&);
   void (*screen_tile)(const IntegerTile&);
+  void (*screen_rows)(const IntegerRows&);  // null where sums are of 16 bits
 };
 
 // One place where a group reaches up to a row's best lower bound.

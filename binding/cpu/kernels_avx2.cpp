@@ -23,6 +23,8 @@ constexpr size_t kByteCodewords = 4;
 constexpr int kLargestByte = 90;
 constexpr size_t kByteBlockWords = 16;
 constexpr size_t kFewestByteDims = 64;
+// Zen 3 and Zen 4.
+constexpr ByteCosts kByteCosts = {0.45, 1.0 / 45, 40, 40, 0.5};
 constexpr size_t kFewestIntegerDims = 16;  // Measured at 4 … 32 dimensions, 16 … 1024 codewords.
 
 static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
@@ -94,6 +96,16 @@ struct ByteRows {
 };
 static inline Ints widen(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
 
+typedef Ints GroupInts;
+
+// In assembly: GCC multiplies ahead otherwise, and spills a product.
+static inline void add_pairs(GroupInts& sums, const uint32_t* codewords, uint32_t row) {
+  __m256i products;
+  asm("vpmaddwd %2, %1, %0" : "=x"(products) : "x"(_mm256_set1_epi32((int)row)), "m"(*(const GroupInts*)codewords));
+  sums = (Ints)_mm256_add_epi32((__m256i)sums, products);
+}
+static inline void add_quadruples(GroupInts&, const uint32_t*, uint32_t) {}
+
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"
@@ -103,6 +115,7 @@ static inline Ints widen(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)su
 #include "integer_kernels.h"
 // Likewise.
 #include "byte_kernels.h"
+#include "integer_row_kernels.h"
 #include "near_kernels.h"
 
 }  // namespace avx2

@@ -28,10 +28,10 @@ constexpr size_t kFewestCodewords = 64;
 // The share of the cost without axes that is worth the preparation, and the risk that a block is searched twice.
 constexpr double kWorthwhile = 0.65;
 
-// Clock cycles of a search without axes, a row: two multiply-adds a cycle in every lane, nearly; integers save more.
+// Clock cycles of a search without axes, a row: two multiply-adds a cycle in every lane, nearly; integers take less.
 double full_cost(const Kernels& kernels, const PackedCodebook& packed) {
   double products = static_cast<double>(packed.size()) * static_cast<double>(packed.view().dim);
-  double share = packed.bytes() != nullptr ? 0.45 : packed.integers() != nullptr ? 0.55 : 1;
+  double share = packed.bytes() != nullptr ? kernels.bytes->costs.share : packed.integers() != nullptr ? 0.55 : 1;
   return share * products / (1.8 * static_cast<double>(kernels.lanes));
 }
 

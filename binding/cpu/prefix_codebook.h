@@ -3,7 +3,6 @@
 
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,39 +12,9 @@
 #include "kernels.h"
 #include "packed_codebook.h"
 #include "prefix_bound.h"
+#include "screen_trial.h"
 
 namespace rvq::cpu {
-
-// Whether the screen by principal axes is worth its while, found out while it runs. Any answer gives the same codes:
-// threads share it without order.
-class PrefixTrial {
- public:
-  // Asked once for every block of rows.
-  bool wanted() {
-    if (pause_.load(std::memory_order_relaxed) <= 0) return true;
-    pause_.fetch_sub(1, std::memory_order_relaxed);
-    return false;
-  }
-
-  // A block that cost too much is followed by a pause, and each such block by a longer one.
-  void note(bool paid) {
-    if (paid) {
-      next_pause_.store(kFirstPause, std::memory_order_relaxed);
-      return;
-    }
-    int32_t pause = next_pause_.load(std::memory_order_relaxed);
-    pause_.store(pause, std::memory_order_relaxed);
-    next_pause_.store(pause < kLongestPause ? 2 * pause : pause, std::memory_order_relaxed);
-  }
-
- private:
-  // Blocks. The waste is at most one block in so many.
-  static constexpr int32_t kFirstPause = 32;
-  static constexpr int32_t kLongestPause = 4096;
-
-  std::atomic<int32_t> pause_{0};
-  std::atomic<int32_t> next_pause_{kFirstPause};
-};
 
 // What a codebook's searched codewords are measured by in the end; borrowed from its stage.
 struct SearchedCodewords {
@@ -75,7 +44,7 @@ class PrefixCodebook {
   double allowance() const { return allowance_; }
   double group_cost() const { return static_cast<double>(axes_ + 16); }
   double codeword_cost() const { return codeword_cost_; }
-  PrefixTrial& trial() const { return trial_; }
+  ScreenTrial& trial() const { return trial_; }
 
   // Coefficients that a projection writes for a row: the axes, rounded up to whole groups.
   size_t padded_axes() const { return padded_axes_; }
@@ -102,7 +71,7 @@ class PrefixCodebook {
   double allowance_;
   double codeword_cost_;
   double cost_ = 0;  // clock cycles a row, estimated
-  mutable PrefixTrial trial_;
+  mutable ScreenTrial trial_;
 };
 
 }  // namespace rvq::cpu

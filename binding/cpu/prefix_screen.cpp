@@ -55,6 +55,8 @@ PrefixScreen::PrefixScreen(const Kernels& kernels, size_t max_rows, size_t max_g
 }
 
 bool PrefixScreen::run(const PackedCodebook& packed, const PrefixCodebook& codebook, const PackedRowsView& rows) {
+  ScreenTrial::Turn turn = codebook.trial().take();
+  if (turn == ScreenTrial::Turn::kNo) return false;
   packed_ = &packed;
   codebook_ = &codebook;
   view_ = rows;
@@ -64,7 +66,8 @@ bool PrefixScreen::run(const PackedCodebook& packed, const PrefixCodebook& codeb
   for (size_t first = 0; finished && first < packed.num_groups(); first += kChunkGroups) {
     finished = screen_chunk(first, std::min(packed.num_groups(), first + kChunkGroups));
   }
-  codebook.trial().note(finished);
+  double saved = codebook.allowance() * static_cast<double>(rows.count);
+  codebook.trial().report(turn, finished ? spent_ : 1 + ScreenTrial::kHopeless * saved, saved);
   return finished;
 }
 

@@ -29,7 +29,8 @@ class PrefixScreen {
  public:
   PrefixScreen(const Kernels& kernels, size_t max_rows, size_t max_groups);
 
-  // False where more codewords stay open than it pays to look at; then nothing is known about any row.
+  // False where this does not pay: more codewords stay open than it pays to look at, or did lately; then nothing is
+  // known about any row.
   bool run(const PackedCodebook& packed, const PrefixCodebook& codebook, const PackedRowsView& rows);
 
   // The codewords that can be nearest to a row of the last run, by code, at least one; nothing where there are too

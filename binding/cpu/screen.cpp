@@ -17,8 +17,11 @@ constexpr size_t kChunkGroups = 1024;
 // The 16-bit screen keeps all scores of a chunk: 96 KiB for 48 rows.
 constexpr size_t kIntegerChunkGroups = 64;
 
-// For up to a third of a register of rows it is faster to put the codewords in the lanes.
+// For up to a third of a register of rows it is faster to put the codewords in the lanes; in integers up to half of it.
 bool few(const Kernels& kernels, size_t count) { return 3 * count <= kernels.lanes; }
+bool few_for_integers(const Kernels& kernels, size_t count) { return 2 * count <= kernels.lanes; }
+
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -64,43 +67,48 @@ void Screen::run(const PackedCodebook& codebook, const PrefixCodebook* prefix, c
   kernels_.pack_rows({rows, count, padded_dim, codebook.view().dim, codebook.centre(), codebook.scale(), stride_,
                       panel_.data(), squared_norms_.data()});
   bound_rows(count);
+  bool integers = codebook.integers() != nullptr;
   by_prefix_ = false;
-  if (few(kernels_, count)) {
-    for (size_t row = 0; row < count; row++) screen_single_row(row);
+  if (!integers && few(kernels_, count)) {
+    for (size_t row = 0; row < count; row++) screen_float32_row(row);
     return;
   }
-  by_prefix_ = prefix != nullptr && prefix->trial().wanted() &&
+  by_prefix_ = prefix != nullptr &&
                prefix_screen_.run(codebook, *prefix,
                                   {rows, count, panel_.data(), stride_, norms_.data(), squared_norms_.data()});
   if (by_prefix_) return;
   if (codebook.bytes() != nullptr && run_int8(count)) return;
-  if (codebook.integers() != nullptr) {
+  if (integers) {
     quantise_rows();
-    screen_tile(count, Precision::kInt16, SIZE_MAX);
+    screen_integers(count, Precision::kInt16, kNoLimit);
   } else {
     screen_float32(count);
   }
 }
 
 bool Screen::run_int8(size_t count) {
-  ByteTrial* trial = codebook_->bytes()->trial();
-  ByteTrial::Turn turn = trial == nullptr ? ByteTrial::Turn::kYes : trial->take();
-  if (turn == ByteTrial::Turn::kNo) return false;
+  if (kernels_.bytes->screen_rows == nullptr && few_for_integers(kernels_, count)) return false;
+  const ByteCodebook& bytes = *codebook_->bytes();
+  ScreenTrial* trial = bytes.trial();
+  ScreenTrial::Turn turn = trial == nullptr ? ScreenTrial::Turn::kYes : trial->take();
+  if (turn == ScreenTrial::Turn::kNo) return false;
   quantise_bytes();
-  size_t codewords = codebook_->size();
-  size_t most_hits = trial == nullptr ? SIZE_MAX : ByteTrial::most_hits(count, codewords);
-  size_t hits = screen_tile(count, Precision::kInt8, most_hits);
+  double saved = static_cast<double>(count) * bytes.saved(codebook_->size());
+  double most = trial == nullptr ? kNoLimit : ScreenTrial::kHopeless * saved;
+  double cost = screen_integers(count, Precision::kInt8, most);
 
-  // Rows with too many candidates for bytes have few in float32.
   rows_again_.clear();
-  for (size_t row = 0; row < count; row++) {
-    if (shortlists_[row].verdict == Verdict::kUnknown && norms_[row] > 0) rows_again_.push_back(row);
+  for (size_t row = 0; row < count && cost <= most; row++) {
+    Shortlist& shortlist = shortlists_[row];
+    drop_late(row);
+    if (shortlist.size > 1) cost += bytes.candidate_cost() * shortlist.size;
+    // Rows with too many candidates for bytes have few in float32.
+    if (shortlist.verdict != Verdict::kUnknown || norms_[row] == 0) continue;
+    rows_again_.push_back(row);
+    cost += bytes.row_cost(codebook_->size());
   }
-  if (trial != nullptr) {
-    hits += rows_again_.size() * ByteTrial::hits_of_row(codewords);
-    trial->report(turn, count, codewords, hits);
-  }
-  if (hits > most_hits) {
+  if (trial != nullptr) trial->report(turn, cost, saved);
+  if (cost > most) {
     bound_rows(count);
     return false;
   }
@@ -108,7 +116,7 @@ bool Screen::run_int8(size_t count) {
     shortlists_[row].verdict = Verdict::kCandidates;
     shortlists_[row].size = 0;
     lower_[row] = -std::numeric_limits<float>::infinity();
-    screen_single_row(row);
+    screen_float32_row(row);
   }
   return true;
 }
@@ -170,7 +178,6 @@ void Screen::bound_integers(const IntegerBound& bound) {
 // Most rows are settled by their two largest upper ends. Only for the others somebody looks for the groups within
 // reach.
 void Screen::screen_float32(size_t count) {
-  for (size_t row = 0; row < count; row++) shortlists_[row].precision = Precision::kFloat32;
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   size_t groups = codebook_->num_groups();
   for (size_t first = 0; first < groups; first += kChunkGroups) {
@@ -184,8 +191,7 @@ void Screen::screen_float32(size_t count) {
       thresholds_[row] = kInfinity;
       if (largest_upper_[row] < lower_[row]) continue;
       if (second_upper_[row] < lower_[row]) {
-        Shortlist::Entry* entry = add(row, winners_[row] / kGroupCodewords, largest_upper_[row]);
-        if (entry != nullptr) entry->position = winners_[row];
+        add(row, winners_[row], 1, largest_upper_[row]);
       } else {
         thresholds_[row] = lower_[row];
         open = true;
@@ -196,7 +202,7 @@ void Screen::screen_float32(size_t count) {
     size_t hits = kernels_.collect(upper_.data(), thresholds_.data(), last - first, stride_, hits_.data());
     for (size_t h = 0; h < hits; h++) {
       auto [group, row] = hits_[h];
-      add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
+      add(row, (first + group) * kGroupCodewords, kGroupCodewords, upper_[group * stride_ + row]);
     }
   }
 }
@@ -212,36 +218,63 @@ void Screen::screen_classes(size_t first, size_t last) {
   });
 }
 
-size_t Screen::screen_tile(size_t count, Precision precision, size_t most_hits) {
+double Screen::screen_integers(size_t count, Precision precision, double most) {
+  return few_for_integers(kernels_, count) ? screen_integer_rows(count, precision)
+                                           : screen_integer_tile(count, precision, most);
+}
+
+double Screen::screen_integer_tile(size_t count, Precision precision, double most) {
   auto screen = precision == Precision::kInt8 ? kernels_.bytes->screen_tile : kernels_.integers->screen_tile;
-  size_t total = 0;
-  for (size_t row = 0; row < count; row++) shortlists_[row].precision = precision;
+  double hit_cost = precision == Precision::kInt8 ? kernels_.bytes->costs.hit : 0;
+  IntegerCodewords view = integer_view(precision);
+  double cost = 0;
   size_t groups = codebook_->num_groups();
   for (size_t first = 0; first < groups; first += kIntegerChunkGroups) {
     size_t last = std::min(groups, first + kIntegerChunkGroups);
-    screen({integer_view(precision), first, last, words_.data(), stride_, row_starts_.data(), row_factors_.data(),
-            integer_slopes_.data(), row_reaches_.data(), row_constants_.data(), upper_.data(), lower_.data(),
-            scores_.data()});
+    screen({view, first, last, words_.data(), stride_, row_starts_.data(), row_factors_.data(), integer_slopes_.data(),
+            row_reaches_.data(), row_constants_.data(), upper_.data(), lower_.data(), scores_.data()});
     size_t hits = kernels_.collect(upper_.data(), lower_.data(), last - first, stride_, hits_.data());
     for (size_t h = 0; h < hits; h++) {
       auto [group, row] = hits_[h];
       if (row >= count || shortlists_[row].verdict != Verdict::kCandidates) continue;
-      if (++total > most_hits) return total;
-      Shortlist::Entry* entry = add(row, static_cast<uint32_t>(first + group), upper_[group * stride_ + row]);
-      if (entry == nullptr) continue;
-      const float* scores = scores_.data() + group * kGroupCodewords * stride_ + row;
-      for (size_t c = 0; c < kGroupCodewords; c++) entry->scores[c] = scores[c * stride_];
+      cost += hit_cost;
+      if (cost > most) return cost;
+      add_codewords(row, first + group, view, scores_.data() + group * kGroupCodewords * stride_ + row);
     }
   }
-  return total;
+  return cost;
+}
+
+double Screen::screen_integer_rows(size_t count, Precision precision) {
+  auto screen = precision == Precision::kInt8 ? kernels_.bytes->screen_rows : kernels_.integers->screen_rows;
+  size_t lanes = kernels_.lanes;
+  size_t groups = codebook_->num_groups();
+  for (size_t first = 0; first < groups; first += kIntegerChunkGroups) {
+    size_t last = std::min(groups, first + kIntegerChunkGroups);
+    size_t positions = (last - first) * kGroupCodewords;
+    size_t registers = (positions + lanes - 1) / lanes;
+    float* upper = scores_.data();
+    screen({integer_view(precision), first, last, words_.data(), stride_, count, row_starts_.data(),
+            row_factors_.data(), integer_slopes_.data(), row_reaches_.data(), row_constants_.data(), upper,
+            registers * lanes, lower_.data()});
+    for (size_t row = 0; row < count; row++, upper += registers * lanes) {
+      std::fill_n(upper + positions, registers * lanes - positions, -std::numeric_limits<float>::infinity());
+      std::fill_n(thresholds_.data(), lanes, lower_[row]);
+      size_t hits = kernels_.collect(upper, thresholds_.data(), registers, lanes, hits_.data());
+      for (size_t h = 0; h < hits; h++) {
+        size_t position = hits_[h].group * lanes + hits_[h].row;
+        add(row, first * kGroupCodewords + position, 1, upper[position]);
+      }
+    }
+  }
+  return 0;
 }
 
 IntegerCodewords Screen::integer_view(Precision precision) const {
   return precision == Precision::kInt8 ? codebook_->byte_view() : codebook_->integer_view();
 }
 
-void Screen::screen_single_row(size_t row) {
-  shortlists_[row].precision = Precision::kFloat32;
+void Screen::screen_float32_row(size_t row) {
   size_t groups = codebook_->num_groups();
   for (size_t first = 0; first < groups; first += kChunkGroups) {
     size_t last = std::min(groups, first + kChunkGroups);
@@ -249,109 +282,102 @@ void Screen::screen_single_row(size_t row) {
                          row_constants_.data(), upper_.data(), &lower_[row]},
                         row);
     for (size_t group = first; group < last; group++) {
-      if (upper_[group - first] >= lower_[row]) add(row, static_cast<uint32_t>(group), upper_[group - first]);
+      if (upper_[group - first] >= lower_[row]) {
+        add(row, group * kGroupCodewords, kGroupCodewords, upper_[group - first]);
+      }
     }
   }
 }
 
-// Null where the row is given up.
-Screen::Shortlist::Entry* Screen::add(size_t row, uint32_t group, float upper) {
+void Screen::add_codewords(size_t row, size_t group, const IntegerCodewords& view, const float* scores) {
+  float bound = integer_slopes_[row] * view.group_norms[group] +
+                (row_reaches_[row] * view.group_errors[group] + (view.group_constants[group] + row_constants_[row]));
+  float upper[kGroupCodewords];
+  // Without branches: they would guess wrong once a group.
+  unsigned reaching = 0;
+  for (unsigned c = 0; c < kGroupCodewords; c++) {
+    upper[c] = scores[c * stride_] + bound;
+    reaching |= static_cast<unsigned>(upper[c] >= lower_[row]) << c;
+  }
+  for (; reaching != 0; reaching &= reaching - 1) {
+    auto c = static_cast<unsigned>(std::countr_zero(reaching));
+    add(row, group * kGroupCodewords + c, 1, upper[c]);
+  }
+}
+
+void Screen::add(size_t row, size_t position, size_t codewords, float upper) {
   Shortlist& shortlist = shortlists_[row];
-  if (shortlist.verdict != Verdict::kCandidates) return nullptr;
+  if (shortlist.verdict != Verdict::kCandidates) return;
   if (shortlist.size == Shortlist::kCapacity) {
-    // The row's lower bound has risen since the first of them came.
-    const Shortlist::Entry* end = std::remove_if(shortlist.entries, shortlist.entries + shortlist.size,
-                                                 [&](const auto& entry) { return entry.upper < lower_[row]; });
-    shortlist.size = static_cast<uint32_t>(end - shortlist.entries);
+    drop_late(row);
     if (shortlist.size == Shortlist::kCapacity) {
       shortlist.verdict = Verdict::kUnknown;
-      return nullptr;
+      return;
     }
   }
-  Shortlist::Entry& entry = shortlist.entries[shortlist.size++];
-  entry.group = group;
-  entry.upper = upper;
-  entry.position = Shortlist::Entry::kSeveral;
-  return &entry;
+  shortlist.entries[shortlist.size++] = {static_cast<uint32_t>(position), static_cast<uint32_t>(codewords), upper};
 }
 
-void Screen::narrow(size_t row, std::vector<uint32_t>& candidates) {
+void Screen::drop_late(size_t row) {
   Shortlist& shortlist = shortlists_[row];
-  IntegerCodewords view = integer_view(shortlist.precision);
   uint32_t kept = 0;
   for (uint32_t e = 0; e < shortlist.size; e++) {
-    const Shortlist::Entry& entry = shortlist.entries[e];
-    if (entry.upper < lower_[row]) continue;
-    float bound = integer_slopes_[row] * view.group_norms[entry.group] +
-                  (row_reaches_[row] * view.group_errors[entry.group] +
-                   (view.group_constants[entry.group] + row_constants_[row]));
-    // Without branches: they would guess wrong once an entry.
-    unsigned reaching = 0;
-    size_t codewords = std::min(codebook_->size() - entry.group * kGroupCodewords, kGroupCodewords);
-    for (unsigned c = 0; c < codewords; c++) {
-      reaching |= static_cast<unsigned>(entry.scores[c] + bound >= lower_[row]) << c;
-    }
-    if (reaching == 0) continue;
-    for (unsigned left = reaching; left != 0; left &= left - 1) {
-      candidates.push_back(codebook_->code(entry.group * kGroupCodewords + std::countr_zero(left)));
-    }
-    shortlist.entries[kept++] = entry;
+    shortlist.entries[kept] = shortlist.entries[e];
+    kept += shortlist.entries[e].upper >= lower_[row] ? 1 : 0;
   }
   shortlist.size = kept;
 }
 
-// After the float32 screen mostly nothing is open. After the 16-bit screen a single codeword is mostly left, after the
-// 8-bit screen a few, which single distances settle sooner than whole groups. Else the groups are scored in float32, in
-// two passes: the scores with the lower bound that they give, then the codewords that reach it.
-Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
+void Screen::prefetch(size_t row, const float* codewords, size_t padded_dim) const {
+  constexpr size_t kLine = 64 / sizeof(float);
   const Shortlist& shortlist = shortlists_[row];
+  if (shortlist.size < 2) return;
+  for (uint32_t e = 0; e < shortlist.size; e++) {
+    const Shortlist::Entry& entry = shortlist.entries[e];
+    if (entry.codewords > 1 || entry.upper < lower_[row]) continue;
+    const float* codeword = codewords + codebook_->code(entry.position) * padded_dim;
+    for (size_t i = 0; i < padded_dim; i += kLine) __builtin_prefetch(codeword + i);
+  }
+}
+
+// Single codewords are the candidates. Groups are scored in float32, in two passes: the scores with the lower bound
+// that they give, then the codewords that reach it.
+Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
   candidates.clear();
-  if (shortlist.verdict != Verdict::kCandidates) return shortlist.verdict;
+  if (shortlists_[row].verdict != Verdict::kCandidates) return shortlists_[row].verdict;
   if (by_prefix_) {
     prefix_screen_.candidates(row, candidates);
     return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;
   }
-  if (shortlist.precision != Precision::kFloat32) {
-    narrow(row, candidates);
-    if (candidates.size() == 1 || shortlist.precision == Precision::kInt8) return Verdict::kCandidates;
-    candidates.clear();
-  }
 
-  // The row's lower bound may have risen since an entry came.
-  const Shortlist::Entry* open = nullptr;
-  size_t num_open = 0;
-  for (uint32_t e = 0; e < shortlist.size; e++) {
-    if (shortlist.entries[e].upper < lower_[row]) continue;
-    open = &shortlist.entries[e];
-    num_open++;
-  }
-  if (num_open == 1 && open->position != Shortlist::Entry::kSeveral) {
-    candidates.push_back(codebook_->code(open->position));
-    return Verdict::kCandidates;
-  }
-
+  drop_late(row);
+  const Shortlist& shortlist = shortlists_[row];
   float upper[Shortlist::kCapacity][kGroupCodewords];
   float lower = lower_[row];
   for (uint32_t e = 0; e < shortlist.size; e++) {
-    if (shortlist.entries[e].upper < lower) continue;
-    size_t group = shortlist.entries[e].group;
+    const Shortlist::Entry& entry = shortlist.entries[e];
+    if (entry.codewords == 1) {
+      upper[e][0] = entry.upper;
+      continue;
+    }
+    if (entry.upper < lower) continue;
     float scores[kGroupCodewords];
-    kernels_.score_group(codebook_->view(), group, panel_.data(), stride_, row, scores);
-    size_t first = group * kGroupCodewords;
-    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    kernels_.score_group(codebook_->view(), entry.position / kGroupCodewords, panel_.data(), stride_, row, scores);
+    size_t codewords = std::min<size_t>(codebook_->size() - entry.position, entry.codewords);
     for (size_t c = 0; c < codewords; c++) {
+      size_t position = entry.position + c;
       float bound =
-          row_slopes_[row] * codebook_->norm(first + c) + (codebook_->constant(first + c) + row_constants_[row]);
+          row_slopes_[row] * codebook_->norm(position) + (codebook_->constant(position) + row_constants_[row]);
       upper[e][c] = scores[c] + bound;
       lower = std::max(lower, scores[c] - bound);
     }
   }
   for (uint32_t e = 0; e < shortlist.size; e++) {
-    if (shortlist.entries[e].upper < lower) continue;
-    size_t first = shortlist.entries[e].group * kGroupCodewords;
-    size_t codewords = std::min(codebook_->size() - first, kGroupCodewords);
+    const Shortlist::Entry& entry = shortlist.entries[e];
+    if (entry.upper < lower) continue;
+    size_t codewords = std::min<size_t>(codebook_->size() - entry.position, entry.codewords);
     for (size_t c = 0; c < codewords; c++) {
-      if (upper[e][c] >= lower) candidates.push_back(codebook_->code(first + c));
+      if (upper[e][c] >= lower) candidates.push_back(codebook_->code(entry.position + c));
     }
   }
   return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;

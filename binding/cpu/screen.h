@@ -29,24 +29,25 @@ class Screen {
   void run(const PackedCodebook& codebook, const PrefixCodebook* prefix, const float* rows, size_t count,
            size_t padded_dim);
 
+  // Fetches what will be read of codewords[…][padded_dim] if the row's candidates must be told apart.
+  void prefetch(size_t row, const float* codewords, size_t padded_dim) const;
+
   // The verdict on a row of the last run; its candidates' codes in no particular order.
   Verdict verdict(size_t row, std::vector<uint32_t>& candidates);
 
  private:
-  enum class Precision { kFloat32, kInt16, kInt8 };
+  enum class Precision { kInt16, kInt8 };
 
-  // The groups whose best score may be the row's best.
+  // The codewords that may be a row's nearest, one by one from an integer screen, by whole groups from float32.
   struct Shortlist {
-    static constexpr size_t kCapacity = 32;  // 256 candidates: beyond, a scan of all codewords costs less.
+    // Beyond, a scan of all codewords costs less.
+    static constexpr size_t kCapacity = 64;
     struct Entry {
-      static constexpr uint32_t kSeveral = UINT32_MAX;
-      uint32_t group;
-      float upper;
-      uint32_t position;              // of the group's only codeword that may be the nearest
-      float scores[kGroupCodewords];  // an integer screen's
+      uint32_t position;   // the first of
+      uint32_t codewords;  // one, or a group
+      float upper;         // of all of them
     };
     Verdict verdict;
-    Precision precision;
     uint32_t size;
     Entry entries[kCapacity];
   };
@@ -59,13 +60,18 @@ class Screen {
   void bound_integers(const IntegerBound& bound);
   void screen_float32(size_t count);
   void screen_classes(size_t first, size_t last);
-  // By integers. Returns in how many places a group was within reach of a row; gives up with the first past most_hits.
-  size_t screen_tile(size_t count, Precision precision, size_t most_hits);
-  void screen_single_row(size_t row);
-  Shortlist::Entry* add(size_t row, uint32_t group, float upper);
+  void screen_float32_row(size_t row);
+  // By integers, codewords in the lanes where there are few rows. Both return what looking at the places within reach
+  // of a row costs, and give up once that is more than `most`.
+  double screen_integers(size_t count, Precision precision, double most);
+  double screen_integer_tile(size_t count, Precision precision, double most);
+  double screen_integer_rows(size_t count, Precision precision);
+  // Adds those codewords of a group that reach the row's lower bound by their scores in an integer tile.
+  void add_codewords(size_t row, size_t group, const IntegerCodewords& view, const float* scores);
+  void add(size_t row, size_t position, size_t codewords, float upper);
+  // Drops entries that the row's lower bound has risen above since they came.
+  void drop_late(size_t row);
   IntegerCodewords integer_view(Precision precision) const;
-  // The codes of the entries' codewords that reach `lower` by their integer scores; entries without one are dropped.
-  void narrow(size_t row, std::vector<uint32_t>& candidates);
 
   const Kernels& kernels_;
   const PackedCodebook* codebook_ = nullptr;

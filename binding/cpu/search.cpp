@@ -14,18 +14,35 @@
 
 namespace rvq::cpu {
 
-// A thread's memory for the time of a call.
+// A thread's memory for the time of a call, or of several.
 struct Encode::Scratch {
-  Scratch(const Kernels& kernels, const Codebooks& codebooks, size_t rows)
-      : screen(kernels, rows, codebooks.dim, codebooks.max_groups()),
-        residuals(rows * codebooks.padded_dim),
-        codes(rows) {
-    if (codebooks.metric == Metric::kCosine) units = AlignedArray<float>(rows * codebooks.padded_dim);
+  // What it is large enough for.
+  struct Size {
+    const Kernels* kernels;
+    size_t rows;
+    size_t padded_dim;
+    size_t groups;
+    Metric metric;
+
+    bool holds(const Size& other) const {
+      return kernels == other.kernels && rows >= other.rows && padded_dim >= other.padded_dim &&
+             groups >= other.groups && (metric == Metric::kCosine || other.metric == Metric::kL2);
+    }
+  };
+
+  explicit Scratch(const Size& all)
+      : size(all),
+        screen(*all.kernels, std::min(all.rows, all.kernels->tile_rows), all.padded_dim, all.groups),
+        residuals(all.rows * all.padded_dim),
+        codes(all.rows) {
+    if (all.metric != Metric::kCosine) return;
+    units = AlignedArray<float>(std::min(all.rows, all.kernels->tile_rows) * all.padded_dim);
   }
 
+  Size size;
   Screen screen;
   AlignedArray<float> residuals;  // [rows][padded_dim]
-  AlignedArray<float> units;      // [rows][padded_dim], cosine only
+  AlignedArray<float> units;      // [tile_rows][padded_dim], of the tile at hand, cosine only
   std::vector<uint32_t> codes;    // [rows], of the stage at hand
   std::vector<uint32_t> candidates;
   std::vector<float> distances;  // [candidates]
@@ -44,14 +61,30 @@ bool beyond_reach(const Stage& stage, const float* row, size_t padded_dim) {
   return true;
 }
 
+// A thread keeps the memory of its last small call: most calls are like the one before, and to allocate takes as long
+// as to search a codebook of a thousand codewords for a vector. Up to about a MiB a thread.
+constexpr size_t kMostSpareElements = size_t{1} << 14;
+
+// Candidates are fetched while the rows before are settled: with many stages they lie in the third-level cache.
+constexpr size_t kRowsAhead = 2;
+
+// Several tiles of rows pass a stage before the next one, so that its codebook is read from the second-level cache for
+// all but the first. Their residuals should take a small part of that cache.
+size_t tiles_a_block(size_t tile_elements, size_t stages) {
+  constexpr size_t kMostElements = size_t{1} << 15;
+  constexpr size_t kMostTiles = 8;
+  return stages > 1 ? std::clamp<size_t>(kMostElements / tile_elements, 1, kMostTiles) : 1;
+}
+
 }  // namespace
 
 Encode::Encode(const Kernels& kernels, const Codebooks& codebooks, const EncodeRequest& request, size_t threads)
     : kernels_(kernels), codebooks_(codebooks), request_(request) {
-  // Few rows are shared out evenly among the threads, in whole registers.
+  // Few rows are shared out evenly among the threads, in whole registers or tiles.
   size_t share = (request.count + threads - 1) / std::max<size_t>(threads, 1);
-  block_rows_ =
-      std::clamp((share + kernels.lanes - 1) / kernels.lanes * kernels.lanes, kernels.lanes, kernels.tile_rows);
+  size_t step = share < kernels.tile_rows ? kernels.lanes : kernels.tile_rows;
+  size_t most = kernels.tile_rows * tiles_a_block(kernels.tile_rows * codebooks.padded_dim, request.stages);
+  block_rows_ = std::clamp((share + step - 1) / step * step, step, most);
 }
 
 double Encode::work() const {
@@ -61,7 +94,16 @@ double Encode::work() const {
 }
 
 void Encode::run(BlockFeed& feed) {
-  Scratch scratch(kernels_, codebooks_, std::min(block_rows_, request_.count));
+  thread_local std::unique_ptr<Scratch> spare;
+  size_t rows = std::min(block_rows_, request_.count);
+  Scratch::Size size{&kernels_, rows, codebooks_.padded_dim, codebooks_.max_groups(), codebooks_.metric};
+  std::unique_ptr<Scratch> scratch =
+      spare && spare->size.holds(size) ? std::move(spare) : std::make_unique<Scratch>(size);
+  run(feed, *scratch);
+  if (rows * std::max(size.padded_dim, size.groups) <= kMostSpareElements) spare = std::move(scratch);
+}
+
+void Encode::run(BlockFeed& feed, Scratch& scratch) {
   while (auto block = feed.next()) {
     size_t first_row = *block * block_rows_;
     size_t count = std::min(block_rows_, request_.count - first_row);
@@ -113,7 +155,9 @@ void Encode::encode_block(size_t first_row, size_t count, Scratch& scratch) cons
 
   for (size_t s = 0; s < request_.stages; s++) {
     const Stage& stage = codebooks_.stages[s];
-    search(stage, count, scratch);
+    for (size_t first = 0; first < count; first += kernels_.tile_rows) {
+      search(stage, first, std::min(kernels_.tile_rows, count - first), scratch);
+    }
     bool last = s + 1 == request_.stages;
     for (size_t r = 0; r < count; r++) {
       uint32_t code = scratch.codes[r];
@@ -144,13 +188,15 @@ size_t Encode::keep_near(const Stage& stage, const float* row, Scratch& scratch)
   return kept;
 }
 
-// scratch.codes[r] = the nearest of the stage's codewords for every row r of scratch.residuals.
-void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
-  std::fill_n(scratch.codes.begin(), count, 0u);
+// scratch.codes[r] = the nearest of the stage's codewords for `count` rows r of scratch.residuals from `first` on, a
+// tile at most.
+void Encode::search(const Stage& stage, size_t first, size_t count, Scratch& scratch) const {
+  uint32_t* codes = scratch.codes.data() + first;
+  std::fill_n(codes, count, 0u);
   if (stage.distinct.size() == 1) return;
 
   size_t padded_dim = codebooks_.padded_dim;
-  const float* rows = scratch.residuals.data();
+  const float* rows = scratch.residuals.data() + first * padded_dim;
   if (codebooks_.metric == Metric::kCosine) {
     for (size_t r = 0; r < count; r++) {
       float* unit = scratch.units.data() + r * padded_dim;
@@ -164,6 +210,9 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
 
   if (stage.packed) scratch.screen.run(*stage.packed, stage.prefix.get(), rows, count, padded_dim);
   for (size_t r = 0; r < count; r++) {
+    if (stage.packed && r + kRowsAhead < count) {
+      scratch.screen.prefetch(r + kRowsAhead, stage.searched(), padded_dim);
+    }
     Verdict verdict = Verdict::kUnknown;
     if (stage.packed) verdict = scratch.screen.verdict(r, scratch.candidates);
     // Every distance of a row that is not finite is infinite or NaN (a weight of zero included), and none of those is
@@ -171,27 +220,28 @@ void Encode::search(const Stage& stage, size_t count, Scratch& scratch) const {
     if (verdict == Verdict::kNotFinite) continue;
     if (verdict == Verdict::kCandidates &&
         (scratch.candidates.size() == 1 || keep_near(stage, rows + r * padded_dim, scratch) == 1)) {
-      scratch.codes[r] = scratch.candidates[0];
+      codes[r] = scratch.candidates[0];
       continue;
     }
     if (verdict == Verdict::kUnknown && beyond_reach(stage, rows + r * padded_dim, padded_dim)) continue;
     const uint32_t* order = verdict == Verdict::kCandidates ? scratch.candidates.data() : stage.distinct.data();
     size_t choices = verdict == Verdict::kCandidates ? scratch.candidates.size() : stage.distinct.size();
-    scratch.codes[r] = kernels_.scan({rows + r * padded_dim, padded_dim, stage.searched(), codebooks_.weights_or_null(),
-                                      order, choices, std::numeric_limits<double>::infinity(), 0});
+    codes[r] = kernels_.scan({rows + r * padded_dim, padded_dim, stage.searched(), codebooks_.weights_or_null(), order,
+                              choices, std::numeric_limits<double>::infinity(), 0});
   }
 }
 
 StageSearch::StageSearch(const Kernels& kernels, const Codebooks& codebooks, size_t max_rows)
     : encode_(kernels, codebooks, EncodeRequest{}, 1),
-      scratch_(std::make_unique<Encode::Scratch>(kernels, codebooks, max_rows)) {}
+      scratch_(std::make_unique<Encode::Scratch>(
+          Encode::Scratch::Size{&kernels, max_rows, codebooks.padded_dim, codebooks.max_groups(), codebooks.metric})) {}
 
 StageSearch::~StageSearch() = default;
 
 float* StageSearch::rows() { return scratch_->residuals.data(); }
 
 const uint32_t* StageSearch::run(const Stage& stage, size_t count) {
-  encode_.search(stage, count, *scratch_);
+  encode_.search(stage, 0, count, *scratch_);
   return scratch_->codes.data();
 }
 

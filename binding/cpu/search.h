@@ -48,9 +48,10 @@ class Encode {
   friend class StageSearch;
   struct Scratch;
 
+  void run(BlockFeed& feed, Scratch& scratch);
   bool check(size_t first_row, size_t count);
   void encode_block(size_t first_row, size_t count, Scratch& scratch) const;
-  void search(const Stage& stage, size_t count, Scratch& scratch) const;
+  void search(const Stage& stage, size_t first, size_t count, Scratch& scratch) const;
   size_t keep_near(const Stage& stage, const float* row, Scratch& scratch) const;
 
   const Kernels& kernels_;
