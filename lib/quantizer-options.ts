@@ -43,7 +43,8 @@ export interface CallOptions extends StageOptions, ChunkOptions {}
 
 export interface DecodeSyncOptions extends StageOptions {
   /**
-   * into[count][dim]: where the reconstruction goes, instead of into new memory, whose first use costs more than decoding does. Apart from the codes' memory; left alone until the call settles. After an error its content is unspecified.
+   * into[count][dim]: where the reconstruction goes, instead of into new memory, whose first use costs more than decoding does.
+   * Memory apart from the codes', which the caller leaves alone until the call settles. After an error its content is unspecified.
    */
   readonly into?: Float32Array;
 }
