@@ -52,6 +52,17 @@ export function fmaPeak(level: string, threads: number): number {
   return testingAddon().fmaPeak?.({ threads, instructionSet: level }) ?? Number.NaN;
 }
 
+/**
+ * Returns once so many threads reach nearly as many times the peak of one, or after a second. A virtual machine whose processors were
+ * idle may have them on one core for some hundred milliseconds.
+ */
+export function occupyProcessors(level: string, threads: number): void {
+  if (threads === 1) return;
+  const wanted = 0.9 * threads * fmaPeak(level, 1);
+  const end = performance.now() + 1000;
+  while (fmaPeak(level, threads) < wanted && performance.now() < end);
+}
+
 /** A quantizer of the public class on the `cpu` backend in this form. */
 export function openForm(form: CpuForm, codebooks: Float32Array[], dim: number, threads: number): ResidualQuantizer {
   const addon = testingAddon() as { CpuCodebooks: Addon["CpuCodebooks"] };

@@ -2,8 +2,8 @@
 //
 //   npm run bench -- decode [--level=avx2] [--shape=D128] [--seconds=0.5] [--json=file] [--save]
 //
-// "into an array" writes memory that is there, as `copy` does; the API allocates its result, as `slice` does: the first touch
-// of fresh pages costs more than the copy.
+// "into an array" writes memory that is there, as `copy` does; without the option `into` the API allocates its result, as `slice`
+// does: the first touch of fresh pages costs more than the copy.
 
 import { Random } from "../lib/random.js";
 import { cpuLevels, openCore, openForm } from "./cpu-forms.js";
@@ -47,6 +47,16 @@ for (const shape of [...searchShapes, ...residualShapes].filter(({ name }) => na
         { name: `core, into an array, ${suffix}`, run: into, check: async () => into() },
         { name: `sync API, ${suffix}`, run: () => rq.decodeSync(codes), check: async () => rq.decodeSync(codes) },
         { name: `async API, ${suffix}`, run: () => rq.decode(codes), check: () => rq.decode(codes) },
+        {
+          name: `sync API, into an array, ${suffix}`,
+          run: () => rq.decodeSync(codes, { into: target }),
+          check: async () => rq.decodeSync(codes, { into: target }),
+        },
+        {
+          name: `async API, into an array, ${suffix}`,
+          run: () => rq.decode(codes, { into: target }),
+          check: () => rq.decode(codes, { into: target }),
+        },
       );
     }
   }

@@ -6,6 +6,7 @@
 // that is handed the same data; it searches by its own threads and by rows split over threads, and the faster one counts.
 
 import { ResidualQuantizer } from "../lib/index.js";
+import { cpuLevels, occupyProcessors } from "./cpu-forms.js";
 import { flop, gaussian, residualShapes, type SearchData, type Shape, searchShapes } from "./data.js";
 import { FaissProcess, installFaiss, openblasCore, whyNoFaiss } from "./faiss/process.js";
 import { median } from "./interleave.js";
@@ -186,6 +187,7 @@ async function takeTurns(turns: readonly Turn[]): Promise<number[]> {
   for (let round = -1; round < rounds; round++) {
     for (const [i, { time }] of turns.entries()) {
       await new Promise((resolve) => setTimeout(resolve, restMs));
+      occupyProcessors(cpuLevels()[0], threads);
       const ms = await time();
       if (round >= 0) times[i].push(ms);
     }

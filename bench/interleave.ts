@@ -5,6 +5,8 @@ import { Bench } from "tinybench";
 export interface Contender {
   readonly name: string;
   readonly run: () => unknown;
+  /** Called before every turn, untimed. */
+  readonly ready?: () => void;
 }
 
 export interface Timing {
@@ -38,7 +40,7 @@ export async function timeInTurns(contenders: readonly Contender[], options: Tur
     const warm = { warmup: round === 0, warmupIterations: 1, warmupTime: 0 };
     const setup = settle ? idle : () => {};
     const bench = new Bench({ time: (1000 * seconds) / rounds, iterations: 1, throws: true, setup, ...warm });
-    for (const { name, run } of contenders) bench.add(name, () => run());
+    for (const { name, run, ready } of contenders) bench.add(name, () => run(), { beforeAll: () => ready?.() });
     await bench.run();
     for (const [i, { name, result }] of bench.tasks.entries()) {
       if (result.state !== "completed") throw new Error(`${name} did not complete`);

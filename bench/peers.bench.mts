@@ -7,6 +7,7 @@
 // the process to be idle; one that does not load is shown as skipped, with the reason.
 
 import { ResidualQuantizer } from "../lib/index.js";
+import { cpuLevels, occupyProcessors } from "./cpu-forms.js";
 import { dataNames, flop, makeSearchData, type SearchData, type Shape, searchShapes } from "./data.js";
 import { type Contender, timeInTurns } from "./interleave.js";
 import { requirePeers } from "./peers/install.js";
@@ -47,7 +48,11 @@ for (const shape of searchShapes.filter(({ name }) => name.includes(flag("shape"
     const data = await makeSearchData(dataName, shape);
     const searchers = [...openOurs(shape, data), ...(await openPeers(shape, data))];
     const wrong = await wrongShares(shape, searchers);
-    const timings = await timeInTurns(searchers, { seconds, settle: true });
+    const contenders = searchers.map((searcher) => ({
+      ...searcher,
+      ready: () => occupyProcessors(cpuLevels()[0], searcher.threads),
+    }));
+    const timings = await timeInTurns(contenders, { seconds, settle: true });
     console.error(`${shape.name}: done`);
     const speeds = searchers.map(({ rows: count }, i) => flop(shape, count) / timings[i].ms / 1e6);
     for (const [i, { name, owner, threads, rows: count, close }] of searchers.entries()) {

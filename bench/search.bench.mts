@@ -7,7 +7,16 @@
 // of the same level on as many threads, measured in every round between the contenders.
 
 import { type Codes, ResidualQuantizer, status } from "../lib/index.js";
-import { type CpuForm, cpuLevels, fmaPeak, formName, formsOf, openForm, openShare } from "./cpu-forms.js";
+import {
+  type CpuForm,
+  cpuLevels,
+  fmaPeak,
+  formName,
+  formsOf,
+  occupyProcessors,
+  openForm,
+  openShare,
+} from "./cpu-forms.js";
 import { dataNames, flop, makeSearchData, residualShapes, type SearchData, type Shape, searchShapes } from "./data.js";
 import { type Contender, median, timeInTurns } from "./interleave.js";
 import { flag, isSet, machine, printTable, type Row, saveJson } from "./results.js";
@@ -89,7 +98,8 @@ function openSearchers(shape: Shape, { vectors, codebooks }: SearchData): Search
     const part = vectors.subarray(0, rows * dim);
     // Asynchronous calls have several chunks under way, each on `threads` threads: one thread means the sync API.
     const run = threads === 1 ? () => rq.encodeSync(part) : () => rq.encode(part);
-    return { name, form, threads, rows, run, close: () => rq.dispose() };
+    const ready = () => form && occupyProcessors(form.level, threads);
+    return { name, form, threads, rows, run, ready, close: () => rq.dispose() };
   };
   const native = usedForms.flatMap((form, i) =>
     threadCounts.map((threads) => {

@@ -7,6 +7,7 @@
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
+//   mostThreads       how many threads asynchronous calls have had at once; only in builds for tests   job.h
 //
 // Nothing here chooses or falls back: that is lib/'s. Bad arguments are a TypeError, never a crash.
 
@@ -53,6 +54,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
 #ifdef RVQ_TESTING
   exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
+  exports.Set("mostThreads", Napi::Function::New(env, most_threads, "mostThreads"));
   exports.Set("processorsUnder", Napi::Function::New(env, processors_under, "processorsUnder"));
 #endif
   return exports;

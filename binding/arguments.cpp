@@ -66,6 +66,12 @@ Napi::Array Arguments::array(const char* name) const {
   return value.As<Napi::Array>();
 }
 
+Napi::Value Arguments::object_or_undefined(const char* name) const {
+  Napi::Value value = get(name);
+  if (!value.IsObject() && !value.IsUndefined()) throw error(name, "an object or nothing");
+  return value;
+}
+
 float* Arguments::floats(const char* name, size_t length) {
   return static_cast<float*>(elements(name, napi_float32_array, length, "Float32Array"));
 }

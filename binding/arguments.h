@@ -26,6 +26,8 @@ class Arguments {
   bool boolean(const char* name) const;
   std::string string(const char* name) const;
   Napi::Array array(const char* name) const;
+  // An object or undefined.
+  Napi::Value object_or_undefined(const char* name) const;
 
   // At least `length` elements, or null / undefined where that is allowed.
   float* floats(const char* name, size_t length);

@@ -153,7 +153,8 @@ using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Argume
 Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
-  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays());
+  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays(),
+                         arguments.object_or_undefined("chunkOf"));
 }
 
 Napi::Value now(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {

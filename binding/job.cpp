@@ -4,6 +4,7 @@
 #include "job.h"
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <utility>
 
@@ -18,6 +19,22 @@ size_t useful_threads(const Call& call, size_t threads) {
   double useful = 1 + call.work() / kWorkPerThread;
   return useful < static_cast<double>(threads) ? static_cast<size_t>(useful) : threads;
 }
+
+#ifdef RVQ_TESTING
+std::atomic<size_t> threads_now{0};
+std::atomic<size_t> threads_most{0};
+
+struct CountedThread {
+  CountedThread() {
+    size_t now = ++threads_now;
+    size_t most = threads_most.load();
+    while (most < now && !threads_most.compare_exchange_weak(most, now)) continue;
+  }
+  ~CountedThread() { --threads_now; }
+};
+#else
+struct CountedThread {};
+#endif
 
 Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
   try {
@@ -57,6 +74,7 @@ struct Jobs::Pending {
   std::shared_ptr<PoolJob> job;
   Napi::Promise::Deferred promise;
   std::vector<Napi::ObjectReference> kept;
+  Napi::ObjectReference chunk_of;  // where job->share is not null
 };
 
 void Jobs::attach(Napi::Env env) { env.SetInstanceData(new Jobs(env)); }
@@ -75,15 +93,21 @@ Jobs::Jobs(Napi::Env env) {
 }
 
 Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
-                            const std::vector<Napi::Object>& kept) {
+                            const std::vector<Napi::Object>& kept, const Napi::Value& chunk_of) {
   if (call->work() <= kWorkPerThread) return run_on_the_spot(env, *call);
   Jobs* jobs = env.GetInstanceData<Jobs>();
-  auto pending = std::make_unique<Pending>(Pending{std::move(call), nullptr, Napi::Promise::Deferred::New(env), {}});
+  auto pending =
+      std::make_unique<Pending>(Pending{std::move(call), nullptr, Napi::Promise::Deferred::New(env), {}, {}});
   for (const Napi::Object& object : kept) pending->kept.push_back(Napi::Persistent(object));
   Pending* raw = pending.get();
-  auto body = [raw](BlockFeed& feed) { raw->call->run(feed); };
+  auto body = [raw](BlockFeed& feed) {
+    [[maybe_unused]] CountedThread counted;
+    raw->call->run(feed);
+  };
   raw->job = std::make_shared<PoolJob>(raw->call->blocks(), useful_threads(*raw->call, threads), body);
   raw->job->finished = [jobs, raw] { jobs->finish(raw); };
+  raw->job->share = jobs->share_of(chunk_of, threads);
+  if (raw->job->share) raw->chunk_of = Napi::Persistent(chunk_of.As<Napi::Object>());
 
   // Owned before it runs: from start() on nothing may fail, for the threads use what `raw` points to.
   jobs->pending_.push_back(std::move(pending));
@@ -104,6 +128,15 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
   // A process with nothing else to do waits for its promises.
   if (jobs->pending_.size() == 1) napi_ref_threadsafe_function(env, jobs->wake_);
   return raw->promise.Promise();
+}
+
+// That of the chunks under way of the same call, or one of its own for the first of them.
+std::shared_ptr<ThreadShare> Jobs::share_of(const Napi::Value& chunk_of, size_t threads) const {
+  if (chunk_of.IsEmpty() || chunk_of.IsUndefined()) return nullptr;
+  for (const auto& other : pending_) {
+    if (other->job->share && other->chunk_of.Value().StrictEquals(chunk_of)) return other->job->share;
+  }
+  return std::make_shared<ThreadShare>(threads);
 }
 
 // On a thread of the pool. The lock is held to the end: once running_ is zero, abandon_all may free everything.
@@ -155,5 +188,11 @@ void Jobs::abandon_all() {
   pending_.clear();
   napi_release_threadsafe_function(wake_, napi_tsfn_abort);
 }
+
+#ifdef RVQ_TESTING
+Napi::Value most_threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(threads_most.exchange(threads_now.load())));
+}
+#endif
 
 }  // namespace rvq

@@ -42,16 +42,18 @@ class Jobs {
   // Once in every environment, when the addon is loaded.
   static void attach(Napi::Env env);
 
-  // Runs the call on up to `threads` threads of the pool, or here and now where it is that short. `kept` are the arrays
-  // it reads and writes: they live at least as long as the call does. The promise settles with the call's result or
-  // with what it threw.
+  // Runs the call on up to `threads` threads of the pool, or here and now where it is that short. Calls with the same
+  // object `chunk_of` share the threads while they are under way (undefined: none do). `kept` are the arrays it reads
+  // and writes: they live at least as long as the call does. The promise settles with the call's result or with what
+  // it threw.
   static Napi::Value run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
-                               const std::vector<Napi::Object>& kept);
+                               const std::vector<Napi::Object>& kept, const Napi::Value& chunk_of = {});
 
  private:
   struct Pending;
 
   explicit Jobs(Napi::Env env);
+  std::shared_ptr<ThreadShare> share_of(const Napi::Value& chunk_of, size_t threads) const;
   void finish(Pending* pending);
   void settle_finished(Napi::Env env);
   static void settle(Napi::Env env, const Pending& pending);
@@ -66,5 +68,11 @@ class Jobs {
   size_t running_ = 0;              // guarded by mutex_
   std::vector<Pending*> finished_;  // guarded by mutex_
 };
+
+#ifdef RVQ_TESTING
+// mostThreads(): the most threads that asynchronous calls have had at once, all calls together, since this was last
+// asked.
+Napi::Value most_threads(const Napi::CallbackInfo& info);
+#endif
 
 }  // namespace rvq

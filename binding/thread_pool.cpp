@@ -37,7 +37,10 @@ void ThreadPool::run(const std::shared_ptr<PoolJob>& job) {
 
 void ThreadPool::start(const std::shared_ptr<PoolJob>& job) {
   std::lock_guard lock(mutex_);
-  add(job, std::clamp<size_t>(job->feed.blocks(), 1, job->max_threads));
+  size_t helpers = std::clamp<size_t>(job->feed.blocks(), 1, job->max_threads);
+  // The threads of a share that is used up come to this job as they leave the others.
+  if (job->share) helpers = std::min(helpers, job->share->limit - job->share->busy);
+  add(job, helpers);
   if (!threads_.empty()) return;
   jobs_.remove(job);
   throw std::runtime_error("the operating system refused to start a thread");
@@ -59,24 +62,28 @@ void ThreadPool::add(const std::shared_ptr<PoolJob>& job, size_t helpers) {
   }
   if (helpers == 1) {
     wake_.notify_one();
-  } else {
+  } else if (helpers > 1) {
     wake_.notify_all();
   }
+}
+
+// Whether another thread may join the job.
+bool ThreadPool::open(const PoolJob& job) {
+  return !job.exhausted && job.joined < job.max_threads && (!job.share || job.share->busy < job.share->limit);
 }
 
 void ThreadPool::serve() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    auto open = std::find_if(jobs_.begin(), jobs_.end(),
-                             [](const auto& job) { return !job->exhausted && job->joined < job->max_threads; });
+    auto next = std::find_if(jobs_.begin(), jobs_.end(), [](const auto& job) { return open(*job); });
     if (stopping_) return;
-    if (open == jobs_.end()) {
+    if (next == jobs_.end()) {
       idle_++;
       wake_.wait(lock);
       idle_--;
       continue;
     }
-    std::shared_ptr<PoolJob> job = *open;
+    std::shared_ptr<PoolJob> job = *next;
     work_on(job, lock);
   }
 }
@@ -84,6 +91,7 @@ void ThreadPool::serve() {
 // Called and left with the lock held.
 void ThreadPool::work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<std::mutex>& lock) {
   job->joined++;
+  if (job->share) job->share->busy++;
   lock.unlock();
   std::exception_ptr failure;
   try {
@@ -95,6 +103,8 @@ void ThreadPool::work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<s
   lock.lock();
 
   job->exhausted = true;
+  // A job that waited for this may be joined now, by this thread or, where it goes elsewhere, by another.
+  if (job->share && job->share->busy-- == job->share->limit) wake_.notify_one();
   if (failure && !job->failure) job->failure = failure;
   job->left++;
   if (job->left < job->joined) return;

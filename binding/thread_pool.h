@@ -16,6 +16,14 @@
 
 namespace rvq {
 
+// Threads that several jobs share: the chunks of one long call, some of which wait while others run.
+struct ThreadShare {
+  explicit ThreadShare(size_t threads) : limit(threads) {}
+
+  const size_t limit;  // at least 1
+  size_t busy = 0;     // guarded by the pool's mutex
+};
+
 // One call's work, cut into blocks. Every thread that takes part calls `body` once; it works on blocks of the feed
 // until there are none. The threads that take part change nothing about the result.
 struct PoolJob {
@@ -27,6 +35,8 @@ struct PoolJob {
   const std::function<void(BlockFeed&)> body;
   // Called once by the last thread to leave, unless the job is run by its caller; must not throw.
   std::function<void()> finished;
+  // Null: the job is alone in counting its threads.
+  std::shared_ptr<ThreadShare> share;
   // What the first failing thread threw; read it after the end.
   std::exception_ptr failure;
 
@@ -54,6 +64,7 @@ class ThreadPool {
  private:
   void add(const std::shared_ptr<PoolJob>& job, size_t helpers);
   void serve();
+  static bool open(const PoolJob& job);
   void work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;

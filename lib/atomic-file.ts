@@ -1,6 +1,7 @@
 // Writes files so that a reader, or a crash in mid-write, sees the old file or the new one and nothing in between.
 
 import { randomBytes } from "node:crypto";
+import { closeSync, openSync, rmSync } from "node:fs";
 import { open, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { checkBytes, checkPath } from "./check.js";
@@ -8,7 +9,8 @@ import { RvqError } from "./errors.js";
 
 /**
  * Writes bytes to a temporary file in the folder of `path`, flushes it to disk and renames it over `path`. A symbolic link keeps
- * pointing where it did, a file keeps its permissions, and what is no file (a pipe, a device) is written to as it is.
+ * pointing where it did, a file keeps its permissions, and what is no file (a pipe, a device) is written to as it is. A process
+ * that exits meanwhile removes the temporary file.
  * @throws RvqError INVALID_ARGUMENT, IO
  */
 export async function writeFileAtomic(path: string | URL, bytes: Uint8Array): Promise<void> {
@@ -27,8 +29,11 @@ export async function writeFileAtomic(path: string | URL, bytes: Uint8Array): Pr
 async function replaceFile(target: string, bytes: Uint8Array, mode: number | null): Promise<void> {
   // A short name of its own: a suffix could make a valid name too long.
   const temporary = join(dirname(target), `.rvq-${randomBytes(8).toString("hex")}.tmp`);
+  removeAtExit(temporary);
   try {
-    const file = await open(temporary, "wx");
+    // Made at once: a process that exits now finds it and removes it, and nothing under way could make it again.
+    closeSync(openSync(temporary, "wx"));
+    const file = await open(temporary, "r+");
     try {
       if (mode !== null) await file.chmod(mode);
       await file.writeFile(bytes);
@@ -41,5 +46,30 @@ async function replaceFile(target: string, bytes: Uint8Array, mode: number | nul
     // The first failure is the one to report, whatever becomes of the temporary file.
     await rm(temporary, { force: true }).catch(() => {});
     throw error;
+  } finally {
+    keepAtExit(temporary);
+  }
+}
+
+/** Temporary files of writes under way. */
+const unfinished = new Set<string>();
+
+function removeAtExit(temporary: string): void {
+  if (unfinished.size === 0) process.on("exit", removeUnfinished);
+  unfinished.add(temporary);
+}
+
+function keepAtExit(temporary: string): void {
+  unfinished.delete(temporary);
+  if (unfinished.size === 0) process.off("exit", removeUnfinished);
+}
+
+function removeUnfinished(): void {
+  for (const temporary of unfinished) {
+    try {
+      rmSync(temporary, { force: true });
+    } catch {
+      // The process exits for a reason of its own, which this must not hide.
+    }
   }
 }

@@ -38,6 +38,15 @@ export interface BadInput {
   readonly column: number;
 }
 
+/** What the requests of one long call share. */
+export interface ChunkRequest {
+  /**
+   * The call that this is a chunk of: requests under way with the same object use `threads` threads together. Without one, each
+   * uses so many.
+   */
+  readonly chunkOf?: object | undefined;
+}
+
 /**
  * Residual search. r_0 = x; for each stage s: codes[n][s] = the smallest k with the smallest d64(r_s, c_{s,k}), then
  * r_{s+1} = fround(r_s − c_{s,k}) element by element.
@@ -51,7 +60,7 @@ export interface BadInput {
  * residual that is passed on is that of the vectors and codewords as given. A residual that is exactly zero gets
  * code 0 (a *vector* that is zero is a BadInput).
  */
-export interface EncodeRequest {
+export interface EncodeRequest extends ChunkRequest {
   /** vectors[count][D]. */
   readonly vectors: Float32Array;
   readonly count: number;
@@ -64,7 +73,7 @@ export interface EncodeRequest {
 }
 
 /** Reconstruction: out = 0; for s in stage order: out = fround(out + c_{s,code}) element by element. */
-export interface DecodeRequest {
+export interface DecodeRequest extends ChunkRequest {
   /** codes[count][codeStages], each below K_s. */
   readonly codes: CodeArray;
   readonly count: number;
@@ -80,7 +89,7 @@ export interface DecodeRequest {
  * distances[n][s] = d64(x_n, x̂_{n,s+1}), x̂_{n,s+1} the reconstruction from the first s+1 stages (rounded as in decode).
  * Without `weighted`, weights count as ones; the metric plays no part.
  */
-export interface DistanceRequest {
+export interface DistanceRequest extends ChunkRequest {
   /** vectors[count][D]. */
   readonly vectors: Float32Array;
   readonly count: number;

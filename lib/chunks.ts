@@ -17,19 +17,23 @@ export interface ChunkedWork {
   readonly codewordsPerVector: number;
 }
 
+/** One chunk's work. Chunks of one call hand the same `chunkOf` to the backend, undefined where there is only one. */
+export type ChunkWork<Result> = (firstRow: number, rows: number, chunkOf: object | undefined) => Promise<Result>;
+
 /**
- * Calls `work(firstRow, rows)` for consecutive chunks of as many rows, and as many at a time, as suit the backend, and `finish` on each result in
+ * Calls `work` for consecutive chunks of as many rows, and as many at a time, as suit the backend, and `finish` on each result in
  * row order. The first failure (in row order), or the signal's reason, is thrown after the work in flight has settled.
  */
 export async function forEachChunk<Result>(
   count: number,
   { backend, dim, codewordsPerVector }: ChunkedWork,
   options: ChunkOptions,
-  work: (firstRow: number, rows: number) => Promise<Result>,
+  work: ChunkWork<Result>,
   finish: (result: Result, firstRow: number, rows: number) => void,
 ): Promise<void> {
   const { signal, onProgress } = options;
   const chunkRows = backend.chunkRows(dim, codewordsPerVector);
+  const chunkOf = count > chunkRows ? {} : undefined;
   const inFlight: { promise: Promise<Result>; firstRow: number; rows: number }[] = [];
   let next = 0;
   try {
@@ -37,7 +41,7 @@ export async function forEachChunk<Result>(
       while (next < count && inFlight.length < backend.chunksInFlight) {
         signal?.throwIfAborted();
         const rows = Math.min(chunkRows, count - next);
-        const promise = work(next, rows);
+        const promise = work(next, rows, chunkOf);
         promise.catch(() => {});
         inFlight.push({ promise, firstRow: next, rows });
         next += rows;

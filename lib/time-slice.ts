@@ -35,20 +35,22 @@ export async function nextSlice(): Promise<void> {
   lastTurnMs = performance.now();
 }
 
-/** Calls `work(from, to)` over 0 … length in pieces of whole rows of `width` elements, a turn of the event loop between slices. */
+/** `inPieces` with a turn of the event loop between slices. */
 export function inSlices(length: number, width: number, work: (from: number, to: number) => void): Promise<void> {
-  return runInSlices(rangeSteps(length, width * Math.max(1, Math.floor(elementsPerStep / width)), work));
+  return runInSlices(inPieces(length, width, work));
 }
 
-/** Elements that simple loops pass over in well under a millisecond. */
-const elementsPerStep = 2 ** 18;
-
-function* rangeSteps(length: number, step: number, work: (from: number, to: number) => void): Steps<void> {
-  for (let from = 0; from < length; from += step) {
-    work(from, Math.min(length, from + step));
+/** Calls `work(from, to)` over the elements 0 … length in pieces of whole rows of `width` elements, a step a piece. */
+export function* inPieces(length: number, width: number, work: (from: number, to: number) => void): Steps<void> {
+  const piece = width * Math.max(1, Math.floor(elementsPerPiece / width));
+  for (let from = 0; from < length; from += piece) {
+    work(from, Math.min(length, from + piece));
     yield;
   }
 }
+
+/** Elements that simple loops pass over in about a millisecond at most. */
+const elementsPerPiece = 2 ** 16;
 
 /** Counts work and says when a step is over. */
 export class StepMeter {

@@ -80,13 +80,15 @@ export interface TrainProgress {
 }
 
 /**
- * Codebooks for vectors[N][D]; the caller leaves them alone until the first progress report.
+ * Codebooks for vectors[N][D]; the caller leaves them alone until the first progress report. With "overwrite" they are not copied,
+ * and hold residuals in the end: the caller leaves them alone for good, or native threads may read memory that is gone.
  * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
  */
 export async function trainCodebooks(
   backend: Backend,
   vectorsArgument: unknown,
   options: TrainOptions,
+  ownership: "copy" | "overwrite" = "copy",
 ): Promise<CodebookSpec> {
   const { dim, sizes, metric, weights, seed, inits, minClusterSizes, onProgress, ...kmeans } =
     checkTrainOptions(options);
@@ -94,7 +96,8 @@ export async function trainCodebooks(
   const given = checkVectors("vectors", vectorsArgument, dim);
   if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
   const random = new Random(seed);
-  const { residuals, energy } = await copyVectors(given, dim, metric === "cosine");
+  const residuals = ownership === "copy" ? new Float32Array(given.length) : given;
+  const energy = await copyChecked(given, residuals, dim, metric === "cosine");
   const codebooks: Float32Array[] = [];
   for (const [stage, numCodewords] of sizes.entries()) {
     const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
@@ -120,19 +123,23 @@ export async function trainCodebooks(
   return { dim, metric, weights, codebooks };
 }
 
-/** A copy of the vectors, checked, to subtract codewords from; and their energy Σ x², in row order. */
-async function copyVectors(given: Float32Array, dim: number, refuseZero: boolean) {
-  const residuals = new Float32Array(given.length);
+/** residuals[N][D] = the vectors, checked; they may be the same memory. Returns their energy Σ x², in row order. */
+async function copyChecked(
+  given: Float32Array,
+  residuals: Float32Array,
+  dim: number,
+  refuseZero: boolean,
+): Promise<number> {
   let energy = 0;
   await inSlices(residuals.length, dim, (from, to) => {
     if (given.length < to) throw invalidArgument("vectors", "an array left alone while it is copied", "a detached one");
     const rows = given.subarray(from, to);
     const bad = firstBadInput(rows, dim, refuseZero);
     if (bad !== null) throw badInput("vectors", bad, from / dim, rows[bad.row * dim + bad.column]);
-    residuals.set(rows, from);
+    if (residuals !== given) residuals.set(rows, from);
     for (let i = from; i < to; i++) energy += residuals[i] * residuals[i];
   });
-  return { residuals, energy };
+  return energy;
 }
 
 function checkTrainOptions(options: TrainOptions) {
@@ -227,7 +234,7 @@ async function subtractStage(
   const codes = newCodeArray(count, [codebook.length / dim]);
   const prepared = backend.prepare(spec);
   try {
-    const encodeChunk = (first: number, rows: number) => {
+    const encodeChunk = (first: number, rows: number, chunkOf: object | undefined) => {
       const vectors = residuals.subarray(first * dim, (first + rows) * dim);
       return prepared.encode({
         vectors,
@@ -235,6 +242,7 @@ async function subtractStage(
         stages: 1,
         codes: codes.subarray(first, first + rows),
         residuals: vectors,
+        chunkOf,
       });
     };
     const chunked = { backend, dim, codewordsPerVector: codebook.length / dim };

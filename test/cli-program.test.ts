@@ -304,12 +304,19 @@ describe("as a child process", () => {
     readonly stderr?: number;
     /** A pipe that nobody reads, closed from the start. */
     readonly closed?: "stdout" | "stderr";
+    readonly nodeOptions?: readonly string[];
   }
 
-  function child(args: string[], { interruptAfter, closed, ...streams }: ChildOptions = {}): Promise<Result> {
+  function child(
+    args: string[],
+    { interruptAfter, closed, nodeOptions = [], ...streams }: ChildOptions = {},
+  ): Promise<Result> {
     return new Promise((done, fail) => {
       const stdio = ["ignore", streams.stdout ?? "pipe", streams.stderr ?? "pipe"] as const;
-      const started = spawn(process.execPath, [builtCommand, ...args], { cwd: folder, stdio: [...stdio] });
+      const started = spawn(process.execPath, [...nodeOptions, builtCommand, ...args], {
+        cwd: folder,
+        stdio: [...stdio],
+      });
       let out = "";
       let err = "";
       if (closed) started[closed]?.destroy();
@@ -377,6 +384,38 @@ describe("as a child process", () => {
     expect(added).toEqual(phase === "checking" ? [] : ["interrupted.json"]);
     await rm(long);
     await rm(inFolder("interrupted.json"), { force: true });
+  });
+
+  it("leaves the old file and no temporary one on a second Ctrl-C while it writes", async () => {
+    await child(["encode", clip, "old.rvq", "-m", model]);
+    const old = await readFile(inFolder("old.rvq"));
+    const before = await readdir(folder);
+    // A disk that takes for ever, and an impatient user.
+    const slowDisk = inFolder("slow-disk.cjs");
+    await writeFile(
+      slowDisk,
+      `const fs = require("node:fs/promises");
+       const { readdirSync } = require("node:fs");
+       const { open } = fs;
+       const interrupt = () => process.kill(process.pid, "SIGINT");
+       fs.open = async (path, ...rest) => {
+         const file = await open(path, ...rest);
+         if (!String(path).endsWith(".tmp")) return file;
+         file.sync = () => new Promise(() => {
+           process.stderr.write("writing " + readdirSync(".").filter((name) => name.endsWith(".tmp")).length + "\\n");
+           setInterval(interrupt, 50);
+         });
+         return file;
+       };`,
+    );
+    const nodeOptions = ["--require", slowDisk];
+    const result = await child(["encode", clip, "old.rvq", "-m", model, "--stages", "1"], { nodeOptions });
+    await rm(slowDisk);
+    expect(result.code).toBe(130);
+    expect(result.err).toMatch(/writing 1\n$/);
+    expect(await readdir(folder)).toEqual(before);
+    expect(await readFile(inFolder("old.rvq"))).toEqual(old);
+    await rm(inFolder("old.rvq"));
   });
 
   describe.skipIf(!existsSync("/dev/full"))("with a full disk behind an output", () => {

@@ -75,6 +75,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
         if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
       }
     }
+    expect(() => core.encode({ ...encode, chunkOf: 1 as never })).toThrow("chunkOf: expected an object or nothing");
     expect(() => addon.accumulate(accumulate, { threads: 0, instructionSet: "portable" })).toThrow(TypeError);
     expect(() => addon.accumulate(accumulate, { threads: 1, instructionSet: "mmx" })).toThrow(TypeError);
   });
@@ -139,6 +140,50 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     for (const threads of [3, 16, 1024]) {
       makeCore(300, threads).encodeSync(request);
       expect(request.codes).toEqual(expected);
+    }
+  });
+
+  it.skipIf(addon?.mostThreads === undefined)("counts its threads over all chunks of a call", async () => {
+    const mostThreads = async (threads: number, chunkOf: object | undefined) => {
+      const core = makeCore(2000, threads);
+      addon.mostThreads?.();
+      const requests = Array.from({ length: 6 }, (_, i) => ({ ...makeRequest(20_000, i), chunkOf }));
+      await Promise.all(requests.map((request) => core.encode(request)));
+      for (const request of requests) {
+        const codes = new Uint16Array(request.count);
+        core.encodeSync({ ...request, codes });
+        expect(request.codes).toEqual(codes);
+      }
+      return addon.mostThreads?.();
+    };
+    // The pool has these threads from now on, however few processors there are: the calls after it could use them.
+    expect(await mostThreads(4, undefined)).toBeGreaterThan(2);
+    expect(await mostThreads(1, {})).toBe(1);
+    expect(await mostThreads(2, {})).toBe(2);
+    expect(await mostThreads(1, undefined)).toBeGreaterThan(1);
+  });
+
+  it("goes on to the next chunk of a call without waiting for the event loop", async () => {
+    const core = makeCore(1000, 1);
+    const chunkOf = {};
+    const requests = Array.from({ length: 3 }, (_, i) => ({ ...makeRequest(3000, i), chunkOf }));
+    for (const { codes } of requests) codes.fill(1000);
+    const running = requests.map((request) => core.encode(request));
+    const deadline = performance.now() + 60_000;
+    while (requests.some(({ codes }) => codes.includes(1000)) && performance.now() < deadline);
+    for (const { codes } of requests) expect(codes).not.toContain(1000);
+    await Promise.all(running);
+  });
+
+  it("serves chunks of several calls at once, each within its limit, and loses none", async () => {
+    const cores = [1, 2, 3].map((threads) => makeCore(100, threads));
+    const calls = Array.from({ length: 90 }, (_, i) => ({ core: cores[i % 3], request: makeRequest(400, i) }));
+    const shared = Array.from({ length: 9 }, () => ({}));
+    await Promise.all(calls.map(({ core, request }, i) => core.encode({ ...request, chunkOf: shared[i % 9] })));
+    for (const { core, request } of calls) {
+      const codes = new Uint16Array(request.count);
+      core.encodeSync({ ...request, codes });
+      expect(request.codes).toEqual(codes);
     }
   });
 

@@ -6,6 +6,7 @@ import type { BadInput, Metric } from "../lib/backend.js";
 import type { Addon } from "../lib/cpu/addon.js";
 import { Random } from "../lib/random.js";
 import { familyNames, makeData, makeStages, normal, type Shape, withoutZeroRows } from "./contract/families.js";
+import { d64, encode, sums as exactSums } from "./contract/reference.js";
 
 const loaded = loadAddon();
 const addon = loaded.addon as Addon;
@@ -115,7 +116,7 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
             for (let s = 0; s < used; s++) {
               const code = codes[n * 4 + s];
               for (let i = 0; i < dim; i++) sum[i] += stages[s][code * dim + i];
-              const expected = d64(data.vectors, n * dim, sum, 0, dim, weights);
+              const expected = d64(data.vectors.subarray(n * dim, (n + 1) * dim), sum, weights);
               expect(distances[n * used + s], `${level} D ${dim} row ${n} stage ${s}`).toBe(expected);
             }
             expect(vectors.subarray(n * dim, (n + 1) * dim), `${level} D ${dim} row ${n}`).toEqual(sum);
@@ -137,16 +138,16 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
       vectors[0] = 2.5;
       vectors[count * dim - 1] = -0.5;
       const codes = Uint16Array.from({ length: count }, () => random.below(numCodewords) ** 2 % numCodewords);
-      const expected = { counts: new Float64Array(numCodewords).fill(7), sums: new Float64Array(numCodewords * dim) };
-      for (let n = 0; n < count; n++) {
-        expected.counts[codes[n]]++;
-        for (let i = 0; i < dim; i++) expected.sums[codes[n] * dim + i] += roundHalfEven(vectors[n * dim + i]);
-      }
+      const gridExponents = new Int32Array(dim);
+      const expected = {
+        counts: new Float64Array(numCodewords).fill(7),
+        sums: Float64Array.from(exactSums(vectors, codes, numCodewords, dim, gridExponents), Number),
+      };
+      for (const code of codes) expected.counts[code]++;
       for (const instructionSet of levels) {
         for (const threads of [1, 2]) {
           const counts = new Float64Array(numCodewords).fill(7);
           const sums = new Float64Array(numCodewords * dim);
-          const gridExponents = new Int32Array(dim);
           const request = { vectors, count, dim, codes, numCodewords, gridExponents, counts, sums };
           await addon.accumulate(request, { threads, instructionSet });
           expect({ counts, sums }, `${instructionSet} D ${dim}`).toEqual(expected);
@@ -177,13 +178,14 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
       const weights = Float32Array.from({ length: dim }, () => random.below(2) * random.fraction());
       const centre = Float32Array.from({ length: dim }, () => normal(random));
       for (const w of [null, weights]) {
+        const distanceOf = (n: number) => d64(vectors.subarray(n * dim, (n + 1) * dim), centre, w);
         // Far, anywhere, and at the distance itself but for the last bits of float64.
         const start = Float64Array.from({ length: count }, (_, n) => {
           if (n % 3 === 0) return Infinity;
           if (n % 3 === 1) return dim * random.fraction();
-          return d64(vectors, n * dim, centre, 0, dim, w) * (1 + (random.below(5) - 2) * 2 ** -52);
+          return distanceOf(n) * (1 + (random.below(5) - 2) * 2 ** -52);
         });
-        const expected = start.map((d, n) => Math.min(d, d64(vectors, n * dim, centre, 0, dim, w)));
+        const expected = start.map((d, n) => Math.min(d, distanceOf(n)));
         for (const instructionSet of levels) {
           const distances = start.slice();
           const options = { threads: 2, instructionSet };
@@ -276,58 +278,4 @@ function compare(
       if (element >= 0) throw new Error(`residual ${element} is ${residuals[element]}: ${context()}`);
     }
   }
-}
-
-/** The definition: codes[count][stages] and the last residuals. */
-function encode(
-  vectors: Float32Array,
-  codebooks: Float32Array[],
-  dim: number,
-  metric: Metric,
-  weights: Float32Array | null,
-) {
-  const residuals = vectors.slice();
-  const codes: number[] = [];
-  const searched = codebooks.map((codebook) => (metric === "cosine" ? units(codebook, dim) : codebook));
-  for (let start = 0; start < vectors.length; start += dim) {
-    codebooks.forEach((codebook, s) => {
-      const residual = residuals.subarray(start, start + dim);
-      const query = metric === "cosine" ? units(residual, dim) : residual;
-      let code = 0;
-      let smallest = Infinity;
-      for (let k = 0; k < codebook.length / dim; k++) {
-        const distance = d64(query, 0, searched[s], k * dim, dim, weights);
-        if (distance < smallest) [smallest, code] = [distance, k];
-      }
-      codes.push(code);
-      for (let i = 0; i < dim; i++) residual[i] -= codebook[code * dim + i];
-    });
-  }
-  return { codes, residuals };
-}
-
-function units(rows: Float32Array, dim: number): Float32Array {
-  const zero = new Float32Array(dim);
-  const result = new Float32Array(rows.length);
-  for (let start = 0; start < rows.length; start += dim) {
-    const norm = Math.sqrt(d64(rows, start, zero, 0, dim, null));
-    for (let i = 0; i < dim; i++) result[start + i] = rows[start + i] / norm;
-  }
-  return result;
-}
-
-/** d64 of x[at …] and c[from …]. */
-function d64(x: Float32Array, at: number, c: Float32Array, from: number, dim: number, weights: Float32Array | null) {
-  const s = new Float64Array(8);
-  for (let i = 0; i < dim; i++) {
-    const t = x[at + i] - c[from + i];
-    s[i & 7] += weights === null ? t * t : weights[i] * (t * t);
-  }
-  return s[0] + s[4] + (s[2] + s[6]) + (s[1] + s[5] + (s[3] + s[7]));
-}
-
-function roundHalfEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }

@@ -103,6 +103,63 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     /stages/,
   ],
   [
+    "memory of the wrong type to decode into",
+    () => rq.decode(codes, { into: wrong(new Float64Array(3)) }),
+    "INVALID_ARGUMENT",
+    /into: expected a Float32Array, got Float64Array\(3\)/,
+  ],
+  [
+    "memory of the wrong length to decode into",
+    () => rq.decode(codes, { into: new Float32Array(6) }),
+    "INVALID_ARGUMENT",
+    /into: expected codes.count · dim = 3 elements, got 6/,
+  ],
+  [
+    "memory of the wrong length to decode into, at once",
+    () => rq.decodeSync(codes, { into: new Float32Array(2) }),
+    "INVALID_ARGUMENT",
+    /into: expected codes.count · dim = 3 elements, got 2/,
+  ],
+  [
+    "detached memory to decode into",
+    () => rq.decodeSync(codes, { into: detached(new Float32Array(3)) }),
+    "INVALID_ARGUMENT",
+    /into: .*detached/,
+  ],
+  [
+    "shared memory to decode into",
+    () => rq.decode(codes, { into: new Float32Array(new SharedArrayBuffer(12)) }),
+    "INVALID_ARGUMENT",
+    /into: .*SharedArrayBuffer/,
+  ],
+  [
+    "the codes' own memory to decode into",
+    () => {
+      const memory = new ArrayBuffer(16);
+      const data = new Uint16Array(memory, 8, 2);
+      return rq.decode({ ...codes, data }, { into: new Float32Array(memory, 0, 3) });
+    },
+    "INVALID_ARGUMENT",
+    /into: expected memory apart from the codes'/,
+  ],
+  [
+    "memory to decode into that a getter of the codes detaches",
+    () => {
+      const into = new Float32Array(3);
+      const getter = {
+        count: 1,
+        stages: 2,
+        get data() {
+          detached(into);
+          return Uint16Array.of(0, 1);
+        },
+      };
+      return rq.decodeSync(getter, { into });
+    },
+    "INVALID_ARGUMENT",
+    /into: .*detached/,
+  ],
+  [
     "a code out of range",
     () => rq.decode({ ...codes, data: Uint16Array.of(0, 2) }),
     "CODE_OUT_OF_RANGE",

@@ -2,9 +2,13 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
+import { loadAddon } from "../lib/addon.js";
+import type { Addon } from "../lib/cpu/addon.js";
 import { type Codes, ResidualQuantizer, type TrainOptions } from "../lib/index.js";
+import { openBackend } from "../lib/open-backend.js";
 import { Random } from "../lib/random.js";
-import { candidates } from "./contract/backends.js";
+import { trainCodebooks } from "../lib/train.js";
+import { candidates, expectSame } from "./contract/backends.js";
 import { makeData, normal } from "./contract/families.js";
 
 const dim = 4;
@@ -53,11 +57,21 @@ describe("fromCodebooks", () => {
     expect(rq.decodeSync(first)).toEqual(Float32Array.of(-1, -1, 0, 0));
   });
 
+  it("decodes into memory that it is given", async () => {
+    const codes: Codes = { count: 1, stages: 2, data: Uint16Array.of(3, 2) };
+    const into = new Float32Array(4);
+    expect(await rq.decode(codes, { into })).toBe(into);
+    expect(into).toEqual(Float32Array.of(-1, -1, 0, 0.5));
+    expect(rq.decodeSync(codes, { into, stages: 1 })).toBe(into);
+    expect(into).toEqual(Float32Array.of(-1, -1, 0, 0));
+  });
+
   it("takes no vectors at all", async () => {
     const empty = { count: 0, stages: 2, data: new Uint16Array(0) };
     expect(await rq.encode(new Float32Array(0))).toEqual(empty);
     expect(rq.encodeSync(new Float32Array(0))).toEqual(empty);
     expect(await rq.decode(empty)).toEqual(new Float32Array(0));
+    expect(await rq.decode(empty, { into: new Float32Array(0) })).toEqual(new Float32Array(0));
     expect(rq.usage(empty).map((usage) => usage.perplexity)).toEqual([0, 0]);
   });
 
@@ -254,6 +268,16 @@ describe("train", () => {
     expect(init).toEqual(start);
   });
 
+  it("trains the same codebooks on vectors that it may overwrite", async () => {
+    const vectors = gaussianVectors(300, 3);
+    const options = { dim: 3, codebookSize: 8, stages: 3, iterations: 4 };
+    const expected = (await ResidualQuantizer.train(vectors, options)).codebooks();
+    const given = vectors.slice();
+    const { codebooks } = await trainCodebooks(openBackend(undefined, undefined), vectors, options, "overwrite");
+    expect(codebooks).toEqual(expected);
+    expect(vectors).not.toEqual(given);
+  });
+
   it("refuses codebooks to start from that do not fit", async () => {
     const vectors = Float32Array.of(0, 1, 10, 11);
     const one = Float32Array.of(2, 8);
@@ -282,6 +306,10 @@ describe("train", () => {
     });
   });
 });
+
+/** Types of Node 20 that the target of the compiler does not have. */
+type ResizableBuffer = ArrayBuffer & { resize(bytes: number): void };
+type ResizableBufferConstructor = new (bytes: number, options: { maxByteLength: number }) => ArrayBuffer;
 
 for (const candidate of candidates) {
   describe.skipIf(!candidate.available)(`long calls on ${candidate.title}`, () => {
@@ -317,6 +345,73 @@ for (const candidate of candidates) {
         const longest = await longestGap(call);
         // The promise is under 20 ms; a machine that is busy with other things needs a wide margin.
         expect(longest, name).toBeLessThan(150);
+      }
+    });
+
+    it.skipIf(backend !== "cpu")("keep to the threads that one call may use", async () => {
+      const addon = loadAddon().addon as Addon | null;
+      if (addon?.mostThreads === undefined) return;
+      const vectors = gaussianVectors(60_000, 64, 4);
+      const mostThreads = async (threads: number) => {
+        const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend, threads });
+        addon.mostThreads?.();
+        const codes = await rq.encode(vectors);
+        await rq.decode(codes);
+        await rq.distortion(vectors, codes);
+        return addon.mostThreads?.();
+      };
+      // First with more: the pool then has threads that the next call could take.
+      expect(await mostThreads(3)).toBe(3);
+      expect(await mostThreads(1)).toBe(1);
+      expect(await mostThreads(2)).toBe(2);
+    });
+
+    it("decode into the caller's memory, chunk by chunk, to the same bytes", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 64, backend });
+      const random = new Random(7);
+      // More than three chunks, and a last one that is smaller.
+      const count = 70_001;
+      const codes: Codes = {
+        count,
+        stages: 2,
+        data: Uint16Array.from({ length: 2 * count }, () => random.below(1024)),
+      };
+      const memory = new Float32Array(count * 64 + 2).fill(7);
+      const into = memory.subarray(1, count * 64 + 1);
+      for (const stages of [1, 2]) {
+        const expected = await rq.decode(codes, { stages });
+        into.fill(Number.NaN);
+        expect(await rq.decode(codes, { stages, into })).toBe(into);
+        expectSame(into, expected, { backend, stages, what: "decode into" });
+        into.fill(Number.NaN);
+        expect(rq.decodeSync(codes, { stages, into })).toBe(into);
+        expectSame(into, expected, { backend, stages, what: "decodeSync into" });
+        expect([memory[0], memory.at(-1)]).toEqual([7, 7]);
+      }
+    });
+
+    it("survive memory for the reconstruction that is detached or shrinks while they run", async () => {
+      const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
+      const count = 200_000;
+      const codes: Codes = { count, stages: 1, data: new Uint16Array(count) };
+      const bytes = 4 * 64 * count;
+      const detach = (buffer: ArrayBuffer) => structuredClone(buffer, { transfer: [buffer] });
+      const shrink = (buffer: ArrayBuffer) => (buffer as ResizableBuffer).resize(bytes / 2);
+      const resizable = new (ArrayBuffer as ResizableBufferConstructor)(bytes, { maxByteLength: bytes });
+      for (const [buffer, spoil] of [
+        [new ArrayBuffer(bytes), detach],
+        [resizable, shrink],
+      ] as const) {
+        let chunks = 0;
+        const into = new Float32Array(buffer, 0, 64 * count);
+        const call = rq.decode(codes, { into, onProgress: () => (chunks++ === 0 ? spoil(buffer) : undefined) });
+        await expect(call).rejects.toMatchObject({
+          code: "INVALID_ARGUMENT",
+          message: expect.stringMatching(
+            /^into: expected an array left alone during the call, got .*detached or resized/,
+          ),
+        });
+        expect(chunks).toBe(1);
       }
     });
 

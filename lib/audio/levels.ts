@@ -1,7 +1,6 @@
 // Level, silence, clipping and noise floor of one recording, as one looks at them before training on it.
 
-import { runToEnd, type Steps } from "../time-slice.js";
-import { inPieces } from "./stoppable.js";
+import { inPieces, runToEnd, type Steps } from "../time-slice.js";
 
 /** Frames of this length are short enough to tell pauses from speech. */
 const frameSeconds = 0.02;
@@ -82,12 +81,12 @@ export function percentile(sorted: ArrayLike<number>, share: number): number {
 function* frameLevels(samples: Float32Array, length: number, mean: number): Steps<Float64Array> {
   const count = Math.max(samples.length > 0 ? 1 : 0, Math.round(samples.length / length));
   const levels = new Float64Array(count);
-  yield* inPieces(count, length, (from, to) => {
-    for (let frame = from; frame < to; frame++) {
-      const part = samples.subarray(frame * length, (frame + 1) * length);
+  yield* inPieces(count * length, length, (from, to) => {
+    for (let start = from; start < to; start += length) {
+      const part = samples.subarray(start, start + length);
       let energy = 0;
       for (const sample of part) energy += (sample - mean) ** 2;
-      levels[frame] = decibels(energy / Math.max(1, part.length));
+      levels[start / length] = decibels(energy / Math.max(1, part.length));
     }
   });
   return levels;

@@ -2,11 +2,11 @@
 
 import { createHash } from "node:crypto";
 import { RvqError } from "../errors.js";
-import type { Steps } from "../time-slice.js";
+import { inPieces, type Steps } from "../time-slice.js";
 import type { FoundRecordings } from "./find-recordings.js";
 import { type Levels, levelsSteps, percentile, silenceDb } from "./levels.js";
 import { resampleSteps } from "./resample.js";
-import { inPieces, runStoppable } from "./stoppable.js";
+import { runStoppable } from "./stoppable.js";
 import { describeFormat, monoSteps, readWav, type Wav } from "./wav.js";
 
 /** Shorter clips are clicks and cut-offs, not speech. */

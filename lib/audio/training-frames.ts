@@ -1,10 +1,9 @@
 // The frames that codebooks are learned from: those of the recordings, and more that recordings like them would have.
 
-import { runToEnd, type Steps } from "../time-slice.js";
+import { inPieces, runToEnd, type Steps } from "../time-slice.js";
 import { framesOfSignalsSteps, totalFrames } from "./audio-model.js";
 import { Mdct } from "./mdct.js";
 import type { AudioRecipe } from "./recipe.js";
-import { inPieces } from "./stoppable.js";
 
 type Framing = Pick<AudioRecipe, "hop" | "shifts" | "negated">;
 

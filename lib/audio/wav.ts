@@ -1,9 +1,8 @@
 // Reading WAV files: every header field is checked against the bytes that are really there.
 
 import { RvqError } from "../errors.js";
-import { runToEnd, type Steps } from "../time-slice.js";
+import { inPieces, runToEnd, type Steps } from "../time-slice.js";
 import { readRegularFile } from "./regular-file.js";
-import { inPieces } from "./stoppable.js";
 import { adpcmSampleCount, adpcmSamplesPerBlock, type SampleLayout, sampleReader } from "./wav-samples.js";
 
 /** Hz. Rates outside this range are taken for damage: resampling from 1 Hz would make a huge file of a small one. */
@@ -97,8 +96,8 @@ export function* monoSteps(wav: Wav): Steps<Float32Array> {
   if (wav.count > maxSamples) throw invalidAudio(wav.name, `at most ${maxSamples} samples`, String(wav.count));
   const samples = new Float32Array(wav.count);
   const read = sampleReader(wav.layout, wav.data);
-  yield* inPieces(wav.count, channels, (from, to) => {
-    for (let i = from; i < to; i++) {
+  yield* inPieces(wav.count * channels, channels, (from, to) => {
+    for (let i = from / channels; i < to / channels; i++) {
       let sum = 0;
       for (let channel = 0; channel < channels; channel++) sum += read(i, channel);
       samples[i] = finite(sum / channels, wav, i);

@@ -7,6 +7,8 @@ import { checkRecordings, type RecordingsReport, type Signal } from "../audio/re
 import { runStoppable } from "../audio/stoppable.js";
 import { trainingFramesSteps } from "../audio/training-frames.js";
 import { ResidualQuantizer, RvqError } from "../index.js";
+import { openBackend } from "../open-backend.js";
+import { type TrainOptions, trainCodebooks } from "../train.js";
 import { type CommandContext, printLine } from "./context.js";
 import { startProgress } from "./progress.js";
 import { formatSeconds, recordingsText } from "./recordings-table.js";
@@ -100,18 +102,21 @@ export async function trainOnSignals(
   const progress = startProgress(stderr, "training", training.stages);
   let snrDb = Number.NaN;
   try {
-    const quantizer = await ResidualQuantizer.train(frames, {
+    const options: TrainOptions = {
       dim: hop,
       ...training,
-      ...backend,
       signal,
-      metadata: { audio: { sampleRate, hop }, training: { seconds, shifts, negated, ...training } },
       onProgress: (at) => {
         snrDb = at.snrDb;
         const note = `codebook ${at.stage + 1}/${at.stages} · ${at.snrDb.toFixed(2)} dB`;
         progress.update(at.stage + (at.iteration + 1) / at.iterations, note);
       },
-    });
+    };
+    // What `ResidualQuantizer.train` does, but for its copy of the frames: they take most of the memory.
+    const engine = openBackend(backend.backend, backend.threads);
+    const { codebooks } = await trainCodebooks(engine, frames, options, "overwrite");
+    const metadata = { audio: { sampleRate, hop }, training: { seconds, shifts, negated, ...training } };
+    const quantizer = ResidualQuantizer.fromCodebooks(codebooks, { dim: hop, ...backend, metadata });
     progress.update(training.stages);
     return { quantizer, snrDb };
   } finally {

@@ -68,6 +68,8 @@ export interface Addon {
   cudaInfo(): CudaInfo;
   /** Only in builds for tests: `processors` as it would be with `<root>/proc/self/cgroup` and `<root>/sys/fs/cgroup`. */
   processorsUnder?(root: string): number;
+  /** Only in builds for tests: the most threads that asynchronous calls have had at once since this was last asked. */
+  mostThreads?(): number;
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;

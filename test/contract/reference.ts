@@ -12,18 +12,29 @@ export function d64(x: Float32Array, c: Float32Array, weights: Float32Array | nu
   return s[0] + s[4] + (s[2] + s[6]) + (s[1] + s[5] + (s[3] + s[7]));
 }
 
-export function unit(x: Float32Array): Float32Array {
-  return x.map((value) => value / Math.sqrt(d64(x, new Float32Array(x.length))));
+function unit(x: Float32Array): Float32Array {
+  const length = Math.sqrt(d64(x, new Float32Array(x.length)));
+  return x.map((value) => value / length);
+}
+
+/** The rows as the metric compares them. */
+function searched(rows: Float32Array, dim: number, metric: Metric): Float32Array {
+  if (metric === "l2") return rows;
+  const units = new Float32Array(rows.length);
+  for (let start = 0; start < rows.length; start += dim) units.set(unit(rows.subarray(start, start + dim)), start);
+  return units;
 }
 
 export function nearest(x: Float32Array, codebook: Float32Array, metric: Metric, weights: Float32Array | null): number {
-  const dim = x.length;
-  const query = metric === "cosine" ? unit(x) : x;
+  return nearestOf(searched(x, x.length, metric), searched(codebook, x.length, metric), weights);
+}
+
+function nearestOf(query: Float32Array, codebook: Float32Array, weights: Float32Array | null): number {
+  const dim = query.length;
   let code = 0;
   let smallest = Infinity;
   for (let k = 0; k < codebook.length / dim; k++) {
-    const c = codebook.subarray(k * dim, (k + 1) * dim);
-    const distance = d64(query, metric === "cosine" ? unit(c) : c, weights);
+    const distance = d64(query, codebook.subarray(k * dim, (k + 1) * dim), weights);
     if (distance < smallest) {
       smallest = distance;
       code = k;
@@ -51,11 +62,12 @@ export function encode(
   const codes: number[] = [];
   const residuals = vectors.slice();
   const reconstructions = codebooks.map(() => new Float32Array(vectors.length));
+  const compared = codebooks.map((codebook) => searched(codebook, dim, metric));
   for (let start = 0; start < vectors.length; start += dim) {
     const residual = residuals.subarray(start, start + dim);
     const sum = new Float32Array(dim);
     codebooks.forEach((codebook, stage) => {
-      const k = nearest(residual, codebook, metric, weights);
+      const k = nearestOf(searched(residual, dim, metric), compared[stage], weights);
       codes.push(k);
       for (let i = 0; i < dim; i++) {
         residual[i] -= codebook[k * dim + i];

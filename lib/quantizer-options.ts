@@ -1,0 +1,101 @@
+// The options of ResidualQuantizer's methods, and their checks.
+
+import type { Metric } from "./backend.js";
+import {
+  type Codes,
+  checkCodes,
+  checkFloat32,
+  checkFunction,
+  checkInteger,
+  checkOptions,
+  checkSignal,
+} from "./check.js";
+import type { ChunkOptions } from "./chunks.js";
+import { invalidArgument } from "./errors.js";
+import type { BackendChoice } from "./open-backend.js";
+
+export interface BackendChoiceOptions {
+  /** Default "auto": the environment variable RVQ_BACKEND, else the fastest that runs. */
+  readonly backend?: BackendChoice;
+  /**
+   * Threads a call may use; the result never depends on it. Default: every processor, with the backend `js` only the calling
+   * thread; with two and more it has large asynchronous `encode` and `train` calls done by so many worker threads.
+   */
+  readonly threads?: number;
+}
+
+export interface FromCodebooksOptions extends BackendChoiceOptions {
+  readonly dim: number;
+  /** Default "l2". */
+  readonly metric?: Metric;
+  /** weights[D] of the weighted l2 distance. */
+  readonly weights?: Float32Array;
+  /** A JSON object that is stored with the model. */
+  readonly metadata?: Record<string, unknown>;
+}
+
+export interface StageOptions {
+  /** Use the first so many stages; default all (for decoding: all that the codes have). */
+  readonly stages?: number;
+}
+
+export interface CallOptions extends StageOptions, ChunkOptions {}
+
+export interface DecodeSyncOptions extends StageOptions {
+  /**
+   * into[count][dim]: where the reconstruction goes, instead of into new memory, whose first use costs more than decoding does.
+   * Memory apart from the codes', which the caller leaves alone until the call settles. After an error its content is unspecified.
+   */
+  readonly into?: Float32Array;
+}
+
+export interface DecodeOptions extends DecodeSyncOptions, CallOptions {}
+
+/** Options of a call after checking; `given` is the number of stages if one was given. */
+export interface CheckedCall extends ChunkOptions {
+  readonly given: number | undefined;
+  readonly stages: number;
+  /** Not looked at yet: `checkDecode` does. */
+  readonly into: unknown;
+}
+
+/** The options every call shares, each read once. */
+export function checkCall(options: DecodeOptions, available: number): CheckedCall {
+  checkOptions("options", options);
+  const { stages: given, signal: givenSignal, onProgress, into } = options;
+  const stages = checkInteger("stages", given ?? available, 1, available);
+  const signal = checkSignal("signal", givenSignal);
+  checkFunction("onProgress", onProgress);
+  signal?.throwIfAborted();
+  return { given, stages, signal, onProgress, into };
+}
+
+export interface CheckedDecode {
+  readonly codes: Codes;
+  /** How many of the codes' stages to add up. */
+  readonly stages: number;
+  /** A plain view of into[count][dim]. */
+  readonly into: Float32Array | null;
+  /** The caller's own array of it, which the call returns. */
+  readonly given: Float32Array | undefined;
+}
+
+export function checkDecode(codesArgument: unknown, call: CheckedCall, dim: number, available: number): CheckedDecode {
+  const codes = checkCodes("codes", codesArgument, available);
+  const stages = checkInteger("stages", call.given ?? codes.stages, 1, codes.stages);
+  if (call.into === undefined) return { codes, stages, into: null, given: undefined };
+
+  // Last: reading the codes may run a getter of the caller's.
+  const into = checkFloat32("into", call.into);
+  const length = codes.count * dim;
+  if (into.length !== length) throw invalidArgument("into", `codes.count · dim = ${length} elements`, into.length);
+  if (overlap(into, codes.data)) {
+    throw invalidArgument("into", "memory apart from the codes'", "an array that overlaps codes.data");
+  }
+  return { codes, stages, into, given: call.into as Float32Array };
+}
+
+function overlap(a: Float32Array, b: Codes["data"]): boolean {
+  const apart = a.byteOffset + a.byteLength <= b.byteOffset || b.byteOffset + b.byteLength <= a.byteOffset;
+  return a.buffer === b.buffer && !apart;
+}
