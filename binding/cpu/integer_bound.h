@@ -2,8 +2,8 @@
 //
 // error_bound.h defines the space (X, C, ρ, n ≤ 1, u, u'), what decides, and what the float32 screen computes. Here the
 // operands are integers: X̂ = A / a and Ĉ = B / b with A and B vectors of 16-bit integers, a one multiplier a row and b
-// one a group of codewords, both float32. Ŝ = h + float(A·B)·float(1/a · 1/b), rounded once more in a fused
-// multiply-add, where A·B is an exact integer:
+// one a group of codewords, both float32. Ŝ = h + float(A·B)·float(1/a · 1/b), where A·B is an exact
+// integer, rounded once more in a fused multiply-add or, where few rows are screened, twice:
 //
 // No sum overflows. a·ρ ≤ 32765 and |C|·b ≤ kCodewordRange, and rounding to integers adds at most ½ an element, ½√D to
 // a norm. So every |A_i| < 2^15, and |A·B| ≤ |A|·|B| ≤ (32766 + ½√D)·(kCodewordRange + ½√D) < 2^31 (Cauchy and
@@ -13,7 +13,7 @@
 // What is lost is measured, not assumed: ε_x ≥ |X − X̂| for every row and ε_k ≥ |C − Ĉ|, the largest of a group.
 //   |X̂·Ĉ − X·C| ≤ ε_x·n + (ρ + ε_x)·ε_k.
 //   The two reciprocals, their product, float(A·B), the sum and h round once each, and so do the ends Ŝ ± E: fewer than
-//     eight roundings of numbers of at most M = (ρ + ε_x)(n + ε_k) + ½n² + E. `rounding` counts 16.
+//     nine roundings of numbers of at most M = (ρ + ε_x)(n + ε_k) + ½n² + E. `rounding` counts 16.
 //   The multipliers are at most 2^56, so that no product of theirs underflows; h may: `underflow`, as in error_bound.h.
 //
 //   E = rounding·M + ε_x·n + (ρ + ε_x)·ε_k + order·½(ρ + n)² + underflow·(1 + ρ)
