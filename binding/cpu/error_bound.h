@@ -11,10 +11,8 @@
 //     rounded in float64 first. So |X̂·Ĉ − X·C| ≤ 2u'ρn (Cauchy and Schwarz).
 //   |h + ½|C|²| ≤ u'·½n².
 //   |Ŝ − (h + X̂·Ĉ)| ≤ γ·(½n² + ρn), γ = (D+1)u / (1 − (D+1)u): at most D + 1 roundings touch a term.
-//   The kernels put a number of three bits in place of the last bits of Ŝ: at most 7 units in the last place, as much
-//     as 14 roundings of a number of at most ρn + ½n² + E.
 //   Upper and lower ends Ŝ ± E are one more rounding each, of such numbers too.
-// Together fewer than D + 22 roundings; `rounding` counts D + 32. Where numbers underflow an operand or a product is
+// Together fewer than D + 8 roundings; `rounding` counts D + 32. Where numbers underflow an operand or a product is
 // off by up to 2^-150 absolutely: D·2^-148·(1 + ρ) covers all of them; `underflow` is four times that.
 //
 // What decides. The canonical distance d64 is |X − C|²/s² · (1 + t) with |t| ≤ (⌈D/8⌉ + 6)·2^-53: two roundings in the

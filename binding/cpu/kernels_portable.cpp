@@ -12,9 +12,9 @@ typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 typedef Floats Part;
 
 constexpr size_t kLanes = 4;
-// 2 × 4 sums, 2 registers of rows, a codeword and a product: fits the 16 registers of x86-64.
-constexpr int kTileRegisters = 2;
-constexpr int kTileCodewords = 4;
+// 6 × 2 sums, 2 codewords and 2 products: all of the 16 registers of x86-64.
+constexpr int kTileRegisters = 6;
+constexpr int kTileCodewords = 2;
 
 static inline Floats broadcast(float x) { return Floats{x, x, x, x}; }
 static inline Floats fused(Floats a, Floats b, Floats c) { return a * b + c; }
@@ -30,6 +30,38 @@ static inline Floats interleave_high(Floats a, Floats b) { return Floats{a[2], b
 
 static inline Part broadcast_part(float x) { return broadcast(x); }
 static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
+
+#if defined(__x86_64__)
+#define RVQ_OWN_PRODUCTS
+// In assembly, as what binds is not arithmetic but instructions: a codeword goes to all lanes with one (a shuffle of
+// float32 would need a load of its own), a row is copied once for two products, and no sum is spilled.
+template <int kRegisters, int kCodewords>
+static inline void add_products(const float* x, const float* y, size_t first, Floats (&sums)[kCodewords][kRegisters]) {
+#pragma GCC unroll 4
+  for (int c = 0; c < kCodewords; c += 2) {
+    Floats even;
+    Floats odd;
+    const Floats& four = *(const Floats*)(y + (first + c) / kLanes * kLanes);
+    if ((first + c) % kLanes == 0) {
+      asm("pshufd $0x00, %1, %0" : "=x"(even) : "m"(four));
+      asm("pshufd $0x55, %1, %0" : "=x"(odd) : "m"(four));
+    } else {
+      asm("pshufd $0xaa, %1, %0" : "=x"(even) : "m"(four));
+      asm("pshufd $0xff, %1, %0" : "=x"(odd) : "m"(four));
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; r++) {
+      Floats a;
+      Floats b;
+      asm("movaps %4, %2\n\tmovaps %2, %3\n\t"
+          "mulps %5, %2\n\taddps %2, %0\n\t"
+          "mulps %6, %3\n\taddps %3, %1"
+          : "+x"(sums[c][r]), "+x"(sums[c + 1][r]), "=&x"(a), "=&x"(b)
+          : "m"(*(const Floats*)(x + r * kLanes)), "x"(even), "x"(odd));
+    }
+  }
+}
+#endif
 
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING

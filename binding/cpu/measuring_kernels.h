@@ -24,7 +24,7 @@ static float multiply_adds(size_t rounds) {
 template <int kRegisters>
 static inline void note_best(size_t group, const Floats (&scores)[kRegisters], float* best, float* groups) {
   Floats number = broadcast((float)group);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < kRegisters; r++) {
     Floats before = load<Floats>(best + r * kLanes);
     store(groups + r * kLanes, scores[r] > before ? number : load<Floats>(groups + r * kLanes));
@@ -36,10 +36,11 @@ static void best_groups(const ScreenTile& job, float* groups) {
   constexpr int kRegisters = kTileRegisters;
   for (size_t group = job.first_group; group < job.last_group; group++) {
     Floats best[kRegisters];
+#pragma GCC unroll 4
     for (size_t first = 0; first < kGroupCodewords; first += kTileCodewords) {
       Floats sums[kTileCodewords][kRegisters];
-      score_tile<kRegisters>(job.codewords, group, first, job.panel, sums);
-#pragma GCC unroll 4
+      score_tile(job.codewords, group, first, job.panel, sums);
+#pragma GCC unroll 8
       for (int r = 0; r < kRegisters; r++) {
         Floats top = sums[0][r];
 #pragma GCC unroll 8

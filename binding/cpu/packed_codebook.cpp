@@ -10,7 +10,7 @@ namespace rvq::cpu {
 
 namespace {
 
-// The score of a place without a codeword: below that of any codeword, and finite, so that it can be tagged.
+// The score of a place without a codeword: below that of any codeword, and finite.
 constexpr float kNoCodeword = -1e38f;
 // Groups of a class: their norms differ by this factor at most, and with them the part of the bound that matters.
 constexpr float kLikeNorms = 2;

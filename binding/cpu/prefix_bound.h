@@ -11,8 +11,7 @@
 //   e ≥ |C'| likewise.
 // So S = X·C − ½|C|² ≤ (q, r)·(p, e) − ½|C|² + `slack`·ρn, slack = 2.2δ + 3.3η: an upper bound that is itself a score,
 // in P + 1 dimensions. It is computed in float32 with at most P + 4 roundings of terms that sum to at most 2.2ρn + ½n²
-// in magnitude, and a tag costs as much as 16 more (error_bound.h); 3(P + 40)u counts them. The rest of E is that of
-// error_bound.h, so that
+// in magnitude; 3(P + 40)u counts them. The rest of E is that of error_bound.h, so that
 //   |X|² − 2(Û + E) is at most s² times the canonical distance.
 
 #pragma once

@@ -5,6 +5,7 @@
 //   HalfFloats, Doubles         half a register of float32, a register of float64 (as many elements)
 //   kTileRegisters              rows of a tile, in registers
 //   kTileCodewords              codewords of a tile, a divisor of kGroupCodewords
+//   add_products                only with RVQ_OWN_PRODUCTS, in place of the one below
 //   broadcast, fused            one value to all lanes; a·b + c, rounded once or twice
 //   larger, smaller             of two, lane by lane
 //   reaches(a, b)               bit l is set where a[l] >= b[l]
@@ -83,138 +84,160 @@ static void pack_rows(const PackRows& job) {
   }
 }
 
+// Few rows leave registers for more codewords, without which every addition would wait for the one before.
+template <int kRegisters>
+constexpr int kCodewordsBeside = 2 * kRegisters <= kTileRegisters&& kTileCodewords < (int)kGroupCodewords
+                                     ? 2 * kTileCodewords
+                                     : kTileCodewords;
+
+#ifndef RVQ_OWN_PRODUCTS
+// One dimension of a tile: sums[c][r] += the rows in register r · codeword first + c. x: [kRegisters][kLanes],
+// y: [kGroupCodewords].
+template <int kRegisters, int kCodewords>
+static inline void add_products(const float* x, const float* y, size_t first, Floats (&sums)[kCodewords][kRegisters]) {
+  Floats rows[kRegisters];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
+#pragma GCC unroll 8
+  for (int c = 0; c < kCodewords; c++) {
+    Floats codeword = broadcast(y[first + c]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
+  }
+}
+#endif
+
 // sums[c][r] = the scores of codeword first + c of one group for the rows in register r: in registers from the first
 // dimension to the last.
-template <int kRegisters>
+template <int kRegisters, int kCodewords>
 static inline void score_tile(const PackedCodewords& codewords, size_t group, size_t first, const float* x,
-                              Floats (&sums)[kTileCodewords][kRegisters]) {
-  const float* y = codewords.panels + group * codewords.dim * kGroupCodewords + first;
+                              Floats (&sums)[kCodewords][kRegisters]) {
+  const float* y = codewords.panels + group * codewords.dim * kGroupCodewords;
 #pragma GCC unroll 8
-  for (int c = 0; c < kTileCodewords; c++) {
+  for (int c = 0; c < kCodewords; c++) {
     Floats start = broadcast(codewords.starts[group * kGroupCodewords + first + c]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; r++) sums[c][r] = start;
   }
 
   for (size_t i = codewords.dim; i > 0; i--) {
-    Floats rows[kRegisters];
-#pragma GCC unroll 4
-    for (int r = 0; r < kRegisters; r++) rows[r] = load<Floats>(x + r * kLanes);
-#pragma GCC unroll 8
-    for (int c = 0; c < kTileCodewords; c++) {
-      Floats codeword = broadcast(y[c]);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) sums[c][r] = fused(rows[r], codeword, sums[c][r]);
-    }
+    add_products(x, y, first, sums);
     x += kRegisters * kLanes;
     y += kGroupCodewords;
   }
 }
 
-// The score with its codeword's number in the group in place of its last bits: an error of at most seven units in the
-// last place, which error_bound.h counts, and the argmax costs nothing more.
-static inline Floats tagged(Floats score, int codeword) {
-  return (Floats)(((Ints)score & ~(int)(kGroupCodewords - 1)) | codeword);
-}
-
-// The two best of several tagged scores, lane by lane.
+// The two best of several scores, lane by lane.
 struct BestTwo {
   Floats best;
   Floats second;
 };
 
-static inline BestTwo best_two(Floats a, Floats b) { return {larger(a, b), smaller(a, b)}; }
-
 static inline BestTwo best_two(const BestTwo& a, const BestTwo& b) {
   return {larger(a.best, b.best), larger(smaller(a.best, b.best), larger(a.second, b.second))};
 }
 
+// best[r] = the best score of a group; places[p][r] = the best in this place of any group so far.
 template <int kRegisters>
 static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
-                                 BestTwo (&best)[kRegisters]) {
+                                 Floats (&best)[kRegisters], Floats (&places)[kGroupCodewords][kRegisters]) {
+  constexpr int kCodewords = kCodewordsBeside<kRegisters>;
 #pragma GCC unroll 4
-  for (int first = 0; first < (int)kGroupCodewords; first += kTileCodewords) {
-    Floats sums[kTileCodewords][kRegisters];
-    score_tile<kRegisters>(codewords, group, (size_t)first, panel, sums);
-#pragma GCC unroll 4
+  for (int first = 0; first < (int)kGroupCodewords; first += kCodewords) {
+    Floats sums[kCodewords][kRegisters];
+    score_tile(codewords, group, (size_t)first, panel, sums);
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; r++) {
-      BestTwo top;
-#pragma GCC unroll 4
-      for (int c = 0; c < kTileCodewords; c += 2) {
-        BestTwo pair = best_two(tagged(sums[c][r], first + c), tagged(sums[c + 1][r], first + c + 1));
-        top = c == 0 ? pair : best_two(top, pair);
-      }
-      best[r] = first == 0 ? top : best_two(best[r], top);
+      Floats top = sums[0][r];
+#pragma GCC unroll 8
+      for (int c = 1; c < kCodewords; c++) top = larger(top, sums[c][r]);
+      best[r] = first == 0 ? top : larger(best[r], top);
+#pragma GCC unroll 8
+      for (int c = 0; c < kCodewords; c++) places[first + c][r] = larger(sums[c][r], places[first + c][r]);
     }
   }
 }
 
+// The winner and the second best score without a number in every score: the winner is where the best group and the best
+// place in a group cross. Any other codeword is in another group, and no better than that group's best, or in another
+// place, and no better than that place's best. The second best of the groups and of the places are both scores of
+// codewords other than the winner, so the larger of the two is the second best score. Of several best scores, which may
+// cross where none of them is, one is the second best: then nothing is certain.
 template <int kRegisters>
 static void screen_registers(const ScreenTile& job) {
   constexpr float kNone = -3e38f;  // Below every score.
   BestTwo top[kRegisters];
   Ints groups[kRegisters];
-#pragma GCC unroll 4
+  Floats places[kGroupCodewords][kRegisters];
+#pragma GCC unroll 8
   for (int r = 0; r < kRegisters; r++) {
     top[r] = {broadcast(kNone), broadcast(kNone)};
     groups[r] = Ints{};
+    for (size_t place = 0; place < kGroupCodewords; place++) places[place][r] = broadcast(kNone);
   }
 
   float* upper = job.upper;
   for (size_t group = job.first_group; group < job.last_group; group++) {
-    BestTwo best[kRegisters];
-    best_of_group<kRegisters>(job.codewords, group, job.panel, best);
+    Floats best[kRegisters];
+    best_of_group<kRegisters>(job.codewords, group, job.panel, best, places);
     int number = (int)group;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; r++) {
-      store(upper, best[r].best + load<Floats>(job.bounds + r * kLanes));
+      store(upper, best[r] + load<Floats>(job.bounds + r * kLanes));
       upper += kLanes;
-      groups[r] = best[r].best > top[r].best ? Ints{} + number : groups[r];
-      top[r] = best_two(top[r], best[r]);
+      groups[r] = best[r] > top[r].best ? Ints{} + number : groups[r];
+      top[r].second = larger(top[r].second, smaller(top[r].best, best[r]));
+      top[r].best = larger(top[r].best, best[r]);
     }
   }
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < kRegisters; r++) {
+    Ints place = {};
+    BestTwo crossing = {places[0][r], broadcast(kNone)};
+#pragma GCC unroll 8
+    for (int p = 1; p < (int)kGroupCodewords; p++) {
+      place = places[p][r] > crossing.best ? Ints{} + p : place;
+      crossing = best_two(crossing, {places[p][r], broadcast(kNone)});
+    }
+
     size_t at = r * kLanes;
     Floats bound = load<Floats>(job.bounds + at);
     Floats before = load<Floats>(job.largest + at);
     Floats upper_end = top[r].best + bound;
-    Ints position = groups[r] * (int)kGroupCodewords + ((Ints)top[r].best & (int)(kGroupCodewords - 1));
+    Ints position = groups[r] * (int)kGroupCodewords + place;
     store(job.winners + at, upper_end > before ? position : load<Ints>(job.winners + at));
-    BestTwo ends = best_two({before, load<Floats>(job.second + at)}, {upper_end, top[r].second + bound});
+    BestTwo ends =
+        best_two({before, load<Floats>(job.second + at)}, {upper_end, larger(top[r].second, crossing.second) + bound});
     store(job.largest + at, ends.best);
     store(job.second + at, ends.second);
     store(job.lower + at, larger(load<Floats>(job.lower + at), top[r].best - bound));
   }
 }
 
+// run<R>() for a panel of R registers of rows.
+template <int kRegisters = kTileRegisters, typename Run>
+static inline void for_registers(size_t registers, Run run) {
+  if (registers == kRegisters) return run.template operator()<kRegisters>();
+  if constexpr (kRegisters > 1) for_registers<kRegisters - 1>(registers, run);
+}
+
 static void screen_tile(const ScreenTile& job) {
-  switch (job.panel_stride / kLanes) {
-    case 1:
-      return screen_registers<1>(job);
-    case 2:
-      if constexpr (kTileRegisters >= 2) return screen_registers<2>(job);
-      break;
-    case 3:
-      if constexpr (kTileRegisters >= 3) return screen_registers<3>(job);
-      break;
-    case 4:
-      if constexpr (kTileRegisters >= 4) return screen_registers<4>(job);
-      break;
-  }
+  for_registers(job.panel_stride / kLanes, [&]<int kRegisters>() { screen_registers<kRegisters>(job); });
 }
 
 template <int kRegisters>
 static void project_registers(const Projection& job) {
+  constexpr int kCodewords = kCodewordsBeside<kRegisters>;
   float* coefficients = job.coefficients;
   for (size_t group = 0; group < job.groups; group++) {
-    for (size_t first = 0; first < kGroupCodewords; first += kTileCodewords) {
-      Floats sums[kTileCodewords][kRegisters];
-      score_tile<kRegisters>(job.axes, group, first, job.panel, sums);
-#pragma GCC unroll 8
-      for (int c = 0; c < kTileCodewords; c++) {
 #pragma GCC unroll 4
+    for (size_t first = 0; first < kGroupCodewords; first += kCodewords) {
+      Floats sums[kCodewords][kRegisters];
+      score_tile(job.axes, group, first, job.panel, sums);
+#pragma GCC unroll 8
+      for (int c = 0; c < kCodewords; c++) {
+#pragma GCC unroll 8
         for (int r = 0; r < kRegisters; r++) store(coefficients + r * kLanes, sums[c][r]);
         coefficients += kRegisters * kLanes;
       }
@@ -223,19 +246,7 @@ static void project_registers(const Projection& job) {
 }
 
 static void project(const Projection& job) {
-  switch (job.panel_stride / kLanes) {
-    case 1:
-      return project_registers<1>(job);
-    case 2:
-      if constexpr (kTileRegisters >= 2) return project_registers<2>(job);
-      break;
-    case 3:
-      if constexpr (kTileRegisters >= 3) return project_registers<3>(job);
-      break;
-    case 4:
-      if constexpr (kTileRegisters >= 4) return project_registers<4>(job);
-      break;
-  }
+  for_registers(job.panel_stride / kLanes, [&]<int kRegisters>() { project_registers<kRegisters>(job); });
 }
 
 constexpr size_t kPartLanes = sizeof(Part) / sizeof(float);
