@@ -253,11 +253,12 @@ struct NearCodewords {
   float* distances;      // scratch [count]
 };
 
-struct DecodeRow {
-  const float* const* codewords;  // [stages], each [padded_dim]
+struct DecodeRows {
+  const float* const* codewords;  // [count][stages], each [padded_dim]
+  size_t count;
   size_t stages;
   size_t dim;
-  float* row;  // out [dim]
+  float* rows;  // out [count][dim]
 };
 
 #ifdef RVQ_TESTING
@@ -302,7 +303,7 @@ struct Kernels {
   size_t (*first_not_finite)(const float* elements, size_t count);
   // row −= codeword, element by element.
   void (*subtract)(float* row, const float* codeword, size_t padded_dim);
-  void (*decode_row)(const DecodeRow&);
+  void (*decode_rows)(const DecodeRows&);
   // sums[i] += roundHalfEven(row[i] · inverse_grids[i]), |row[i] · inverse_grids[i]| ≤ 2^51.
   void (*add_rounded)(double* sums, const float* row, size_t dim, const double* inverse_grids);
 
