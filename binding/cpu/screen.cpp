@@ -210,8 +210,12 @@ Verdict Screen::verdict(size_t row, std::vector<uint32_t>& candidates) {
     return candidates.empty() ? Verdict::kUnknown : Verdict::kCandidates;
   }
 
-  drop_late(row);
   const Shortlist& shortlist = shortlists_[row];
+  if (shortlist.size == 1 && shortlist.entries[0].codewords == 1) {
+    candidates.push_back(codebook_->code(shortlist.entries[0].position));
+    return Verdict::kCandidates;
+  }
+  drop_late(row);
   float upper[Shortlist::kCapacity][kGroupCodewords];
   float lower = lower_[row];
   for (uint32_t e = 0; e < shortlist.size; e++) {
