@@ -7,6 +7,14 @@ export type { ChunkOptions } from "./chunks.js";
 export type { Description } from "./description.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
+export {
+  type CommitmentLossOptions,
+  codebookLoss,
+  commitmentLoss,
+  type LossOptions,
+  rotationTrickGradient,
+  straightThroughGradient,
+} from "./losses.js";
 export { type BackendChoice, type BackendStatus, type Status, status } from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
 export type {
@@ -18,5 +26,6 @@ export type {
   StageOptions,
 } from "./quantizer-options.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
+export type { RowOptions } from "./row-options.js";
 export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";
