@@ -2,6 +2,7 @@
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
+import { firstBadInput } from "./bad-input.js";
 import {
   checkCodebooks,
   checkInteger,
@@ -198,6 +199,10 @@ export class CodebookTrainer {
       const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
       for (const [stage, sums] of statistics.stageSums.entries()) {
         await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, spare[stage]));
+        // Statistics may come from bytes, and bytes from anywhere.
+        if (firstBadInput(spare[stage].codebook, dim, metric === "cosine") !== null) {
+          throw invalidArgument("statistics", "sums of vectors of their range", "sums that no codeword survives");
+        }
       }
       this.advance({ steps: state.steps + 1, random: state.random, stages: spare });
     });

@@ -22,6 +22,8 @@ const format: SealedFormat = { magic: "RVQS", version: 1, what: "statistics", co
 
 /** Every sum is an integer of at most this magnitude. */
 const largestSum = 2 ** 51;
+/** No grid for float32 and 2^50 rows is coarser. */
+const largestExponent = 200;
 
 export function statisticsToBytes({ dim, quantizerId, range, rows, stages }: StatisticsContent): Uint8Array {
   const codebookSizes = stages.map(({ masses }) => masses.length - 1);
@@ -44,7 +46,7 @@ export function statisticsFromBytes(name: string, bytes: Uint8Array): Statistics
     const range = checkRange("range", header.range, dim);
     const rows = checkInteger("rows", header.rows, 0, range.rows);
     const weighted = range.maxWeight !== null;
-    const weightExponent = checkInteger("weightExponent", header.weightExponent, -149, weighted ? 1000 : 0);
+    const weightExponent = checkInteger("weightExponent", header.weightExponent, -149, weighted ? largestExponent : 0);
     if (!weighted && weightExponent !== 0) throw invalidArgument("weightExponent", "0 without weights", weightExponent);
     const { codebookSizes: sizes } = header;
     if (!Array.isArray(sizes)) throw invalidArgument("codebookSizes", "an array", sizes);
@@ -70,7 +72,7 @@ function readStage(
   weightExponent: number,
 ): StageSums {
   const gridExponents = arrays.int32(dim);
-  for (const exponent of gridExponents) checkInteger("gridExponents", exponent, -149, 1000);
+  for (const exponent of gridExponents) checkInteger("gridExponents", exponent, -149, largestExponent);
   const counts = checkIntegers("counts", arrays.float64(entries), 0, rows);
   const total = counts.reduce((sum, count) => sum + count, 0);
   if (total !== rows) throw invalidArgument("counts", `${rows} rows in every stage`, total);
