@@ -2,40 +2,25 @@
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
-import { firstBadInput } from "./bad-input.js";
-import {
-  checkCodebooks,
-  checkInteger,
-  checkMetadata,
-  checkMetric,
-  checkOptions,
-  checkVectors,
-  checkWeights,
-  limits,
-} from "./check.js";
+import { checkOptions, checkVectors } from "./check.js";
 import { deadCodewords } from "./dead-codewords.js";
 import { invalidArgument } from "./errors.js";
 import { Statistics } from "./mergeable-statistics.js";
-import { modelId } from "./model-file.js";
-import { averageSteps, decayAt, emptyState, type StageState, standFor } from "./moving-average.js";
+import { emptyState, type StageState } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
 import type { BackendChoiceOptions } from "./quantizer-options.js";
-import { Random } from "./random.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkRows } from "./row-options.js";
 import { readSealedFile } from "./sealed-bytes.js";
-import { walkStages } from "./stage-walk.js";
-import { runInSlices } from "./time-slice.js";
-import { trainCodebooks } from "./train.js";
+import { stepByStatistics } from "./statistics-step.js";
 import { type Checkpoint, checkpointFromBytes, checkpointToBytes } from "./trainer-file.js";
 import {
-  checkLearning,
   checkStep,
-  checkTrainerSeed,
   type StartTrainerOptions,
   type StepOptions,
   type TrainerFromCodebooksOptions,
 } from "./trainer-options.js";
+import { startByKmeans, startFromCodebooks } from "./trainer-start.js";
 import { computeStep, type StepResult, type TrainerModel, type TrainerState } from "./training-step.js";
 
 export class CodebookTrainer {
@@ -80,35 +65,8 @@ export class CodebookTrainer {
     firstBatches: Float32Array | readonly Float32Array[],
     options: StartTrainerOptions,
   ): Promise<CodebookTrainer> {
-    checkOptions("options", options ?? null);
-    const dim = checkInteger("dim", options.dim, 1, limits.dim);
-    const metadata = checkMetadata(options.metadata);
-    const seed = checkTrainerSeed(options);
-    const batches = Array.isArray(firstBatches) ? firstBatches : [firstBatches];
-    const vectors = concatenate(batches, dim);
-    checkLearning(options, limits.stages);
-    const engine = openBackend(options.backend, options.threads);
-    const { signal } = options;
-    const spec = await trainCodebooks(engine, vectors, { ...options, iterations: options.iterations ?? 10 });
-
-    const rule = checkLearning(options, spec.codebooks.length);
-    const stages: StageState[] = [];
-    // The vectors have been checked by training.
-    const refuse = () => invalidArgument("firstBatches", "arrays left alone during the call", "changed ones");
-    const walk = { stagesOfRow: null, measure: false, signal, refuse };
-    await walkStages(engine, spec, vectors, walk, async ({ stage, counted }) => {
-      const codebook = spec.codebooks[stage];
-      const counts = new Float64Array(codebook.length / dim + 1);
-      for (const code of counted) counts[code]++;
-      const state = { ...emptyState(counts.length - 1, dim), codebook };
-      // A codeword that serves no row stands for one: it would stand for nothing, and move at the first touch.
-      const usage = counts.slice(0, -1).map((count) => Math.max(1, count) / batches.length);
-      await runInSlices(standFor(state, usage, rule.average));
-      stages.push(state);
-    });
-    const { metric, weights } = spec;
-    const state = { steps: 0, random: firstRandom(seed), stages };
-    return new CodebookTrainer({ model: { dim, metric, weights, rule }, state, metadata }, engine, options);
+    const { checkpoint, engine } = await startByKmeans(firstBatches, options);
+    return new CodebookTrainer(checkpoint, engine, options);
   }
 
   /**
@@ -117,17 +75,8 @@ export class CodebookTrainer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE
    */
   static fromCodebooks(codebooks: readonly Float32Array[], options: TrainerFromCodebooksOptions): CodebookTrainer {
-    checkOptions("options", options ?? null);
-    const dim = checkInteger("dim", options.dim, 1, limits.dim);
-    const metric = checkMetric(options.metric ?? "l2");
-    const weights = checkWeights(options.weights, dim, metric);
-    const checked = checkCodebooks(codebooks, dim, metric);
-    const rule = checkLearning(options, checked.length);
-    const metadata = checkMetadata(options.metadata);
-    const stages = checked.map((codebook) => ({ ...emptyState(codebook.length / dim, dim), codebook }));
-    const state = { steps: 0, random: firstRandom(checkTrainerSeed(options)), stages };
-    const engine = openBackend(options.backend, options.threads);
-    return new CodebookTrainer({ model: { dim, metric, weights, rule }, state, metadata }, engine, options);
+    const { checkpoint, engine } = startFromCodebooks(codebooks, options);
+    return new CodebookTrainer(checkpoint, engine, options);
   }
 
   /**
@@ -188,23 +137,8 @@ export class CodebookTrainer {
   async update(statistics: Statistics): Promise<void> {
     if (!(statistics instanceof Statistics)) throw invalidArgument("statistics", "Statistics", statistics);
     return this.inLine(async () => {
-      const { state, spare, dim, metric } = this;
-      const { weights, rule } = this.model;
-      const codebooks = state.stages.map(({ codebook }) => codebook);
-      if (statistics.quantizerId !== modelId({ dim, metric, weights, codebooks })) {
-        throw invalidArgument("statistics", "ones by the quantizer of this very step", "ones by another");
-      }
-      if (statistics.rows === 0) return;
-      const decay = decayAt(rule.decay, state.steps);
-      const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
-      for (const [stage, sums] of statistics.stageSums.entries()) {
-        await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, spare[stage]));
-        // Statistics may come from bytes, and bytes from anywhere.
-        if (firstBadInput(spare[stage].codebook, dim, metric === "cosine") !== null) {
-          throw invalidArgument("statistics", "sums of vectors of their range", "sums that no codeword survives");
-        }
-      }
-      this.advance({ steps: state.steps + 1, random: state.random, stages: spare });
+      const { model, state, spare } = this;
+      this.advance(await stepByStatistics(model, state, spare, statistics));
     });
   }
 
@@ -255,20 +189,4 @@ export class CodebookTrainer {
     this.lastInLine = turn.catch(() => {});
     return turn;
   }
-}
-
-/** A stream apart from that of k-means with the same seed. */
-function firstRandom(seed: number): number[] {
-  return new Random(new Random(seed).below(2 ** 53)).toState();
-}
-
-function concatenate(batches: readonly Float32Array[], dim: number): Float32Array {
-  const checked = Array.from(batches, (batch: unknown, i) => checkVectors(`firstBatches[${i}]`, batch, dim));
-  const all = new Float32Array(checked.reduce((sum, batch) => sum + batch.length, 0));
-  let next = 0;
-  for (const batch of checked) {
-    all.set(batch, next);
-    next += batch.length;
-  }
-  return all;
 }

@@ -34,7 +34,7 @@ export async function gatherCounting(
   const weights = checked.weighted ? new Float32Array(counting) : null;
   let maxWeight = 0;
   let next = 0;
-  await inSlices(batch.length, dim, (from, to) => {
+  await inSlices(count * dim, dim, (from, to) => {
     if (batch.length < to) throw invalidArgument(name, "an array left alone during the call", "a detached one");
     const start = next;
     if (rows === null) vectors.set(batch.subarray(from, to), from);

@@ -1,5 +1,6 @@
 // Dead codewords: which they are, and how they start again from the rows of a batch so that the next step does not undo it.
 
+import { isZeroRow } from "./check.js";
 import { type AverageForm, type StageState, setAverage, sum } from "./moving-average.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
@@ -22,9 +23,12 @@ export function deadCodewords(usage: Float64Array, { count = 0, ratio = 0 }: Dea
 }
 
 /**
- * Starts dead codewords again, each on a row of its own that counts in the stage and that the codebook does not meet exactly, drawn
- * in proportion to the row weights; how many that were, which is fewer where there are fewer such rows. A codeword, its usage (the mean
- * of all) and its average are set together, so it stays where it is until rows move it, and does not die at once.
+ * Starts dead codewords again, each on the way to a row of its own; how many that were. The row is any that counts in the stage
+ * and that the codebook does not meet exactly, drawn in proportion to the row weights; where there are fewer such rows, codewords wait.
+ *
+ * As in k-means, the new codeword lies between the row's codeword and the row, at sqrt(K/N) of the way for N rows: on the row itself
+ * it would, in many dimensions, attract no other. Codeword, usage (the mean of all) and average are set together: so it
+ * stays where it is until rows move it, and does not die at once.
  */
 export function* reseedSteps(
   state: StageState,
@@ -40,18 +44,27 @@ export function* reseedSteps(
   const dim = codebook.length / usage.length;
   const meter = new StepMeter();
   const eligible = new Float64Array(codes.length);
+  let rowsThatCount = 0;
   for (let n = 0; n < codes.length; n++) {
+    if (counted[n] === codes[n]) rowsThatCount++;
     if (counted[n] === codes[n] && distances[n] > 0) eligible[n] = weights === null ? 1 : weights[n];
     if (meter.add(16)) yield;
   }
   const draw = new ProportionalDraw(eligible);
   const mean = sum(usage) / usage.length;
+  const moved = codebook.slice();
+  const step = Math.min(1, Math.sqrt(usage.length / rowsThatCount));
   let reseeded = 0;
   for (const k of dead) {
     if (draw.total() === 0) break;
     const row = draw.draw(random);
     draw.remove(row);
-    codebook.set(residuals.subarray(row * dim, (row + 1) * dim), k * dim);
+    for (let i = 0; i < dim; i++) {
+      const from = moved[codes[row] * dim + i];
+      codebook[k * dim + i] = from + step * (residuals[row * dim + i] - from);
+    }
+    // With the cosine metric a codeword needs a direction, which the row has.
+    if (isZeroRow(codebook, k * dim, dim)) codebook.set(residuals.subarray(row * dim, (row + 1) * dim), k * dim);
     usage[k] = mean;
     setAverage(state, k, dim, form);
     reseeded++;

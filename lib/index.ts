@@ -17,7 +17,7 @@ export {
   rotationTrickGradient,
   straightThroughGradient,
 } from "./losses.js";
-export { mergeRanges, Statistics, vectorRange } from "./mergeable-statistics.js";
+export { type AddOptions, mergeRanges, Statistics, vectorRange } from "./mergeable-statistics.js";
 export type { AverageForm, Decay } from "./moving-average.js";
 export { type BackendChoice, type BackendStatus, type Status, status } from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";

@@ -1,6 +1,5 @@
 // Statistics: what a step of codebook learning needs to know of many vectors, accumulated in shards and merged in any order.
 
-import type { Backend, CodebookSpec } from "./backend.js";
 import { checkInteger, checkOptions, checkSignal, checkVectors, limits } from "./check.js";
 import { gatherCounting } from "./counting-rows.js";
 import { invalidArgument } from "./errors.js";
@@ -8,8 +7,9 @@ import { openBackend } from "./open-backend.js";
 import type { BackendChoiceOptions } from "./quantizer-options.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkRows, type RowOptions } from "./row-options.js";
-import { addRows, addSums, emptySums, massesOf, type StageSums, stageGrids, type VectorRange } from "./stage-sums.js";
-import { walkStages } from "./stage-walk.js";
+import { addSums, emptySums, massesOf, type StageSums, stageGrids, type VectorRange } from "./stage-sums.js";
+import { type Adding, allDone, cutShards, sumInWorker, sumShard } from "./statistics-shards.js";
+import { workerFile } from "./statistics-workers.js";
 import { type Usage, usageOfCounts } from "./statistics.js";
 import { checkRange, type StatisticsContent, statisticsFromBytes, statisticsToBytes } from "./statistics-file.js";
 
@@ -38,8 +38,21 @@ export function mergeRanges(ranges: readonly VectorRange[]): VectorRange {
     rows: checkInteger("rows", a.rows + b.rows, 0, 2 ** 50),
     magnitudes: a.magnitudes.map((magnitude, i) => Math.max(magnitude, b.magnitudes[i])),
     // Where some shards have weights, the rows of the others count as 1.
-    maxWeight: a.maxWeight === null && b.maxWeight === null ? null : Math.max(a.maxWeight ?? 1, b.maxWeight ?? 1),
+    maxWeight: a.maxWeight === null && b.maxWeight === null ? null : Math.max(largestWeight(a), largestWeight(b)),
   }));
+}
+
+function largestWeight({ rows, maxWeight }: VectorRange): number {
+  return maxWeight ?? (rows === 0 ? 0 : 1);
+}
+
+export interface AddOptions extends RowOptions {
+  /**
+   * Worker threads that share the rows, each with a backend of its own; they start and end with the call, some tenths of a second
+   * each. Default 1: this thread, whose backend may use threads of its own.
+   */
+  readonly workers?: number;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -59,9 +72,9 @@ export class Statistics {
   /** @internal */
   readonly stageSums: readonly StageSums[];
   /** What adds rows; null for statistics from bytes. */
-  private readonly adding: { readonly engine: Backend; readonly spec: CodebookSpec } | null;
+  private readonly adding: Adding | null;
 
-  private constructor(content: StatisticsContent, adding: Statistics["adding"]) {
+  private constructor(content: StatisticsContent, adding: Adding | null) {
     this.dim = content.dim;
     this.codebookSizes = content.stages.map(({ masses }) => masses.length - 1);
     this.quantizerId = content.quantizerId;
@@ -85,13 +98,14 @@ export class Statistics {
     checkOptions("options", options);
     const { dim, metric, id } = quantizer;
     const agreed = checkRange("range", range, dim);
-    const engine = openBackend(options.backend ?? quantizer.backend, options.threads);
+    const { threads } = options;
+    const engine = openBackend(options.backend ?? quantizer.backend, threads);
     const spec = { dim, metric, weights: quantizer.weights(), codebooks: quantizer.codebooks() };
-    const grids = await stageGrids(agreed, spec);
+    const grids = await stageGrids("range", agreed, spec);
     const stages = grids.map((grid, stage) =>
       emptySums(quantizer.codebookSizes[stage], grid, agreed.maxWeight !== null),
     );
-    return new Statistics({ dim, quantizerId: id, range: agreed, rows: 0, stages }, { engine, spec });
+    return new Statistics({ dim, quantizerId: id, range: agreed, rows: 0, stages }, { engine, spec, threads });
   }
 
   /**
@@ -111,26 +125,31 @@ export class Statistics {
    * Adds vectors[N][dim]; an error or an abort adds nothing.
    * @throws RvqError INVALID_ARGUMENT, also for rows outside the range; NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
    */
-  async add(vectors: Float32Array, options: RowOptions & { readonly signal?: AbortSignal } = {}): Promise<void> {
+  async add(vectors: Float32Array, options: AddOptions = {}): Promise<void> {
     if (this.adding === null) throw invalidArgument("statistics", "ones made by start", "ones from bytes");
-    const { engine, spec } = this.adding;
-    const { dim, range } = this;
+    const { adding, dim, range } = this;
     checkOptions("options", options);
     const signal = checkSignal("signal", options.signal);
     signal?.throwIfAborted();
+    const workers = checkInteger("workers", options.workers ?? 1, 1, 1024);
     const plain = checkVectors("vectors", vectors, dim);
     const rows = await gatherCounting("vectors", plain, dim, checkRows(options, plain.length / dim));
     this.checkInside(rows.range);
-    const weights = range.maxWeight === null ? null : (rows.weights ?? new Float32Array(rows.range.rows).fill(1));
-    const added: StageSums[] = [];
-    const walk = { stagesOfRow: null, measure: false, signal, refuse: rows.refuse };
-    await walkStages(engine, spec, rows.vectors, walk, async ({ stage, residuals, counted }) => {
-      const { statistics, weightExponent } = this.stageSums[stage];
-      const grid = { gridExponents: statistics.gridExponents, weightExponent };
-      const sums = emptySums(this.codebookSizes[stage], grid, range.maxWeight !== null);
-      await addRows(engine, sums, residuals, counted, weights);
-      added.push(sums);
-    });
+    const weighted = range.maxWeight !== null;
+    const weights = weighted ? (rows.weights ?? new Float32Array(rows.range.rows).fill(1)) : null;
+    const shards = cutShards({ ...rows, weights }, dim, workers);
+    const file = shards.length > 1 ? workerFile() : null;
+    const added = await allDone(
+      shards.map((shard) =>
+        file === null
+          ? sumShard(adding, this.stageSums, shard, signal)
+          : sumInWorker(file, adding, range, shard, shards.length, signal).catch(() => {
+              // Here it works, or fails with the right words.
+              signal?.throwIfAborted();
+              return sumShard(adding, this.stageSums, shard, signal);
+            }),
+      ),
+    );
     this.addAll(added, rows.range.rows);
   }
 
@@ -145,7 +164,7 @@ export class Statistics {
     if (agreement(this) !== agreement(other)) {
       throw invalidArgument("other", "statistics by the same quantizer and range", "ones by others");
     }
-    this.addAll(other.stageSums, other.rows);
+    this.addAll([other.stageSums], other.rows);
   }
 
   /** Counts (or sums of row weights), perplexity and fraction used of every stage. */
@@ -183,10 +202,10 @@ export class Statistics {
     return statisticsToBytes({ dim, quantizerId, range, rows, stages });
   }
 
-  private addAll(stages: readonly StageSums[], rows: number): void {
+  private addAll(parts: readonly (readonly StageSums[])[], rows: number): void {
     const total = this.rowsAdded + rows;
     if (total > this.range.rows) throw invalidArgument("rows", `at most ${this.range.rows}, as the range says`, total);
-    for (const [stage, sums] of stages.entries()) addSums(this.stageSums[stage], sums);
+    for (const stages of parts) for (const [stage, sums] of stages.entries()) addSums(this.stageSums[stage], sums);
     this.rowsAdded = total;
   }
 

@@ -89,7 +89,7 @@ export function openBytes<Result>(
   }
 }
 
-/** `openBytes` of a file. */
+/** The bytes of a file, and its name for `openBytes`. */
 export async function readSealedFile(path: string | URL): Promise<{ name: string; bytes: Uint8Array }> {
   const name = checkPath("path", path);
   try {

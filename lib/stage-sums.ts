@@ -26,9 +26,14 @@ export interface StageGrid {
 /**
  * The grids of every stage for the rows of a range. Residuals need not be looked at: with |x_i| ≤ a_0 and |c_{s,k,i}| ≤ b_s for all
  * k, |r_{s,i}| ≤ a_s = fround(a_{s−1} + b_{s−1}), since rounding is monotone. A few of the 50 bits pay for it.
+ * @param name what to call the source of the range in an error
  * @throws RvqError INVALID_ARGUMENT where that bound overflows float32
  */
-export async function stageGrids(range: VectorRange, { dim, codebooks }: CodebookSpec): Promise<StageGrid[]> {
+export async function stageGrids(
+  name: string,
+  range: VectorRange,
+  { dim, codebooks }: CodebookSpec,
+): Promise<StageGrid[]> {
   const { rows, maxWeight } = range;
   const magnitudes = Float32Array.from(range.magnitudes);
   const weightExponent = maxWeight === null ? 0 : gridExponentFor(maxWeight, rows);
@@ -38,7 +43,7 @@ export async function stageGrids(range: VectorRange, { dim, codebooks }: Codeboo
     const bad = weighted.indexOf(Infinity);
     if (bad >= 0) {
       const expected = "magnitudes (times row weights, plus those of the codewords of all stages before) below 3.4e38";
-      throw invalidArgument("vectors", expected, `larger ones in column ${bad}`);
+      throw invalidArgument(name, expected, `larger ones in column ${bad}`);
     }
     const gridExponents = Int32Array.from(weighted, (magnitude) => gridExponentFor(magnitude, rows));
     grids.push({ gridExponents, weightExponent });

@@ -3,7 +3,15 @@
 // Header { dim, metric, codebookSizes, weighted, rule, steps, random, metadata }; then weights[D], float32, only where `weighted`;
 // then of each stage usage[K] and averages[K][D], float64, and codebook[K][D], float32.
 
-import { checkCodebooks, checkInteger, checkMetadata, checkMetric, checkWeights, limits } from "./check.js";
+import {
+  checkCodebooks,
+  checkInteger,
+  checkMetadata,
+  checkMetric,
+  checkOptions,
+  checkWeights,
+  limits,
+} from "./check.js";
 import { invalidArgument } from "./errors.js";
 import type { StageState } from "./moving-average.js";
 import { openBytes, type SealedArrays, type SealedFormat, sealBytes } from "./sealed-bytes.js";
@@ -41,7 +49,8 @@ export function checkpointFromBytes(name: string, bytes: Uint8Array): Checkpoint
     const metric = checkMetric(header.metric);
     const sizes = checkSizes(header.codebookSizes);
     const weighted = header.weighted === true;
-    const rule = checkLearning((header.rule ?? {}) as LearningOptions, sizes.length);
+    checkOptions("rule", header.rule ?? null);
+    const rule = checkLearning(header.rule as LearningOptions, sizes.length);
     const steps = checkInteger("steps", header.steps, 0, Number.MAX_SAFE_INTEGER);
     const random = checkRandom(header.random);
     const metadata = checkMetadata(header.metadata);

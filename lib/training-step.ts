@@ -31,7 +31,7 @@ export interface TrainerModel {
   readonly rule: LearningRule;
 }
 
-/** One stage in a step, over the rows that count in it, by the codebooks before the update. */
+/** One stage in a step, over the rows that count in it, by the codebooks before the update. Means are NaN where none does. */
 export interface StageReport {
   /** Mean over rows of the squared (with weights of the metric: weighted squared) distance of the residual to its codeword. */
   readonly distortion: number;
@@ -82,7 +82,7 @@ export async function computeStep(
   const data = newCodeArray(checkedRows.count * numStages, sizes);
   const random = Random.fromState(state.random);
   const stagesOfRow = rule.dropout.probability === 0 ? null : drawStages(rows.range.rows, numStages, rule, random);
-  const grids = await stageGrids(rows.range, { dim, metric, weights, codebooks });
+  const grids = await stageGrids("batch", rows.range, { dim, metric, weights, codebooks });
 
   const decay = decayAt(rule.decay, state.steps);
   const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };

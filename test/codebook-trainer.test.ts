@@ -1,7 +1,14 @@
 // CodebookTrainer against its formulas in plain float64, and what a user relies on: masks, weights, dropout, re-seeding, shapes.
 
 import { describe, expect, it } from "vitest";
-import { CodebookTrainer, type LearningOptions, ResidualQuantizer, type StepResult } from "../lib/index.js";
+import {
+  CodebookTrainer,
+  type LearningOptions,
+  ResidualQuantizer,
+  RvqError,
+  type StepResult,
+  status,
+} from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { makeData, normal } from "./contract/families.js";
 import { nearest } from "./contract/reference.js";
@@ -232,6 +239,17 @@ describe("a step", () => {
     expect(after.step).toBe(2);
   });
 
+  it("refuses a batch that is gone when its turn comes", async () => {
+    const trainer = CodebookTrainer.fromCodebooks(codebooks(), { dim });
+    const first = trainer.step(gaussian(3000));
+    const batch = gaussian(30);
+    const second = trainer.step(batch);
+    structuredClone(batch.buffer, { transfer: [batch.buffer as ArrayBuffer] });
+    await first;
+    await expect(second).rejects.toThrow(/batch: expected an array left alone during the call/);
+    expect(trainer.steps).toBe(1);
+  });
+
   it("waits for the one before", async () => {
     const [together, apart] = [1, 2].map(() => CodebookTrainer.fromCodebooks(codebooks(), { dim }));
     const batches = [1, 2, 3, 4].map((seed) => gaussian(300, dim, seed));
@@ -239,6 +257,89 @@ describe("a step", () => {
     expect((await Promise.all(steps)).map(({ step }) => step)).toEqual([1, 2, 3, 4]);
     for (const batch of batches) await apart.step(batch);
     expect(together.toBytes()).toEqual(apart.toBytes());
+  });
+});
+
+describe("moving averages", () => {
+  it("add up steps that are smaller than the last digit of a codeword", async () => {
+    for (const average of ["encodec", "simple"] as const) {
+      // The last digit near 2^20 is 1/8; a step moves by a thousandth of what is missing.
+      const codebook = Float32Array.of(2 ** 20);
+      const trainer = CodebookTrainer.fromCodebooks([codebook], { dim: 1, average, decay: 0.999, epsilon: 1e-12 });
+      for (let step = 0; step < 1000; step++) await trainer.step(Float32Array.of(2 ** 20 + 10));
+      expect(trainer.codebooks()[0][0]).toBe(Math.fround(2 ** 20 + 10 * (1 - 0.999 ** 1000)));
+    }
+  });
+
+  it("leave the event loop free", async () => {
+    for (const backend of ["cpu", "js"] as const) {
+      if (!status().backends.some(({ name, available }) => name === backend && available)) continue;
+      const batch = gaussian(backend === "cpu" ? 60_000 : 6_000, 64, 2);
+      const weights = new Float32Array(batch.length / 64).fill(0.5);
+      const start = [1, 2].map((seed) => gaussian(512, 64, seed));
+      const options = { dim: 64, backend, dropout: { probability: 0.5 }, deadBelow: { ratio: 0.9 } } as const;
+      const trainer = CodebookTrainer.fromCodebooks(start, options);
+      let longest = 0;
+      let last = performance.now();
+      const look = () => {
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      };
+      const timer = setInterval(look, 1);
+      for (let step = 0; step < 3; step++) await trainer.step(batch, { weights, reconstruct: true });
+      clearInterval(timer);
+      look();
+      // As in test/residual-quantizer.test.ts: a machine that is busy with other things needs a wide margin.
+      expect(longest, backend).toBeLessThan(150);
+    }
+  });
+});
+
+describe("options", () => {
+  const trainer = CodebookTrainer.fromCodebooks(codebooks(), { dim });
+  const wrong = (options: object) => () => CodebookTrainer.fromCodebooks(codebooks(), { dim, ...options });
+  const batch = gaussian(4);
+  const refused: [call: () => unknown, message: RegExp][] = [
+    [wrong({ average: "mean" }), /average: expected "encodec" or "simple", got "mean"/],
+    [wrong({ decay: 1.5 }), /decay: expected a number from 0 to 1, got 1\.5/],
+    [wrong({ decay: "slow" }), /decay: expected a number from 0 to 1 or \{ from, to, steps \}/],
+    [wrong({ decay: { from: 0.5, to: 0.9, steps: 0 } }), /decay\.steps/],
+    [wrong({ decay: { from: 0.5, to: NaN, steps: 1 } }), /decay\.to/],
+    [wrong({ epsilon: 0 }), /epsilon: expected a finite number > 0, got 0/],
+    [wrong({ deadBelow: 2 }), /deadBelow: expected an object, got 2/],
+    [wrong({ deadBelow: { count: -1 } }), /deadBelow\.count/],
+    [wrong({ deadBelow: { ratio: 2 } }), /deadBelow\.ratio/],
+    [wrong({ reseed: 1 }), /reseed: expected true or false, got 1/],
+    [wrong({ beta: Infinity }), /beta/],
+    [wrong({ dropout: { probability: -0.1 } }), /dropout\.probability/],
+    [
+      wrong({ dropout: { probability: 0.1, minStages: 3 } }),
+      /dropout\.minStages: expected an integer from 1 to 2, got 3/,
+    ],
+    [wrong({ seed: -1 }), /seed/],
+    [wrong({ dim: 7 }), /codebooks\[0\]: expected a length that is a multiple of dim 7/],
+    [() => CodebookTrainer.fromCodebooks([], { dim }), /codebooks/],
+    [() => CodebookTrainer.start([], { dim }), /vectors: expected at least one vector/],
+    [() => CodebookTrainer.start([batch, [1] as never], { dim }), /firstBatches\[1\]: expected a Float32Array/],
+    [() => CodebookTrainer.start(batch, { dim, codebookSize: 4, stages: 1, decay: -1 }), /decay/],
+    [() => CodebookTrainer.start(batch.slice().fill(NaN), { dim }), /vectors: expected finite numbers, got NaN/],
+    [() => trainer.step([1] as never), /batch: expected a Float32Array, got an array of 1/],
+    [() => trainer.step(batch.subarray(1)), /batch: expected a length that is a multiple of dim 6/],
+    [() => trainer.step(batch, { mask: [1] as never }), /mask: expected a Uint8Array/],
+    [() => trainer.step(batch, { mask: new Uint8Array(3) }), /mask: expected 4 elements, one a row, got 3/],
+    [() => trainer.step(batch, { weights: new Float32Array(5) }), /weights: expected 4 elements, one a row, got 5/],
+    [() => trainer.step(batch, { weights: Float32Array.of(1, 1, -1, 1) }), /weights\[2\]/],
+    [() => trainer.step(batch, { reconstruct: 1 as never }), /reconstruct/],
+    [() => trainer.step(batch, { signal: {} as never }), /signal/],
+    [() => trainer.step(batch.slice().fill(3e38), { weights: new Float32Array(4).fill(2) }), /batch: .*magnitudes/],
+  ];
+
+  it("that are wrong are refused by name", async () => {
+    for (const [call, message] of refused) {
+      await expect((async () => call())()).rejects.toThrow(message);
+      await expect((async () => call())()).rejects.toBeInstanceOf(RvqError);
+    }
+    expect(trainer.steps).toBe(0);
   });
 });
 
@@ -311,7 +412,7 @@ describe("dead codewords", () => {
         for (const reseed of [true, false]) {
           const options = { dim: 8, average, deadBelow, reseed, decay: 0.9, seed: 2 };
           const trainer = CodebookTrainer.fromCodebooks(collapsed(), options);
-          for (let step = 0; step < 150; step++) await trainer.step(clustered(512, 1000 + step));
+          for (let step = 0; step < 200; step++) await trainer.step(clustered(512, 1000 + step));
           const test = clustered(4096, 7);
           const rq = trainer.quantizer();
           const codes = await rq.encode(test);
@@ -320,8 +421,9 @@ describe("dead codewords", () => {
         }
         const [on, off] = used;
         expect(Math.min(...on)).toBeGreaterThanOrEqual(0.9);
-        expect(off[0]).toBeLessThan(0.25);
-        expect(snr[0]).toBeGreaterThan(snr[1] + 10);
+        // EnCodec's smoothing draws codewords without rows towards zero, where a few of them find some.
+        expect(off[0]).toBeLessThan(0.35);
+        expect(snr[0]).toBeGreaterThan(snr[1] + 15);
       });
     }
   }
@@ -333,20 +435,23 @@ describe("dead codewords", () => {
       // Codewords that serve nothing lose half of their usage in a step: after two they are dead.
       const batch = clustered(2048, 1);
       await trainer.step(batch);
-      const { stages } = await trainer.step(batch);
+      const { stages, codes } = await trainer.step(batch);
       expect(stages[0].dead).toBeGreaterThan(30);
       expect(stages[0].reseeded).toBe(stages[0].dead);
       // The mean usage is higher now: one or two that were above its part may be below.
       expect(trainer.deadCodewords()[0]).toBeLessThan(4);
       const reseeded = trainer.codebooks()[0];
-      const isRow = (k: number) => {
-        const codeword = reseeded.subarray(k * 8, (k + 1) * 8);
-        for (let start = 0; start < batch.length; start += 8) {
-          if (codeword.every((value, i) => value === batch[start + i])) return true;
-        }
-        return false;
-      };
-      const started = Array.from({ length: 64 }, (_, k) => k).filter(isRow);
+      // What started again lies sqrt(64/2048) of the way from a row's codeword to the row.
+      const isStarted = (k: number) =>
+        codes.data.some((code, n) => {
+          for (let i = 0; i < 8; i++) {
+            const from = reseeded[code * 8 + i];
+            const expected = from + Math.sqrt(64 / 2048) * (batch[n * 8 + i] - from);
+            if (reseeded[k * 8 + i] !== Math.fround(expected)) return false;
+          }
+          return true;
+        });
+      const started = Array.from({ length: 64 }, (_, k) => k).filter(isStarted);
       expect(started.length).toBe(stages[0].reseeded);
       // Rows of one cluster only: all others serve nothing in the next step, and stay where they are.
       const one = new Float32Array(512 * 8).map((_, i) => centres[i % 8]);

@@ -117,6 +117,26 @@ describe("statistics of shards", () => {
     }
   });
 
+  it("may have row weights in some shards: the rows of the others weigh 1", async () => {
+    const { vectors, rq } = makeQuantizer("gaussian");
+    const [half, rest] = [vectors.subarray(0, 200 * dim), vectors.subarray(200 * dim)];
+    const weights = new Float32Array(200).fill(0.25);
+    const all = Float32Array.from({ length: count }, (_, n) => (n < 200 ? 0.25 : 1));
+    const ranges = [
+      await vectorRange(new Float32Array(0), { dim }),
+      await vectorRange(half, { dim, weights }),
+      await vectorRange(rest, { dim }),
+    ];
+    expect(mergeRanges(ranges.slice(0, 2)).maxWeight).toBe(0.25);
+    const range = mergeRanges(ranges);
+    expect(range).toEqual(await vectorRange(vectors, { dim, weights: all }));
+    const [mixed, whole] = [await Statistics.start(rq, range), await Statistics.start(rq, range)];
+    await mixed.add(rest);
+    await mixed.add(half, { weights });
+    await whole.add(vectors, { weights: all });
+    expect(mixed.toBytes()).toEqual(whole.toBytes());
+  });
+
   it("are an iteration of k-means for a single stage: distortion never rises", async () => {
     const { vectors } = makeQuantizer("correlated");
     let rq = ResidualQuantizer.fromCodebooks([vectors.slice(0, 9 * dim)], { dim });
@@ -136,9 +156,9 @@ describe("statistics of shards", () => {
     const mask = Uint8Array.from({ length: count }, (_, n) => n % 2);
     const kept = Float32Array.from(vectors.filter((_, i) => mask[Math.floor(i / dim)] === 1));
     const padded = vectors.map((x, i) => (mask[Math.floor(i / dim)] === 1 ? x : NaN));
-    const [one, other] = [kept, padded].map((rows) => ({ rows, options: rows === kept ? {} : { mask } }));
-    const statistics = [];
-    for (const { rows, options } of [one, other]) {
+    const statistics: Uint8Array[] = [];
+    for (const rows of [kept, padded]) {
+      const options = rows === kept ? {} : { mask };
       const made = await Statistics.start(rq, await vectorRange(rows, { dim, ...options }));
       await made.add(rows, options);
       statistics.push(made.toBytes());
@@ -235,7 +255,7 @@ describe("statistics", () => {
     const largest = range.magnitudes.map(() => Math.fround(3e38));
     await expect(Statistics.start(rq, { ...range, magnitudes: largest })).resolves.toBeDefined();
     const weighted = { ...range, magnitudes: largest, maxWeight: 2 };
-    await expect(Statistics.start(rq, weighted)).rejects.toThrow(/magnitudes/);
+    await expect(Statistics.start(rq, weighted)).rejects.toThrow(/range: .*magnitudes/);
   });
 
   it("are refused as bytes when these are damaged or lie", async () => {
