@@ -10,6 +10,8 @@ export type RvqErrorCode =
   | "DISPOSED"
   | "OUT_OF_MEMORY"
   | "INVALID_MODEL"
+  | "INVALID_CHECKPOINT"
+  | "INVALID_STATISTICS"
   | "INVALID_AUDIO"
   | "INVALID_STREAM"
   | "IO";

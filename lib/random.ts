@@ -18,6 +18,18 @@ export class Random {
     if (this.state.every((word) => word === 0)) this.state[0] = 1;
   }
 
+  /** A generator that goes on where the one with these four words, not all zero, stood. */
+  static fromState(words: readonly number[]): Random {
+    const random = new Random(0);
+    random.state.set(words);
+    return random;
+  }
+
+  /** Four 32-bit words that decide all later draws. */
+  toState(): number[] {
+    return [...this.state];
+  }
+
   /** Uniform in 0 … 2^32 − 1. */
   uint32(): number {
     const s = this.state;

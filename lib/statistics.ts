@@ -4,7 +4,7 @@ import type { Backend, CodeArray } from "./backend.js";
 import { StepMeter, type Steps } from "./time-slice.js";
 
 /** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */
-export interface Statistics {
+export interface StageStatistics {
   readonly dim: number;
   /** gridExponents[D]: sums of dimension i are in units of 2^gridExponents[i]. */
   readonly gridExponents: Int32Array;
@@ -14,7 +14,7 @@ export interface Statistics {
   readonly sums: Float64Array;
 }
 
-export function emptyStatistics(numCodewords: number, gridExponents: Int32Array): Statistics {
+export function emptyStatistics(numCodewords: number, gridExponents: Int32Array): StageStatistics {
   const dim = gridExponents.length;
   return {
     dim,
@@ -29,7 +29,7 @@ export function emptyStatistics(numCodewords: number, gridExponents: Int32Array)
  */
 export function accumulate(
   backend: Backend,
-  statistics: Statistics,
+  statistics: StageStatistics,
   vectors: Float32Array,
   codes: CodeArray,
   previousCodes?: CodeArray,
@@ -64,7 +64,7 @@ function bitLength(integer: number): number {
  * c = (Σx + λ·m) / (n + λ): a codeword that few vectors vouch for strays less (ridge, or James and Stein's, estimate).
  * float64 in the order written, rounded to float32 once.
  */
-export function* meanSteps(statistics: Statistics, codebook: Float32Array, shrinkage: number): Steps<void> {
+export function* meanSteps(statistics: StageStatistics, codebook: Float32Array, shrinkage: number): Steps<void> {
   const { dim, gridExponents, counts, sums } = statistics;
   const grids = Float64Array.from(gridExponents, (exponent) => 2 ** exponent);
   const prior = shrinkage === 0 ? new Float64Array(dim) : overallMean(statistics).map((m) => shrinkage * m);
@@ -77,7 +77,7 @@ export function* meanSteps(statistics: Statistics, codebook: Float32Array, shrin
   }
 }
 
-function overallMean({ dim, gridExponents, counts, sums }: Statistics): Float64Array {
+function overallMean({ dim, gridExponents, counts, sums }: StageStatistics): Float64Array {
   const mean = new Float64Array(dim);
   let total = 0;
   for (let k = 0; k < counts.length; k++) {
@@ -101,7 +101,13 @@ export interface Usage {
 export function stageUsage(data: CodeArray, codeStages: number, stage: number, numCodewords: number): Usage {
   const counts = new Float64Array(numCodewords);
   for (let i = stage; i < data.length; i += codeStages) counts[data[i]]++;
-  const total = data.length / codeStages;
+  return usageOfCounts(counts);
+}
+
+/** Usage by counts[K], which may be sums of row weights. */
+export function usageOfCounts(counts: Float64Array): Usage {
+  let total = 0;
+  for (const count of counts) total += count;
   let entropy = 0;
   let used = 0;
   for (const count of counts) {
@@ -109,5 +115,5 @@ export function stageUsage(data: CodeArray, codeStages: number, stage: number, n
     used++;
     entropy -= (count / total) * Math.log(count / total);
   }
-  return { counts, perplexity: total === 0 ? 0 : Math.exp(entropy), used: used / numCodewords };
+  return { counts, perplexity: total === 0 ? 0 : Math.exp(entropy), used: used / counts.length };
 }

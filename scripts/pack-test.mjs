@@ -72,6 +72,7 @@ function pack() {
     "dist/index.mjs",
     "dist/cli/main.js",
     "dist/js/worker.js",
+    "dist/statistics-worker.js",
   ]) {
     if (!packed.has(needed)) fail(`${needed} is not in the tarball`);
   }

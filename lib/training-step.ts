@@ -1,0 +1,215 @@
+// One step of codebook learning: encodes a batch, measures it, and works out the state after it without touching the one before.
+
+import type { Backend, CodeArray, Metric } from "./backend.js";
+import type { Codes } from "./check.js";
+import { type CountingRows, gatherCounting } from "./counting-rows.js";
+import { deadCodewords, reseedSteps } from "./dead-codewords.js";
+import { averageSteps, decayAt, type StageState } from "./moving-average.js";
+import { newCodeArray } from "./pack-codes.js";
+import { Random } from "./random.js";
+import type { CheckedRows } from "./row-options.js";
+import { addRows, emptySums, massesOf, stageGrids } from "./stage-sums.js";
+import { type StageOfRows, walkStages } from "./stage-walk.js";
+import { type Usage, usageOfCounts } from "./statistics.js";
+import { inSlices, runInSlices } from "./time-slice.js";
+import type { CheckedStep, LearningRule } from "./trainer-options.js";
+
+export interface TrainerState {
+  /** Steps done. */
+  readonly steps: number;
+  /** Of the generator of lib/random.ts. */
+  readonly random: readonly number[];
+  readonly stages: readonly StageState[];
+}
+
+/** What does not change from step to step. */
+export interface TrainerModel {
+  readonly dim: number;
+  readonly metric: Metric;
+  /** weights[D] of the metric, or null. */
+  readonly weights: Float32Array | null;
+  readonly rule: LearningRule;
+}
+
+/** One stage in a step, over the rows that count in it, by the codebooks before the update. Means are NaN where none does. */
+export interface StageReport {
+  /** Mean over rows of the squared (with weights of the metric: weighted squared) distance of the residual to its codeword. */
+  readonly distortion: number;
+  /** Mean squared error per element after this stage, without weights of the metric. */
+  readonly mse: number;
+  /** Counts (or sums of row weights), perplexity and fraction used in this batch. */
+  readonly usage: Usage;
+  /** Codewords whose averaged usage is under `deadBelow` after the update. */
+  readonly dead: number;
+  /** How many of them started again. */
+  readonly reseeded: number;
+}
+
+export interface StepResult {
+  /** Steps done, this one included. A batch without a row that counts changes nothing, and is no step. */
+  readonly step: number;
+  /** Rows that counted. */
+  readonly rows: number;
+  /** By the codebooks before the update, in all stages; 0 in rows that are left out. */
+  readonly codes: Codes;
+  /** stagesOfRow[N]: in how many stages each row counts, 0 in rows that are left out; null without dropout. */
+  readonly stagesOfRow: Uint16Array | null;
+  /** reconstruction[N][D] by each row's own number of stages, zero in rows that are left out; null unless asked for. */
+  readonly reconstruction: Float32Array | null;
+  readonly stages: readonly StageReport[];
+  /** β·‖x − x̂‖², the mean over the elements of the rows that count, x̂ by each row's own number of stages. */
+  readonly commitmentLoss: number;
+}
+
+/**
+ * The result of a step from `state` on batch[N][D], and the state after it, in the memory of `spare`; where no row counts it is the
+ * same state.
+ */
+export async function computeStep(
+  backend: Backend,
+  model: TrainerModel,
+  state: TrainerState,
+  spare: readonly StageState[],
+  batch: Float32Array,
+  checkedRows: CheckedRows,
+  { reconstruct, signal }: CheckedStep,
+): Promise<{ next: TrainerState; result: StepResult }> {
+  const { dim, metric, weights, rule } = model;
+  const codebooks = state.stages.map(({ codebook }) => codebook);
+  const sizes = codebooks.map((codebook) => codebook.length / dim);
+  const numStages = codebooks.length;
+  const rows = await gatherCounting("batch", batch, dim, checkedRows);
+  const data = newCodeArray(checkedRows.count * numStages, sizes);
+  const random = Random.fromState(state.random);
+  const stagesOfRow = rule.dropout.probability === 0 ? null : drawStages(rows.range.rows, numStages, rule, random);
+  const grids = await stageGrids("batch", rows.range, { dim, metric, weights, codebooks });
+
+  const decay = decayAt(rule.decay, state.steps);
+  const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
+  const reports: StageReport[] = [];
+  let lastErrors = 0;
+  const visit = async (stageRows: StageOfRows) => {
+    const { stage, residuals, counted } = stageRows;
+    const errors = await stageErrors(stageRows, rows.weights, stagesOfRow, numStages);
+    const sums = emptySums(sizes[stage], grids[stage], rows.weights !== null);
+    await addRows(backend, sums, residuals, counted, rows.weights);
+    const after = spare[stage];
+    await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, after));
+    const dead = deadCodewords(after.usage, rule.deadBelow);
+    const wanted = rule.reseed ? dead : [];
+    const reseeded = await runInSlices(reseedSteps(after, wanted, stageRows, rows.weights, rule.average, random));
+    reports.push({
+      distortion: errors.weighted / errors.mass,
+      mse: errors.plain / (errors.mass * dim),
+      usage: usageOfCounts(massesOf(sums)),
+      dead: dead.length,
+      reseeded,
+    });
+    lastErrors += errors.last;
+    await scatterCodes(stageRows, rows, data, numStages);
+  };
+  const spec = { dim, metric, weights, codebooks };
+  await walkStages(backend, spec, rows.vectors, { stagesOfRow, measure: true, signal, refuse: rows.refuse }, visit);
+
+  const idle = rows.range.rows === 0;
+  const codes = { count: checkedRows.count, stages: numStages, data };
+  const stagesOfAll = stagesOfRow === null ? null : scatterStages(stagesOfRow, rows, checkedRows.count);
+  const next = idle ? state : { steps: state.steps + 1, random: random.toState(), stages: spare };
+  const result = {
+    step: next.steps,
+    rows: rows.range.rows,
+    codes,
+    stagesOfRow: stagesOfAll,
+    reconstruction: reconstruct ? await reconstructRows(codes, codebooks, dim, rows, stagesOfRow) : null,
+    stages: reports,
+    commitmentLoss: idle ? 0 : (rule.beta * lastErrors) / (dim * checkedRows.totalWeight),
+  };
+  return { next, result };
+}
+
+/** How many stages each of `count` rows counts in, drawn in row order. */
+function drawStages(count: number, stages: number, { dropout }: LearningRule, random: Random): Uint16Array {
+  const { probability, minStages } = dropout;
+  const drawn = new Uint16Array(count);
+  for (let n = 0; n < count; n++) {
+    drawn[n] = random.fraction() < probability ? minStages + random.below(stages - minStages + 1) : stages;
+  }
+  return drawn;
+}
+
+interface StageErrors {
+  /** Σ of the weights of the rows that count in the stage. */
+  readonly mass: number;
+  /** Σ of weights times distances, by the metric. */
+  readonly weighted: number;
+  /** The same without weights of the metric. */
+  readonly plain: number;
+  /** The part of `plain` of rows whose last stage this is. */
+  readonly last: number;
+}
+
+/** Sums over the rows in order. */
+async function stageErrors(
+  { stage, distances, plainDistances }: StageOfRows,
+  rowWeights: Float32Array | null,
+  stagesOfRow: Uint16Array | null,
+  numStages: number,
+): Promise<StageErrors> {
+  const errors = { mass: 0, weighted: 0, plain: 0, last: 0 };
+  await inSlices(distances.length, 1, (from, to) => {
+    let { mass, weighted, plain, last } = errors;
+    for (let n = from; n < to; n++) {
+      const stages = stagesOfRow === null ? numStages : stagesOfRow[n];
+      if (stages <= stage) continue;
+      const weight = rowWeights === null ? 1 : rowWeights[n];
+      mass += weight;
+      weighted += weight * distances[n];
+      plain += weight * plainDistances[n];
+      if (stages === stage + 1) last += weight * plainDistances[n];
+    }
+    Object.assign(errors, { mass, weighted, plain, last });
+  });
+  return errors;
+}
+
+/** Puts the stage's codes of the rows that count into data[N][stages]. */
+function scatterCodes(
+  { stage, codes }: StageOfRows,
+  { rows }: CountingRows,
+  data: CodeArray,
+  stages: number,
+): Promise<void> {
+  return inSlices(codes.length, 1, (from, to) => {
+    for (let n = from; n < to; n++) data[(rows === null ? n : rows[n]) * stages + stage] = codes[n];
+  });
+}
+
+function scatterStages(stagesOfRow: Uint16Array, { rows }: CountingRows, count: number): Uint16Array {
+  if (rows === null) return stagesOfRow;
+  const all = new Uint16Array(count);
+  for (let n = 0; n < rows.length; n++) all[rows[n]] = stagesOfRow[n];
+  return all;
+}
+
+/** Sums of codewords in stage order, each element rounded to float32, as in `decode`. */
+async function reconstructRows(
+  { count, stages, data }: Codes,
+  codebooks: readonly Float32Array[],
+  dim: number,
+  { rows, range }: CountingRows,
+  stagesOfRow: Uint16Array | null,
+): Promise<Float32Array> {
+  const out = new Float32Array(count * dim);
+  await inSlices(range.rows * stages * dim, stages * dim, (from, to) => {
+    for (let m = from / (stages * dim); m < to / (stages * dim); m++) {
+      const n = rows === null ? m : rows[m];
+      const used = stagesOfRow === null ? stages : stagesOfRow[m];
+      for (let stage = 0; stage < used; stage++) {
+        const codebook = codebooks[stage];
+        const start = data[n * stages + stage] * dim;
+        for (let i = 0; i < dim; i++) out[n * dim + i] += codebook[start + i];
+      }
+    }
+  });
+  return out;
+}
