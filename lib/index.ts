@@ -2,6 +2,9 @@
 
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
+export type { Coding } from "./bitstream/code-coder.js";
+export { type CodeTables, codeTables } from "./bitstream/code-tables.js";
+export { type CodingOptions, compressCodes, expandCodes } from "./bitstream/sections.js";
 export type { Codes } from "./check.js";
 export type { ChunkOptions } from "./chunks.js";
 export type { Description } from "./description.js";

@@ -13,7 +13,7 @@ export function bitsPerCode(codebookSize: number): number {
 /** Bytes of `count` packed vectors of codes with these codebook sizes. */
 export function packedSizeBytes(count: number, codebookSizes: readonly number[]): number {
   checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
-  checkSizes(codebookSizes);
+  checkCodebookSizes(codebookSizes);
   const bits = codebookSizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
   return Math.ceil((count * bits) / 8);
 }
@@ -25,7 +25,7 @@ export function packedSizeBytes(count: number, codebookSizes: readonly number[])
  * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
  */
 export function packCodes(codes: Codes, codebookSizes: readonly number[]): Uint8Array {
-  checkSizes(codebookSizes);
+  checkCodebookSizes(codebookSizes);
   const { count, stages, data } = checkCodes("codes", codes, codebookSizes.length);
   checkCodeRange("codes", data, stages, codebookSizes, 0);
   const sizes = codebookSizes.slice(0, stages);
@@ -56,7 +56,7 @@ export function packCodes(codes: Codes, codebookSizes: readonly number[]): Uint8
  * @throws RvqError INVALID_ARGUMENT for a wrong length, CODE_OUT_OF_RANGE, INVALID_STREAM for padding that is not zero
  */
 export function unpackCodes(bytes: Uint8Array, count: number, codebookSizes: readonly number[]): Codes {
-  checkSizes(codebookSizes);
+  checkCodebookSizes(codebookSizes);
   checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
   const packed = checkBytes("bytes", bytes);
   const expected = packedSizeBytes(count, codebookSizes);
@@ -88,11 +88,13 @@ export function newCodeArray(length: number, codebookSizes: readonly number[]): 
   return allocate("codes", length, (n): CodeArray => (narrow ? new Uint16Array(n) : new Uint32Array(n)));
 }
 
-function checkSizes(codebookSizes: readonly number[]): void {
+/** The sizes themselves, each possible for a codebook. */
+export function checkCodebookSizes(codebookSizes: readonly number[]): readonly number[] {
   if (!Array.isArray(codebookSizes) || codebookSizes.length === 0) {
     throw invalidArgument("codebookSizes", "a non-empty array of codebook sizes", codebookSizes);
   }
   for (const [stage, size] of codebookSizes.entries()) {
     checkInteger(`codebookSizes[${stage}]`, size, 1, limits.codebookSize);
   }
+  return codebookSizes;
 }

@@ -1,0 +1,30 @@
+// Codes for the tests of the bitstream.
+
+import fc from "fast-check";
+import type { Codes } from "../lib/index.js";
+
+/** Codes[count][sizes.length] made code by code, stage by stage within a frame; `at` gives those made before. */
+export function codesOf(
+  count: number,
+  codebookSizes: readonly number[],
+  make: (stage: number, frame: number, at: (frame: number, stage: number) => number) => number,
+): Codes {
+  const stages = codebookSizes.length;
+  const wide = codebookSizes.some((size) => size > 65_536);
+  const data = wide ? new Uint32Array(count * stages) : new Uint16Array(count * stages);
+  const at = (frame: number, stage: number) => data[frame * stages + stage];
+  for (let frame = 0; frame < count; frame++) {
+    for (let stage = 0; stage < stages; stage++) data[frame * stages + stage] = make(stage, frame, at);
+  }
+  return { count, stages, data };
+}
+
+/** One to six codebook sizes, small ones, round ones and any up to `largest`. */
+export function sizesArbitrary(largest: number): fc.Arbitrary<number[]> {
+  const size = fc.oneof(
+    fc.integer({ min: 1, max: 9 }),
+    fc.constantFrom(16, 255, 256, 257, 1024),
+    fc.integer({ min: 1, max: largest }),
+  );
+  return fc.array(size, { minLength: 1, maxLength: 6 });
+}
