@@ -2,9 +2,19 @@
 
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
+export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
+export type { ByteSource } from "./bitstream/byte-source.js";
+export type { Frames } from "./bitstream/chunk.js";
 export type { Coding } from "./bitstream/code-coder.js";
 export { type CodeTables, codeTables } from "./bitstream/code-tables.js";
-export { type CodingOptions, compressCodes, expandCodes } from "./bitstream/sections.js";
+export { compressCodes, expandCodes } from "./bitstream/compress-codes.js";
+export type { Damage } from "./bitstream/open-stream.js";
+export { type ReadChunk, type ReadOptions, type ReadRangeOptions, RvqReader } from "./bitstream/reader.js";
+export type { CodingOptions } from "./bitstream/sections.js";
+export type { ChunkingOptions, RvqOptions, WritableCodes } from "./bitstream/stream-encoder.js";
+export type { StreamHeader } from "./bitstream/stream-header.js";
+export { trimRvq } from "./bitstream/trim.js";
+export { RvqWriter, rvqToBytes } from "./bitstream/writer.js";
 export type { Codes } from "./check.js";
 export type { ChunkOptions } from "./chunks.js";
 export type { Description } from "./description.js";

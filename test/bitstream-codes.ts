@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import type { Codes } from "../lib/index.js";
+import { Random } from "../lib/random.js";
 
 /** Codes[count][sizes.length] made code by code, stage by stage within a frame; `at` gives those made before. */
 export function codesOf(
@@ -27,4 +28,25 @@ export function sizesArbitrary(largest: number): fc.Arbitrary<number[]> {
     fc.integer({ min: 1, max: largest }),
   );
   return fc.array(size, { minLength: 1, maxLength: 6 });
+}
+
+/** The codes with a stage count for every frame, from 0 to all, and zeros beyond it. */
+export function countedCodes(codes: Codes, seed: number): Codes & { stageCounts: Uint16Array } {
+  const { count, stages } = codes;
+  const random = new Random(seed);
+  const stageCounts = Uint16Array.from({ length: count }, () => random.below(stages + 1));
+  const data = codes.data.map((code, i) => (i % stages < stageCounts[Math.floor(i / stages)] ? code : 0));
+  return { count, stages, data, stageCounts };
+}
+
+/** Some frames of codes, with their stage counts where there are any. */
+export function sliceCodes<Given extends Codes & { readonly stageCounts?: Uint16Array | null }>(
+  codes: Given,
+  firstFrame: number,
+  count: number,
+): Given {
+  const end = firstFrame + count;
+  const data = codes.data.slice(firstFrame * codes.stages, end * codes.stages);
+  const stageCounts = codes.stageCounts?.slice(firstFrame, end) ?? null;
+  return { ...codes, count, data, stageCounts };
 }
