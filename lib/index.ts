@@ -9,7 +9,13 @@ export type { Coding } from "./bitstream/code-coder.js";
 export { type CodeTables, codeTables } from "./bitstream/code-tables.js";
 export { compressCodes, expandCodes } from "./bitstream/compress-codes.js";
 export type { Damage } from "./bitstream/open-stream.js";
-export { type ReadChunk, type ReadOptions, type ReadRangeOptions, RvqReader } from "./bitstream/reader.js";
+export {
+  type ChunkFacts,
+  type ReadChunk,
+  type ReadOptions,
+  type ReadRangeOptions,
+  RvqReader,
+} from "./bitstream/reader.js";
 export type { CodingOptions } from "./bitstream/sections.js";
 export type { ChunkingOptions, RvqOptions, WritableCodes } from "./bitstream/stream-encoder.js";
 export type { StreamHeader } from "./bitstream/stream-header.js";
@@ -17,9 +23,11 @@ export { trimRvq } from "./bitstream/trim.js";
 export { RvqWriter, rvqToBytes } from "./bitstream/writer.js";
 export type { Codes } from "./check.js";
 export type { ChunkOptions } from "./chunks.js";
+export type { CountedCodes } from "./counted-codes.js";
 export type { Description } from "./description.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
+export { frameErrors } from "./frame-errors.js";
 export { type BackendChoice, type BackendStatus, type Status, status } from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
 export type {
@@ -30,6 +38,7 @@ export type {
   FromCodebooksOptions,
   StageOptions,
 } from "./quantizer-options.js";
+export { type AllocateOptions, type Allocation, allocateStages, type Plan, type PlanOptions } from "./rate-control.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";

@@ -37,6 +37,7 @@ import {
   type FromCodebooksOptions,
   type StageOptions,
 } from "./quantizer-options.js";
+import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { StagedRows, stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
@@ -257,6 +258,11 @@ export class ResidualQuantizer {
       checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
     }
     return describe(this.spec, vectorsPerSecond);
+  }
+
+  /** How many stages a bit rate allows: for every frame, and on the average where `allocateStages` may choose. */
+  plan(options: PlanOptions): Plan {
+    return planRate(this.codebookSizes, options);
   }
 
   /** The model in the format of lib/model-file.ts: the same bytes for the same model on every machine. */
