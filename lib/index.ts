@@ -17,6 +17,7 @@ export {
   RvqReader,
 } from "./bitstream/reader.js";
 export type { CodingOptions } from "./bitstream/sections.js";
+export type { UnpackOptions } from "./bitstream/stream-decoder.js";
 export type { ChunkingOptions, RvqOptions, WritableCodes } from "./bitstream/stream-encoder.js";
 export type { StreamHeader } from "./bitstream/stream-header.js";
 export { trimRvq } from "./bitstream/trim.js";
@@ -40,5 +41,15 @@ export type {
 } from "./quantizer-options.js";
 export { type AllocateOptions, type Allocation, allocateStages, type Plan, type PlanOptions } from "./rate-control.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
+export {
+  asDuplex,
+  asTransformStream,
+  decodeStream,
+  encodeStream,
+  packStream,
+  type StreamCallOptions,
+  type StreamStep,
+  unpackStream,
+} from "./streams.js";
 export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";
