@@ -67,6 +67,7 @@ for (const { name, codes, sizes } of [
   { name: "speech, K 256, 8 stages", codes: firstStages(clipCodes, 8), sizes: rq.codebookSizes.slice(0, 8) },
   { name: "noise, K 1024, 8 stages", ...noise(1024, 8, 2 ** 16) },
   { name: "noise, K 1000, 9 stages", ...noise(1000, 9, 2 ** 16) },
+  { name: "noise, K 5, 8 stages", ...noise(5, 8, 2 ** 16) },
   { name: "noise, K 2048, 32 stages", ...noise(2048, 32, 2 ** 14) },
 ]) {
   const { count, data } = codes;
@@ -74,23 +75,33 @@ for (const { name, codes, sizes } of [
   const packed = packCodes(codes, sizes);
   expectEqual(unpackCodes(packed, count, sizes).data, data);
   const contenders = [
-    { name: "packCodes", run: () => packCodes(codes, sizes) as unknown },
-    { name: "unpackCodes", run: () => unpackCodes(packed, count, sizes) as unknown },
+    { name: "packCodes", bytes: packed.length, run: (): unknown => packCodes(codes, sizes) },
+    { name: "unpackCodes", bytes: packed.length, run: (): unknown => unpackCodes(packed, count, sizes) },
   ];
   const few = { ...codes, count: Math.min(count, 2048), data: data.slice(0, 2048 * codes.stages) };
   for (const coding of ["static", "adaptive", "mixed"] as const) {
     const bytes = compressCodes(few, sizes, { coding, tables });
     expectEqual(expandCodes(bytes, few.count, sizes, { tables }).data, few.data);
     contenders.push(
-      { name: `compressCodes, ${coding}`, run: () => compressCodes(few, sizes, { coding, tables }) },
-      { name: `expandCodes, ${coding}`, run: () => expandCodes(bytes, few.count, sizes, { tables }) },
+      {
+        name: `compressCodes, ${coding}`,
+        bytes: bytes.length,
+        run: () => compressCodes(few, sizes, { coding, tables }),
+      },
+      {
+        name: `expandCodes, ${coding}`,
+        bytes: bytes.length,
+        run: () => expandCodes(bytes, few.count, sizes, { tables }),
+      },
     );
   }
   const timings = await timeInTurns(contenders, { seconds });
   for (const [i, contender] of contenders.entries()) {
     const length = contender.name.includes("pack") ? data.length : few.data.length;
     const codesPerSecond = length / timings[i].ms / 1e3;
-    speeds.push({ codes: name, what: contender.name, "Mcodes/s": codesPerSecond, "MB/s of codes": 2 * codesPerSecond });
+    const bits = (8 * contender.bytes) / length;
+    const speed = { "Mcodes/s": codesPerSecond, "MB/s of codes": 2 * codesPerSecond };
+    speeds.push({ codes: name, what: contender.name, "bits a code": bits, ...speed });
   }
 }
 printTable(`Speed, 16-bit codes in or out, one thread, ${machine()}`, speeds);

@@ -5,6 +5,7 @@ import { RvqError } from "../errors.js";
 import { newCodeArray } from "../pack-codes.js";
 import { type ByteSource, openSource } from "./byte-source.js";
 import type { Frames } from "./chunk.js";
+import type { Coding } from "./code-coder.js";
 import type { ChunkPlace } from "./index-block.js";
 import { type Damage, type OpenedStream, openStream } from "./open-stream.js";
 import { type ChunkContent, readChunk, readChunkHeader } from "./read-chunk.js";
@@ -31,6 +32,19 @@ export interface ReadChunk {
   readonly codes: Frames | null;
   /** null: the stages asked for are all there. */
   readonly damage: Damage | null;
+}
+
+/** What a chunk consists of. */
+export interface ChunkFacts {
+  readonly firstFrame: number;
+  readonly frames: number;
+  /** Of its first byte from the start of the file. */
+  readonly offset: number;
+  /** Of header and sections. */
+  readonly sizeBytes: number;
+  /** Whether its frames may have different numbers of stages. */
+  readonly counted: boolean;
+  readonly stages: readonly { readonly coding: Coding; readonly bytes: number }[];
 }
 
 /** Reads a `.rvq` file chunk by chunk; never holds more of it than its header, its index and one chunk. */
@@ -74,6 +88,10 @@ export class RvqReader {
       await source.close?.();
       throw error;
     }
+  }
+
+  get sizeBytes(): number {
+    return this.opened.file.source.sizeBytes;
   }
 
   get chunkCount(): number {
@@ -127,6 +145,19 @@ export class RvqReader {
   /** All chunks in order. */
   async *chunks(options: ReadOptions = {}): AsyncGenerator<ReadChunk, void, undefined> {
     for (let i = 0; i < this.chunkCount; i++) yield await this.readChunk(i, options);
+  }
+
+  /** What a chunk consists of, by its header; null: that is damaged. */
+  async chunkFacts(index: number): Promise<ChunkFacts | null> {
+    checkInteger("index", index, 0, this.chunkCount - 1);
+    const { file, chunks } = this.opened;
+    const { offset, firstFrame, frames } = chunks[index];
+    const chunk = await readChunkHeader(file, offset);
+    if (chunk === null) return null;
+    const counted = chunk.mostStages > 0;
+    const sections = counted ? chunk.sections.slice(1) : chunk.sections;
+    const stages = sections.map(({ coding, length }) => ({ coding, bytes: length }));
+    return { firstFrame, frames, offset, sizeBytes: chunk.sizeBytes, counted, stages };
   }
 
   /** Reads everything and returns all that is damaged; an empty array: the file is as it was written. */
