@@ -29,6 +29,15 @@ export type { Description } from "./description.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
 export { frameErrors } from "./frame-errors.js";
+export {
+  type ImportedCheckpoint,
+  type ImportedQuantizer,
+  importCheckpoint,
+  type Projection,
+} from "./interop/checkpoints.js";
+export { readNpy, writeNpy } from "./interop/npy.js";
+export { Safetensors, writeSafetensors } from "./interop/safetensors.js";
+export type { Tensor } from "./interop/tensor.js";
 export { type BackendChoice, type BackendStatus, type Status, status } from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
 export type {
