@@ -5,7 +5,7 @@
 // end of its bytes; an encoder's bytes never make it read more than four.
 
 /** Probabilities given to the coder are in 4096ths. */
-export const probabilityBits = 12;
+const probabilityBits = 12;
 
 /**
  * The smallest probability; the largest is 4096 less it. Nothing then takes less than 0.011 bits, which bounds how long a few hostile

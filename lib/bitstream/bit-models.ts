@@ -3,8 +3,15 @@
 // A code below K is a path through a binary tree: its ceil(log2 K) bits from the highest, where `node` is 1 at the root
 // and 2·node + bit below. A model is asked for `p(node)` and then told the bit.
 
-import { bounded, probabilityBits } from "./bit-coder.js";
-import { maxStretched, squash, stretch } from "./logistic.js";
+import { bounded as boundedProbability } from "./bit-coder.js";
+import { maxStretched as most, squash as squashTable, stretch as stretchTable } from "./logistic.js";
+
+// Bound here: CommonJS, which this is compiled to, looks an import up in its module at every use, which made these loops three to
+// four times slower.
+const bounded = boundedProbability;
+const maxStretched = most;
+const squash = squashTable;
+const stretch = stretchTable;
 
 /** The probability of a one at a node, as the coder takes it, then what the bit was. */
 export interface BitModel {
@@ -121,7 +128,7 @@ export class MixedModel implements BitModel {
 
   update(bit: number): void {
     const { slots, weights, at, inputs, row } = this;
-    const error = (bit << probabilityBits) - this.mixed;
+    const error = 4096 * bit - this.mixed;
     for (let i = 0; i < at.length; i++) {
       const weight = weights[row + i] + ((inputs[i] * error + 512) >> 10);
       weights[row + i] = Math.max(-largestWeight, Math.min(largestWeight, weight));

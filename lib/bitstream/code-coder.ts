@@ -4,7 +4,10 @@ import type { CodeArray } from "../backend.js";
 import { bitsPerCode } from "../pack-codes.js";
 import type { Steps } from "../time-slice.js";
 import { BitDecoder, BitEncoder } from "./bit-coder.js";
-import { AdaptiveModel, addToContext, type BitModel, MixedModel, StaticModel } from "./bit-models.js";
+import { AdaptiveModel, addToContext as addTo, type BitModel, MixedModel, StaticModel } from "./bit-models.js";
+
+// Bound here, as in bit-models.ts.
+const addToContext = addTo;
 
 /** How a section is coded: `packed` at ceil(log2 K) bits, by a table, by what was seen so far, or that in contexts too. */
 export const codings = ["packed", "static", "adaptive", "mixed"] as const;
