@@ -16,10 +16,8 @@ import { invalidArgument } from "./errors.js";
 import type { CallOptions } from "./quantizer-options.js";
 import type { ResidualQuantizer } from "./residual-quantizer.js";
 
-type Items<Item> = AsyncIterable<Item> | Iterable<Item>;
-
 /** One step of a pipeline. It takes the next item only when the next result is asked for: that is all the back-pressure there is. */
-export type StreamStep<In, Out> = (source: Items<In>) => AsyncGenerator<Out, void, undefined>;
+export type StreamStep<In, Out> = (source: AsyncIterable<In> | Iterable<In>) => AsyncGenerator<Out, void, undefined>;
 
 export type StreamCallOptions = Pick<CallOptions, "stages" | "signal">;
 

@@ -10,8 +10,9 @@ import { AdaptiveModel, addToContext as addTo, type BitModel, MixedModel, Static
 const addToContext = addTo;
 
 /** How a section is coded: `packed` at ceil(log2 K) bits, by a table, by what was seen so far, or that in contexts too. */
-export const codings = ["packed", "static", "adaptive", "mixed"] as const;
-export type Coding = (typeof codings)[number];
+export type Coding = "packed" | "static" | "adaptive" | "mixed";
+/** By the numbers that stand for them in a file. */
+export const codings: readonly Coding[] = ["packed", "static", "adaptive", "mixed"];
 export type EntropyCoding = Exclude<Coding, "packed">;
 
 /** The codes of a stage, and what is known when they are decoded. */
