@@ -8,25 +8,38 @@ import { checkBytes, checkPath } from "./check.js";
 import { RvqError } from "./errors.js";
 
 /**
- * Writes bytes to a temporary file in the folder of `path`, flushes it to disk and renames it over `path`. A symbolic link keeps
+ * Writes bytes, whole or as they come, to a temporary file in the folder of `path`, flushes it to disk and renames it over `path`. A symbolic link keeps
  * pointing where it did, a file keeps its permissions, and what is no file (a pipe, a device) is written to as it is. A process
  * that exits meanwhile removes the temporary file.
  * @throws RvqError INVALID_ARGUMENT, IO
  */
-export async function writeFileAtomic(path: string | URL, bytes: Uint8Array): Promise<void> {
+export async function writeFileAtomic(
+  path: string | URL,
+  bytes: Uint8Array | AsyncIterable<Uint8Array>,
+): Promise<void> {
   const name = checkPath("path", path);
-  const content = checkBytes("bytes", bytes);
+  const content = isAsyncIterable(bytes) ? bytes : checkBytes("bytes", bytes);
   try {
     const target = await realpath(name).catch(() => name);
     const old = await stat(target).catch(() => null);
     if (old !== null && !old.isFile()) await writeFile(target, content);
     else await replaceFile(target, content, old === null ? null : old.mode & 0o7777);
   } catch (cause) {
+    // What comes piece by piece may fail to come.
+    if (cause instanceof RvqError) throw cause;
     throw new RvqError("IO", `cannot write ${name}: ${(cause as Error).message}`, { cause });
   }
 }
 
-async function replaceFile(target: string, bytes: Uint8Array, mode: number | null): Promise<void> {
+function isAsyncIterable(value: unknown): value is AsyncIterable<Uint8Array> {
+  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
+}
+
+async function replaceFile(
+  target: string,
+  bytes: Uint8Array | AsyncIterable<Uint8Array>,
+  mode: number | null,
+): Promise<void> {
   // A short name of its own: a suffix could make a valid name too long.
   const temporary = join(dirname(target), `.rvq-${randomBytes(8).toString("hex")}.tmp`);
   removeAtExit(temporary);
@@ -36,7 +49,8 @@ async function replaceFile(target: string, bytes: Uint8Array, mode: number | nul
     const file = await open(temporary, "r+");
     try {
       if (mode !== null) await file.chmod(mode);
-      await file.writeFile(bytes);
+      if (isAsyncIterable(bytes)) for await (const part of bytes) await file.writeFile(part);
+      else await file.writeFile(bytes);
       await file.sync();
     } finally {
       await file.close();

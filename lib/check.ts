@@ -126,7 +126,11 @@ export function checkCodebooks(value: unknown, dim: number, metric: Metric, what
 /** The shape of codes, and which of the quantizer's stages they have; their range is `checkCodeRange`'s. */
 export function checkCodes(name: string, value: unknown, quantizerStages: number): Codes {
   if (typeof value !== "object" || value === null) throw invalidArgument(name, "{ count, stages, data }", value);
-  const { count, stages, data } = value as Partial<Record<keyof Codes, unknown>>;
+  const { count, stages, data, stageCounts } = value as Partial<Record<keyof Codes | "stageCounts", unknown>>;
+  // Codes beyond a frame's count are not codes: who can do with them takes the counts out first.
+  if (stageCounts !== undefined && stageCounts !== null) {
+    throw invalidArgument(`${name}.stageCounts`, "none: every frame has all stages here", stageCounts);
+  }
   checkInteger(`${name}.count`, count, 0, Number.MAX_SAFE_INTEGER);
   checkInteger(`${name}.stages`, stages, 1, quantizerStages);
   if (!types.isUint16Array(data) && !types.isUint32Array(data)) {

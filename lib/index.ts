@@ -2,13 +2,44 @@
 
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
+export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
+export type { ByteSource } from "./bitstream/byte-source.js";
+export type { Frames } from "./bitstream/chunk.js";
+export type { Coding } from "./bitstream/code-coder.js";
+export { type CodeTables, codeTables } from "./bitstream/code-tables.js";
+export { compressCodes, expandCodes } from "./bitstream/compress-codes.js";
+export type { Damage } from "./bitstream/open-stream.js";
+export {
+  type ChunkFacts,
+  type ReadChunk,
+  type ReadOptions,
+  type ReadRangeOptions,
+  RvqReader,
+} from "./bitstream/reader.js";
+export type { CodingOptions } from "./bitstream/sections.js";
+export type { UnpackOptions } from "./bitstream/stream-decoder.js";
+export type { ChunkingOptions, RvqOptions, WritableCodes } from "./bitstream/stream-encoder.js";
+export type { StreamHeader } from "./bitstream/stream-header.js";
+export { trimRvq } from "./bitstream/trim.js";
+export { RvqWriter, rvqToBytes } from "./bitstream/writer.js";
 export type { Codes } from "./check.js";
 export type { ChunkOptions } from "./chunks.js";
 export { CodebookTrainer } from "./codebook-trainer.js";
+export type { CountedCodes } from "./counted-codes.js";
 export type { DeadBelow } from "./dead-codewords.js";
 export type { Description } from "./description.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
+export { frameErrors } from "./frame-errors.js";
+export {
+  type ImportedCheckpoint,
+  type ImportedQuantizer,
+  importCheckpoint,
+  type Projection,
+} from "./interop/checkpoints.js";
+export { readNpy, writeNpy } from "./interop/npy.js";
+export { Safetensors, writeSafetensors } from "./interop/safetensors.js";
+export type { Tensor } from "./interop/tensor.js";
 export {
   type CommitmentLossOptions,
   codebookLoss,
@@ -29,9 +60,20 @@ export type {
   FromCodebooksOptions,
   StageOptions,
 } from "./quantizer-options.js";
+export { type AllocateOptions, type Allocation, allocateStages, type Plan, type PlanOptions } from "./rate-control.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { RowOptions } from "./row-options.js";
 export type { VectorRange } from "./stage-sums.js";
+export {
+  asDuplex,
+  asTransformStream,
+  decodeStream,
+  encodeStream,
+  packStream,
+  type StreamCallOptions,
+  type StreamStep,
+  unpackStream,
+} from "./streams.js";
 export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";
 export type {

@@ -19,6 +19,7 @@ import {
   limits,
 } from "./check.js";
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
+import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { type Description, describe, informationBits } from "./description.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
@@ -36,6 +37,7 @@ import {
   type FromCodebooksOptions,
   type StageOptions,
 } from "./quantizer-options.js";
+import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { StagedRows, stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
@@ -166,11 +168,16 @@ export class ResidualQuantizer {
 
   /**
    * Reconstruction [count][dim] from the first `stages` stages of the codes: the sum of their codewords in stage order. It is
-   * `options.into` where that is given.
+   * `options.into` where that is given. With `codes.stageCounts` each frame has its own number of stages; none give zeros.
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; the signal's reason when aborted
    */
   async decode(codes: Codes, options: DecodeOptions = {}): Promise<Float32Array> {
     const call = this.checkCall(options);
+    const counted = countedCodes(codes, this.stages);
+    if (counted !== null) {
+      const decodeSome = (some: Codes) => this.decode(some, { signal: call.signal });
+      return decodeCounted(counted, options, this.dim, this.codebookSizes, decodeSome);
+    }
     const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
     const { count, stages: codeStages, data } = checked;
     const vectors = into ?? this.newReconstruction(count);
@@ -192,6 +199,10 @@ export class ResidualQuantizer {
   /** `decode` on the calling thread, for short calls. */
   decodeSync(codes: Codes, options: DecodeSyncOptions = {}): Float32Array {
     const call = this.checkCall(options);
+    const counted = countedCodes(codes, this.stages);
+    if (counted !== null) {
+      return decodeCountedSync(counted, options, this.dim, this.codebookSizes, (some) => this.decodeSync(some));
+    }
     const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
     const { count, stages: codeStages, data } = checked;
     checkCodeRange("codes", data, codeStages, this.codebookSizes, 0);
@@ -247,6 +258,11 @@ export class ResidualQuantizer {
       checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
     }
     return describe(this.spec, vectorsPerSecond);
+  }
+
+  /** How many stages a bit rate allows: for every frame, and on the average where `allocateStages` may choose. */
+  plan(options: PlanOptions): Plan {
+    return planRate(this.codebookSizes, options);
   }
 
   /** The model in the format of lib/model-file.ts: the same bytes for the same model on every machine. */

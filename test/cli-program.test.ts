@@ -163,6 +163,26 @@ describe("rvq encode and decode", () => {
     expect(decoded.err).toMatch(/^rvq: --stages: expected at most the 2 stages that .* holds, got 3\n$/);
   });
 
+  it("choose the stages of each frame to fill a rate, and decode them", async () => {
+    const codes = inFolder("rate.rvq");
+    // 250 frames a second of up to 4 stages of 4 bits: 1 to 4 kbit/s.
+    const encoded = await rvq("encode", clip, codes, "-m", model, "--kbps", "2.5", "--coding", "packed");
+    expect(encoded.out).toMatch(/rate\.rvq: on the average 2\.[45]\d of 4 stages, /);
+    const shown = Number(/SNR ([\d.]+) dB/.exec(encoded.out)?.[1]);
+    const two = await rvq("encode", clip, inFolder("two-stages.rvq"), "-m", model, "--stages", "2");
+    expect(shown).toBeGreaterThan(Number(/SNR ([\d.]+) dB/.exec(two.out)?.[1]));
+    const out = inFolder("rate.wav");
+    expect((await rvq("decode", codes, out, "-m", model)).code).toBe(0);
+    const original = tune(1, 3);
+    const noise = wavToMono(await readWav(out)).reduce((sum, x, i) => sum + (x - original[i]) ** 2, 0);
+    const energy = original.reduce((sum, x) => sum + x * x, 0);
+    expect(10 * Math.log10(energy / noise)).toBeGreaterThan(shown - 3);
+    const little = await rvq("encode", clip, codes, "-m", model, "--kbps", "0.5");
+    expect(little.err).toMatch(
+      /rvq: kbps: expected at least 1, which minStages 1 take at 250 frames a second, got 0\.5\n$/,
+    );
+  });
+
   it("refuse a file that another model coded", async () => {
     const other = inFolder("other.rvqm");
     const codes = inFolder("other.rvq");
@@ -179,6 +199,61 @@ describe("rvq encode and decode", () => {
     await ResidualQuantizer.fromCodebooks([Float32Array.of(1, 2)], { dim: 1 }).save(plain);
     const result = await rvq("encode", clip, inFolder("x.rvq"), "-m", plain);
     expect(result.err).toMatch(/^rvq: expected a model trained on audio/);
+  });
+});
+
+describe("rvq trim and inspect", () => {
+  it("drop stages and say what is left", async () => {
+    const codes = inFolder("whole.rvq");
+    const trimmed = inFolder("trimmed.rvq");
+    await rvq("encode", clip, codes, "-m", model);
+    const result = await rvq("trim", codes, trimmed, "--stages", "2");
+    expect([result.code, result.err]).toEqual([0, ""]);
+    expect(result.out).toMatch(/trimmed\.rvq: 2 of 4 stages, \d+ of \d+ bytes\n$/);
+    const [a, b] = [inFolder("a.wav"), inFolder("b.wav")];
+    await rvq("decode", trimmed, a, "-m", model);
+    await rvq("decode", codes, b, "-m", model, "--stages", "2");
+    expect(await readFile(a)).toEqual(await readFile(b));
+
+    const inspected = await rvq("inspect", trimmed);
+    expect(inspected.code).toBe(0);
+    expect(inspected.out).toMatch(/^frames +251$/m);
+    expect(inspected.out).toMatch(/^ +1 +16 +\d+ +\d\.\d\d +4 +mixed 1$/m);
+    expect(inspected.out).toMatch(/sound: every checksum fits\n$/);
+    const json = JSON.parse((await rvq("inspect", "--json", trimmed)).out);
+    expect(json).toMatchObject({ frames: 251, chunks: 1, summary: { sampleCount: 8000 }, damage: [] });
+    expect(json.stages).toHaveLength(2);
+  });
+
+  it("refuse more stages than there are, leaving no file", async () => {
+    const codes = inFolder("few.rvq");
+    await rvq("encode", clip, codes, "-m", model, "--stages", "2");
+    const result = await rvq("trim", codes, inFolder("more.rvq"), "--stages", "3");
+    expect([result.code, existsSync(inFolder("more.rvq"))]).toEqual([1, false]);
+    expect(result.err).toBe("rvq: stages: expected an integer from 1 to 2, got 3\n");
+  });
+
+  it("report damage, and decode recovers the rest", async () => {
+    const codes = inFolder("sound.rvq");
+    const damaged = inFolder("damaged.rvq");
+    await rvq("encode", clip, codes, "-m", model, "--coding", "packed");
+    const bytes = await readFile(codes);
+    bytes[bytes.indexOf("RVQE") - 1] ^= 1;
+    await writeFile(damaged, bytes);
+    const inspected = await rvq("inspect", damaged);
+    expect(inspected.code).toBe(1);
+    expect(inspected.out).toMatch(/chunk 0 \(frames 0 to 250, byte \d+\): stage 3 does not fit its CRC32C\n$/);
+    expect(inspected.err).toMatch(/expected a sound file, got 1 places of damage\n$/);
+
+    const out = inFolder("recovered.wav");
+    const refused = await rvq("decode", damaged, out, "-m", model);
+    expect([refused.code, existsSync(out)]).toEqual([1, false]);
+    const recovered = await rvq("decode", damaged, out, "-m", model, "--recover");
+    expect(recovered.code).toBe(0);
+    expect(recovered.err).toMatch(/damaged\.rvq: chunk 0 .*: stage 3 does not fit its CRC32C\n$/);
+    const three = inFolder("three-of-four.wav");
+    await rvq("decode", codes, three, "-m", model, "--stages", "3");
+    expect(await readFile(out)).toEqual(await readFile(three));
   });
 });
 
@@ -277,6 +352,9 @@ describe("wrong usage", () => {
     [["train", "x", "--hop", "2050"], /expected an even integer from 2 to 2048/],
     [["train", "x", "--seed", "9007199254740993"], /expected an integer from 0 to 9007199254740991/],
     [["encode", "a.wav", "b.rvq", "-m", "c", "--stages", "-1"], /expected an integer from 1 to 1024/],
+    [["encode", "a.wav", "b.rvq", "-m", "c", "--coding", "zip"], /Allowed choices are mixed, adaptive, packed/],
+    [["encode", "a.wav", "b.rvq", "-m", "c", "--kbps", "-3"], /expected a positive number/],
+    [["trim", "a.rvq", "b.rvq"], /required option '--stages <n>' not specified/],
     [["encode", "a.wav", "b.rvq"], /required option '-m, --model <file>' not specified/],
     [["sing"], /unknown command 'sing'/],
     [["doctor", "--loud"], /unknown option '--loud'/],

@@ -1,7 +1,8 @@
 // A trained quantizer as an audio codec: which signals it was trained on, and the way from samples to codes and back.
 
 import { RvqError, show } from "../errors.js";
-import type { Codes, ResidualQuantizer } from "../index.js";
+import { allocateStages, frameErrors, type ResidualQuantizer, type WritableCodes } from "../index.js";
+import { bitsPerCode } from "../pack-codes.js";
 import { runToEnd, type Steps } from "../time-slice.js";
 import { isHop, Mdct } from "./mdct.js";
 import { runStoppable } from "./stoppable.js";
@@ -41,20 +42,31 @@ export function audioSettings(quantizer: ResidualQuantizer): AudioSettings {
   return { sampleRate, hop };
 }
 
+export interface EncodeSignalOptions extends SignalOptions {
+  /** Choose each frame's stages so that the packed codes fill this rate; default: all frames have `stages`. */
+  readonly kbps?: number;
+}
+
 /** samples[n] at the model's rate → codes of its frames. */
 export async function encodeSignal(
   quantizer: ResidualQuantizer,
   samples: Float32Array,
-  options: SignalOptions = {},
-): Promise<Codes> {
-  const mdct = new Mdct(audioSettings(quantizer).hop);
-  return quantizer.encode(await runStoppable(mdct.analyseSteps(samples), options.signal), options);
+  { kbps, ...options }: EncodeSignalOptions = {},
+): Promise<WritableCodes> {
+  const { sampleRate, hop } = audioSettings(quantizer);
+  const frames = await runStoppable(new Mdct(hop).analyseSteps(samples), options.signal);
+  const codes = await quantizer.encode(frames, options);
+  if (kbps === undefined) return codes;
+  const errors = await frameErrors(quantizer, frames, codes, { signal: options.signal });
+  const bits = quantizer.codebookSizes.slice(0, codes.stages).map(bitsPerCode);
+  const { stageCounts } = allocateStages(errors, bits, { frameRate: sampleRate / hop, kbps });
+  return { ...codes, stageCounts };
 }
 
 /** Codes of a signal of `sampleCount` samples → samples[sampleCount]. */
 export async function decodeSignal(
   quantizer: ResidualQuantizer,
-  codes: Codes,
+  codes: WritableCodes,
   sampleCount: number,
   { stages, signal }: SignalOptions = {},
 ): Promise<Float32Array> {

@@ -1,31 +1,17 @@
-// The coded-audio file `.rvq`: what was coded, by which model, the packed codes, and a SHA-256 over all of it.
+// Coded audio: a `.rvq` file whose metadata say how its frames become sound.
 
-import { createHash } from "node:crypto";
 import { writeFileAtomic } from "../atomic-file.js";
-import { invalidArgument, RvqError } from "../errors.js";
-import { type Codes, packCodes, packedSizeBytes, unpackCodes } from "../index.js";
-import { readRegularFile } from "./regular-file.js";
+import type { ByteSource } from "../bitstream/byte-source.js";
+import { invalidArgument, RvqError, show } from "../errors.js";
+import { type Codes, type Coding, type Frames, RvqReader, rvqBytes, type WritableCodes } from "../index.js";
+import { newCodeArray } from "../pack-codes.js";
+import { isHop } from "./mdct.js";
 import { maxSampleRate, minSampleRate } from "./wav.js";
 
-// Layout, all integers little-endian:
-//   0   8 bytes   "RVQaudio"
-//   8   uint32    version, 1
-//   12  uint32    sample rate in Hz
-//   16  uint32    hop: samples a frame
-//   20  uint32    S: stages that are stored
-//   24  uint64    samples of the signal; frames = ceil(samples / hop) + 1, or 0 of 0
-//   32  32 bytes  the model's id
-//   64  uint32×S  codebook sizes K_s
-//       then      the codes of all frames, packed as by packCodes
-//       32 bytes  SHA-256 of everything before
-const magic = "RVQaudio";
-const version = 1;
-const fixedHeaderBytes = 64;
-const digestBytes = 32;
+// metadata: { audio: { sampleRate, hop } }; summary: { sampleCount }, so that what is recorded can be written as it comes.
 
-/** The largest hop there is a use for; with it, sample counts follow from the file's size. */
-const maxHop = 65_536;
-const maxCodebookSize = 2 ** 24;
+/** A reader refuses longer signals: a few bytes can hold very many frames that are all alike. */
+const maxSamples = 2 ** 30;
 
 export interface CodedAudio {
   /** Hz. */
@@ -36,122 +22,104 @@ export interface CodedAudio {
   readonly sampleCount: number;
   /** Hex id of the model that coded it. */
   readonly modelId: string;
-  /** K_s ≥ 2 of each stage in `codes`. */
+  /** K_s of each stage in `codes`. */
   readonly codebookSizes: readonly number[];
-  readonly codes: Codes;
+  readonly codes: WritableCodes;
 }
 
-/** The bytes of a coded-audio file. */
-export function codedAudioToBytes(audio: CodedAudio): Uint8Array {
-  const { sampleRate, hop, sampleCount, modelId, codebookSizes, codes } = audio;
-  const expected = frameCount(sampleCount, hop);
-  if (codes.count !== expected) throw invalidArgument("codes.count", `${expected} frames`, codes.count);
-  if (codes.stages !== codebookSizes.length) {
-    throw invalidArgument("codebookSizes", `${codes.stages} sizes, one a stage`, codebookSizes);
-  }
-  // A stage with one codeword takes no bits, and then a file's size would no longer bound what it can make a reader
-  // allocate.
-  if (codebookSizes.some((size) => size < 2))
-    throw invalidArgument("codebookSizes", "sizes of at least 2", codebookSizes);
-  if (!/^[0-9a-f]{64}$/.test(modelId)) throw invalidArgument("modelId", "64 hexadecimal digits", modelId);
-
-  const packed = packCodes(codes, codebookSizes);
-  const headerBytes = fixedHeaderBytes + 4 * codebookSizes.length;
-  const bytes = Buffer.alloc(headerBytes + packed.length + digestBytes);
-  bytes.write(magic, 0, "latin1");
-  bytes.writeUInt32LE(version, 8);
-  bytes.writeUInt32LE(sampleRate, 12);
-  bytes.writeUInt32LE(hop, 16);
-  bytes.writeUInt32LE(codebookSizes.length, 20);
-  bytes.writeBigUInt64LE(BigInt(sampleCount), 24);
-  bytes.write(modelId, 32, "hex");
-  for (const [stage, size] of codebookSizes.entries()) bytes.writeUInt32LE(size, fixedHeaderBytes + 4 * stage);
-  bytes.set(packed, headerBytes);
-  digest(bytes).copy(bytes, bytes.length - digestBytes);
-  return bytes;
+/** Coded audio as it was read. */
+export interface ReadAudio extends CodedAudio {
+  readonly codes: Frames;
+  /** Stages in the file. */
+  readonly storedStages: number;
+  /** What is damaged, a sentence each. */
+  readonly damage: readonly string[];
 }
 
-/**
- * Reads a coded-audio file. Every field is checked against the file's size before anything is allocated by it. Throws
- * `RvqError` INVALID_STREAM that names the file and the field.
- */
-export function codedAudioFromBytes(source: Uint8Array, name: string): CodedAudio {
-  const bytes = Buffer.from(source.buffer, source.byteOffset, source.byteLength);
-  const smallest = fixedHeaderBytes + digestBytes;
-  checkMagic(bytes, name);
-  if (bytes.length < smallest) throw invalidStream(name, `at least ${smallest} bytes`, String(bytes.length));
-  const found = bytes.readUInt32LE(8);
-  if (found !== version) throw invalidStream(name, `version ${version}`, String(found));
-
-  const sampleRate = bytes.readUInt32LE(12);
-  const hop = bytes.readUInt32LE(16);
-  const stages = bytes.readUInt32LE(20);
-  const sampleCount = Number(bytes.readBigUInt64LE(24));
-  if (sampleRate < minSampleRate || sampleRate > maxSampleRate) {
-    throw invalidStream(name, `a sample rate of ${minSampleRate} to ${maxSampleRate} Hz`, String(sampleRate));
-  }
-  if (hop === 0 || hop > maxHop) throw invalidStream(name, `a hop of 1 to ${maxHop}`, String(hop));
-  if (stages === 0 || smallest + 4 * stages > bytes.length) {
-    throw invalidStream(name, `stages that fit ${bytes.length} bytes`, String(stages));
-  }
-  const headerBytes = fixedHeaderBytes + 4 * stages;
-  const codebookSizes = Array.from({ length: stages }, (_, stage) => bytes.readUInt32LE(fixedHeaderBytes + 4 * stage));
-  for (const [stage, size] of codebookSizes.entries()) {
-    if (size < 2 || size > maxCodebookSize) {
-      throw invalidStream(name, `2 to ${maxCodebookSize} codewords in stage ${stage}`, String(size));
-    }
-  }
-  const count = frameCount(sampleCount, hop);
-  // A frame takes at least a bit. Counts beyond that, up to 2^64, are not multiplied out.
-  if (count > 8 * bytes.length) {
-    const expected = `at least ${Math.ceil(count / 8)} bytes for ${count} frames`;
-    throw invalidStream(name, expected, `${bytes.length}: a truncated file`);
-  }
-  const expectedBytes = headerBytes + packedSizeBytes(count, codebookSizes) + digestBytes;
-  if (bytes.length !== expectedBytes) {
-    const what = bytes.length < expectedBytes ? "a truncated file" : "a file that is too long";
-    throw invalidStream(name, `${expectedBytes} bytes for ${count} frames`, `${bytes.length}: ${what}`);
-  }
-  if (!digest(bytes).equals(bytes.subarray(bytes.length - digestBytes))) {
-    throw invalidStream(name, "content that fits its SHA-256", "damaged content");
-  }
-  return {
-    sampleRate,
-    hop,
-    sampleCount,
-    modelId: bytes.toString("hex", 32, 64),
-    codebookSizes,
-    codes: unpackNamed(bytes.subarray(headerBytes, bytes.length - digestBytes), count, codebookSizes, name),
-  };
-}
-
-/** Reads a coded-audio file; of a large file that is none, only the first bytes. Throws `RvqError` IO or INVALID_STREAM. */
-export async function readCodedAudio(
-  path: string,
-  { signal }: { readonly signal?: AbortSignal } = {},
-): Promise<CodedAudio> {
-  const checkHead = (head: Uint8Array) => checkMagic(head, path);
-  const expected = "coded audio (.rvq)";
-  return codedAudioFromBytes(
-    await readRegularFile(path, { expected, code: "INVALID_STREAM", checkHead, signal }),
-    path,
-  );
+export interface ReadAudioOptions {
+  /** Read the first so many stages; default: all. */
+  readonly stages?: number;
+  /** Read what is intact of a damaged file: lost frames have no stages, those with damaged stages fewer. */
+  readonly recover?: boolean;
+  readonly signal?: AbortSignal;
 }
 
 /** Writes a coded-audio file whole or not at all; returns its size in bytes. */
-export async function writeCodedAudio(path: string, audio: CodedAudio): Promise<number> {
-  const bytes = codedAudioToBytes(audio);
-  await writeFileAtomic(path, bytes);
-  return bytes.length;
+export async function writeCodedAudio(
+  path: string,
+  audio: CodedAudio,
+  { coding }: { readonly coding?: Coding } = {},
+): Promise<number> {
+  let sizeBytes = 0;
+  async function* counted(): AsyncGenerator<Uint8Array> {
+    for await (const piece of codedAudioBytes(audio, coding)) {
+      sizeBytes += piece.length;
+      yield piece;
+    }
+  }
+  await writeFileAtomic(path, counted());
+  return sizeBytes;
 }
 
-/** Whether a file that begins with these bytes is coded audio. */
-export function isCodedAudio(bytes: Uint8Array): boolean {
-  return Buffer.from(bytes.subarray(0, magic.length)).toString("latin1") === magic;
+/** The bytes of a coded-audio file, in pieces. */
+export function codedAudioBytes(
+  { sampleRate, hop, sampleCount, modelId, codebookSizes, codes }: CodedAudio,
+  coding?: Coding,
+): AsyncGenerator<Uint8Array> {
+  const expected = frameCount(sampleCount, hop);
+  if (codes.count !== expected) throw invalidArgument("codes.count", `${expected} frames`, codes.count);
+  const metadata = { audio: { sampleRate, hop } };
+  const options = { modelId, codebookSizes, frameRate: sampleRate / hop, metadata, summary: { sampleCount }, coding };
+  return rvqBytes([codes], options);
+}
+
+/** Reads coded audio. Throws `RvqError` IO, or INVALID_STREAM for any other file, and for a damaged one unless `recover` is set. */
+export async function readCodedAudio(
+  input: string | Uint8Array | ByteSource,
+  options: ReadAudioOptions = {},
+): Promise<ReadAudio> {
+  const name = typeof input === "string" ? input : "bytes";
+  const reader = await RvqReader.open(input);
+  try {
+    const { modelId, codebookSizes } = reader.header;
+    const { sampleRate, hop } = audioMetadata(reader, name);
+    const sampleCount = checkSampleCount(reader, hop, name, options.recover === true);
+    const stages = options.stages ?? reader.stages;
+    const damage = reader.damage.map(({ message }) => message);
+    const read = { stages, signal: options.signal };
+    const codes = options.recover ? await readIntact(reader, read, damage) : await reader.read(read);
+    const sizes = codebookSizes.slice(0, stages);
+    return { sampleRate, hop, sampleCount, modelId, codebookSizes: sizes, codes, storedStages: reader.stages, damage };
+  } finally {
+    await reader.close();
+  }
+}
+
+/** The codes of all frames, with fewer stages or none where they are damaged. */
+async function readIntact(
+  reader: RvqReader,
+  options: { stages: number; signal?: AbortSignal },
+  damage: string[],
+): Promise<Frames> {
+  const { stages } = options;
+  const count = reader.frameCount;
+  const data = newCodeArray(count * stages, reader.header.codebookSizes);
+  const stageCounts = new Uint16Array(count);
+  for await (const chunk of reader.chunks(options)) {
+    if (chunk.damage !== null) damage.push(chunk.damage.message);
+    if (chunk.codes === null) continue;
+    for (let i = 0; i < chunk.count; i++) {
+      const frame = chunk.firstFrame + i;
+      const { stages: intact } = chunk.codes;
+      stageCounts[frame] = chunk.codes.stageCounts?.[i] ?? intact;
+      data.set(chunk.codes.data.subarray(i * intact, (i + 1) * intact), frame * stages);
+    }
+  }
+  return { count, stages, data, stageCounts };
 }
 
 /** The first `stages` stages of each frame: a stream of fewer stages is a prefix of each frame's codes. */
-export function firstStages(audio: CodedAudio, stages: number): CodedAudio {
+export function firstStages(audio: CodedAudio & { readonly codes: Codes }, stages: number): CodedAudio {
   const { codes } = audio;
   if (!Number.isInteger(stages) || stages < 1 || stages > codes.stages) {
     throw invalidArgument("stages", `an integer from 1 to ${codes.stages}`, stages);
@@ -163,28 +131,32 @@ export function firstStages(audio: CodedAudio, stages: number): CodedAudio {
   return { ...audio, codebookSizes: audio.codebookSizes.slice(0, stages), codes: { count: codes.count, stages, data } };
 }
 
-function checkMagic(bytes: Uint8Array, name: string): void {
-  if (!isCodedAudio(bytes)) throw invalidStream(name, "coded audio (.rvq)", "a file that begins otherwise");
+function audioMetadata(reader: RvqReader, name: string): { sampleRate: number; hop: number } {
+  const { audio } = reader.header.metadata;
+  const { sampleRate, hop } = (typeof audio === "object" ? (audio ?? {}) : {}) as Record<string, unknown>;
+  const rates = `a sample rate of ${minSampleRate} to ${maxSampleRate} Hz`;
+  if (typeof sampleRate !== "number" || !(sampleRate >= minSampleRate && sampleRate <= maxSampleRate)) {
+    throw invalidStream(name, `coded audio with ${rates} in its metadata`, show(sampleRate));
+  }
+  if (!isHop(hop)) throw invalidStream(name, "coded audio with an even hop in its metadata", show(hop));
+  return { sampleRate, hop };
 }
 
-/** A file with a fitting checksum can still hold codes that no codebook has. */
-function unpackNamed(packed: Uint8Array, count: number, codebookSizes: readonly number[], name: string): Codes {
-  try {
-    return unpackCodes(packed, count, codebookSizes);
-  } catch (error) {
-    if (!(error instanceof RvqError)) throw error;
-    throw new RvqError("INVALID_STREAM", `${name}: packed codes: ${error.message}`, { cause: error });
+/** The summary's sample count, or where the end of the file is lost as many samples as there are frames for. */
+function checkSampleCount(reader: RvqReader, hop: number, name: string, recover: boolean): number {
+  const { summary, frameCount: frames } = reader;
+  if (frames * hop > maxSamples) throw invalidStream(name, `at most ${maxSamples} samples`, String(frames * hop));
+  if (summary === null && recover) return Math.max(0, frames - 1) * hop;
+  const sampleCount = summary === null ? Number.NaN : summary.sampleCount;
+  if (summary !== null && (!Number.isInteger(sampleCount) || frameCount(sampleCount as number, hop) !== frames)) {
+    throw invalidStream(name, `the sample count of ${frames} frames in the summary`, show(sampleCount));
   }
+  // Of a file without its end, reading the codes says what is wrong.
+  return sampleCount as number;
 }
 
 function frameCount(sampleCount: number, hop: number): number {
   return sampleCount === 0 ? 0 : Math.ceil(sampleCount / hop) + 1;
-}
-
-function digest(bytes: Buffer): Buffer {
-  return createHash("sha256")
-    .update(bytes.subarray(0, bytes.length - digestBytes))
-    .digest();
 }
 
 function invalidStream(name: string, expected: string, got: string): RvqError {

@@ -4,21 +4,24 @@ import { writeFileAtomic } from "../atomic-file.js";
 import { audioSettings, decodeSignal } from "../audio/audio-model.js";
 import { readCodedAudio } from "../audio/coded-audio.js";
 import { encodeWav } from "../audio/wav-write.js";
-import { ResidualQuantizer, RvqError } from "../index.js";
+import { ResidualQuantizer, RvqError, RvqReader } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 
 export interface DecodeCommandOptions {
   readonly model: string;
   readonly stages?: number;
+  readonly recover: boolean;
 }
 
 export async function decodeCommand(
-  { stdout, signal, backend }: CommandContext,
+  { stdout, stderr, signal, backend }: CommandContext,
   input: string,
   output: string,
   options: DecodeCommandOptions,
 ): Promise<void> {
-  const coded = await readCodedAudio(input, { signal });
+  await checkStages(input, options.stages);
+  const { stages, recover } = options;
+  const coded = await readCodedAudio(input, { stages, recover, signal });
   const quantizer = await ResidualQuantizer.load(options.model, backend);
   if (coded.modelId !== quantizer.id) {
     const got = `${options.model}, which is ${quantizer.id.slice(0, 16)}`;
@@ -32,14 +35,20 @@ export async function decodeCommand(
     const got = `${coded.sampleRate} Hz and hop ${coded.hop}`;
     throw new RvqError("INVALID_STREAM", `${input}: expected the model's ${sampleRate} Hz and hop ${hop}, got ${got}`);
   }
-  const stages = options.stages ?? coded.codes.stages;
-  if (stages > coded.codes.stages) {
-    const stored = `at most the ${coded.codes.stages} stages that ${input} holds`;
-    throw new RvqError("INVALID_ARGUMENT", `--stages: expected ${stored}, got ${stages}`);
-  }
-  const samples = await decodeSignal(quantizer, coded.codes, coded.sampleCount, { stages, signal });
+  for (const message of coded.damage) printLine(stderr, `${input}: ${message}`);
+  const samples = await decodeSignal(quantizer, coded.codes, coded.sampleCount, { signal });
   signal.throwIfAborted();
   await writeFileAtomic(output, encodeWav(samples, sampleRate));
   const seconds = (samples.length / sampleRate).toFixed(2);
-  printLine(stdout, `${output}: ${seconds} s at ${sampleRate} Hz from ${stages} of ${coded.codes.stages} stages`);
+  const used = `${coded.codes.stages} of ${coded.storedStages} stages`;
+  printLine(stdout, `${output}: ${seconds} s at ${sampleRate} Hz from ${used}`);
+}
+
+/** Before all the codes are read. */
+async function checkStages(input: string, stages: number | undefined): Promise<void> {
+  const reader = await RvqReader.open(input);
+  await reader.close();
+  if (stages === undefined || stages <= reader.stages) return;
+  const stored = `at most the ${reader.stages} stages that ${input} holds`;
+  throw new RvqError("INVALID_ARGUMENT", `--stages: expected ${stored}, got ${stages}`);
 }

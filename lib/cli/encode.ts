@@ -5,13 +5,15 @@ import { writeCodedAudio } from "../audio/coded-audio.js";
 import { resampleSteps } from "../audio/resample.js";
 import { runStoppable } from "../audio/stoppable.js";
 import { describeFormat, monoSteps, readWav } from "../audio/wav.js";
-import { ResidualQuantizer } from "../index.js";
+import { type Coding, ResidualQuantizer } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { startProgress } from "./progress.js";
 
 export interface EncodeCommandOptions {
   readonly model: string;
   readonly stages?: number;
+  readonly coding: Coding;
+  readonly kbps?: number;
 }
 
 export async function encodeCommand(
@@ -33,6 +35,7 @@ export async function encodeCommand(
   try {
     codes = await encodeSignal(quantizer, samples, {
       stages: options.stages,
+      kbps: options.kbps,
       signal,
       onProgress: (done) => progress.update(done),
     });
@@ -44,9 +47,15 @@ export async function encodeCommand(
 
   const codebookSizes = quantizer.codebookSizes.slice(0, codes.stages);
   const coded = { sampleRate, hop, sampleCount: samples.length, modelId: quantizer.id, codebookSizes, codes };
-  const sizeBytes = await writeCodedAudio(output, coded);
+  const sizeBytes = await writeCodedAudio(output, coded, { coding: options.coding });
   const seconds = samples.length / sampleRate;
   const rate = seconds > 0 ? `, ${((8 * sizeBytes) / seconds / 1000).toFixed(2)} kbit/s` : "";
   printLine(stdout, `${input}: ${describeFormat(wav)}, ${seconds.toFixed(2)} s`);
-  printLine(stdout, `${output}: ${codes.stages} stages, ${sizeBytes} bytes${rate}, SNR ${snrDb.toFixed(2)} dB`);
+  const { stageCounts } = codes;
+  const used = stageCounts ? `on the average ${mean(stageCounts).toFixed(2)} of ${codes.stages}` : String(codes.stages);
+  printLine(stdout, `${output}: ${used} stages, ${sizeBytes} bytes${rate}, SNR ${snrDb.toFixed(2)} dB`);
+}
+
+function mean(counts: Uint16Array): number {
+  return counts.reduce((sum, count) => sum + count, 0) / Math.max(1, counts.length);
 }

@@ -1,9 +1,9 @@
-// `rvq info`: what is in a model or in coded audio.
+// `rvq info`: what is in a model or in a `.rvq` file.
 
 import { open, stat } from "node:fs/promises";
-import { type CodedAudio, isCodedAudio, readCodedAudio } from "../audio/coded-audio.js";
 import { ioError } from "../audio/io-error.js";
-import { packedSizeBytes, ResidualQuantizer, RvqError } from "../index.js";
+import { isRvq } from "../bitstream/stream-header.js";
+import { packedSizeBytes, ResidualQuantizer, RvqError, RvqReader } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { textList } from "./table.js";
 
@@ -13,8 +13,9 @@ export async function infoCommand(
   { json }: { readonly json: boolean },
 ): Promise<void> {
   const { head, sizeBytes } = await lookAt(path);
-  const facts = isCodedAudio(head)
-    ? codedAudioFacts(await readCodedAudio(path, { signal }), sizeBytes)
+  signal.throwIfAborted();
+  const facts = isRvq(head)
+    ? await streamFacts(path, sizeBytes)
     : modelFacts(await ResidualQuantizer.load(path, backend), sizeBytes);
   if (json) printLine(stdout, JSON.stringify(facts, null, 2));
   else printLine(stdout, textList(Object.entries(facts).map(([name, value]) => [name, show(value)] as const)));
@@ -22,21 +23,31 @@ export async function infoCommand(
 
 type Facts = Record<string, unknown>;
 
-function codedAudioFacts(coded: CodedAudio, sizeBytes: number): Facts {
-  const { sampleRate, sampleCount, hop, modelId, codebookSizes, codes } = coded;
-  const seconds = sampleCount / sampleRate;
+/** What the header, the index and the summary say; `rvq inspect` reads the rest. */
+async function streamFacts(path: string, sizeBytes: number): Promise<Facts> {
+  const reader = await RvqReader.open(path);
+  await reader.close();
+  const { frameCount: frames, stages, summary, damage } = reader;
+  const { modelId, codebookSizes, frameRate, metadata } = reader.header;
+  const { audio: given, ...others } = metadata;
+  const audio = typeof given === "object" && given !== null ? (given as Facts) : undefined;
+  const samples = Number(summary?.sampleCount) / Number(audio?.sampleRate);
+  const seconds = Number.isFinite(samples) ? samples : frameRate === null ? null : frames / frameRate;
   return {
-    type: "coded audio",
+    type: audio !== undefined ? "coded audio" : "coded vectors",
     bytes: sizeBytes,
     seconds,
-    sampleRate,
-    hop,
-    frames: codes.count,
-    stages: codes.stages,
+    frames,
+    frameRate,
+    stages,
     codebookSizes,
-    packedBytes: packedSizeBytes(codes.count, codebookSizes),
-    bitsPerSecond: seconds > 0 ? (8 * sizeBytes) / seconds : null,
+    packedBytes: packedSizeBytes(frames, codebookSizes),
+    bitsPerSecond: seconds ? (8 * sizeBytes) / seconds : null,
     modelId,
+    ...others,
+    ...audio,
+    ...summary,
+    ...(damage.length > 0 ? { damage: damage.map(({ message }) => message).join("; ") } : {}),
   };
 }
 

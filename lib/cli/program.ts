@@ -13,7 +13,9 @@ import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { encodeCommand } from "./encode.js";
 import { infoCommand } from "./info.js";
+import { inspectCommand } from "./inspect.js";
 import { trainCommand } from "./train.js";
+import { trimCommand } from "./trim.js";
 
 export interface RunOptions {
   readonly stdout: Output;
@@ -119,6 +121,12 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("<out.rvq>")
     .requiredOption("-m, --model <file>", "the model, from rvq train or rvq demo")
     .option("--stages <n>", "codebooks to use; default: all", integerIn(ranges.stages))
+    .option("--kbps <n>", "choose each frame's codebooks to fill this rate before entropy coding", positiveNumber)
+    .addOption(
+      new Option("--coding <name>", "how codes are coded: mixed is the smallest, packed the fastest")
+        .choices(["mixed", "adaptive", "packed"])
+        .default("mixed"),
+    )
     .action((input: string, output: string, options) => encodeCommand(context(), input, output, options));
 
   program
@@ -128,7 +136,23 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("<out.wav>")
     .requiredOption("-m, --model <file>", "the model that coded it")
     .option("--stages <n>", "codebooks to use; default: all that were stored", integerIn(ranges.stages))
+    .option("--recover", "decode what is intact of a damaged file: lost frames are silent", false)
     .action((input: string, output: string, options) => decodeCommand(context(), input, output, options));
+
+  program
+    .command("trim")
+    .description("keep the first few codebooks of coded audio, without coding it anew")
+    .argument("<in.rvq>")
+    .argument("<out.rvq>")
+    .requiredOption("--stages <n>", "codebooks to keep", integerIn(ranges.stages))
+    .action((input: string, output: string, options) => trimCommand(context(), input, output, options));
+
+  program
+    .command("inspect")
+    .description("show what a .rvq file consists of, and check all of it; exit code 1: it is damaged")
+    .argument("<file.rvq>")
+    .option("--json", "as JSON", false)
+    .action((file: string, options) => inspectCommand(context(), file, options));
 
   program
     .command("info")
@@ -162,6 +186,12 @@ function evenHop(text: string): number {
   const value = integerFrom(text);
   if (isHop(value)) return value;
   throw new InvalidArgumentError(`expected an even integer from 2 to ${maxHop}.`);
+}
+
+function positiveNumber(text: string): number {
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (value > 0 && value < Infinity) return value;
+  throw new InvalidArgumentError("expected a positive number.");
 }
 
 /** NaN for anything but digits. */
