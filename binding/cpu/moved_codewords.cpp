@@ -9,15 +9,16 @@ namespace rvq::cpu {
 
 namespace {
 
-// Telling whether a row's own codeword went away takes two canonical distances: about as long as screening this many
-// codewords. Less than that must not be all there is to save.
-constexpr size_t kFewestSaved = 32;
-// Rows whose codeword went away are searched in full: where most codewords have moved, that is most rows.
-constexpr double kLargestMovedShare = 0.9;
+// A canonical distance takes about as long as screening this many codewords by integers.
+constexpr double kDistanceCost = 40;
 
+// Of K codewords a share m moved. Every row is measured once, and twice where its own moved, to tell whether that went
+// away. Half of those did and are searched in full; the others are compared with the m·K that moved. What that saves of
+// K is (1 − m)·(1 − m/2).
 bool pays(size_t moved, size_t codewords) {
-  return moved + kFewestSaved <= codewords &&
-         static_cast<double>(moved) <= kLargestMovedShare * static_cast<double>(codewords);
+  auto all = static_cast<double>(codewords);
+  double share = static_cast<double>(moved) / all;
+  return (1 - share) * (1 - share / 2) * all > kDistanceCost * (1 + share);
 }
 
 }  // namespace
