@@ -14,6 +14,8 @@ export type {
   CallOptions,
   DecodeOptions,
   DecodeSyncOptions,
+  EncodeOptions,
+  EncodeSyncOptions,
   FromCodebooksOptions,
   StageOptions,
 } from "./quantizer-options.js";

@@ -27,14 +27,15 @@ import { openBackend } from "./open-backend.js";
 import { newCodeArray } from "./pack-codes.js";
 import {
   type BackendChoiceOptions,
-  type CallOptions,
   type CheckedCall,
+  checkBeam,
   checkCall,
   checkDecode,
   type DecodeOptions,
   type DecodeSyncOptions,
+  type EncodeOptions,
+  type EncodeSyncOptions,
   type FromCodebooksOptions,
-  type StageOptions,
 } from "./quantizer-options.js";
 import { StagedRows, stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
@@ -128,13 +129,15 @@ export class ResidualQuantizer {
   }
 
   /**
-   * Codes of vectors[N][dim] by greedy residual search: at each stage the nearest codeword, the lowest index on a tie.
+   * Codes of vectors[N][dim] by greedy residual search: at each stage the nearest codeword, the lowest index on a tie; or with
+   * `beam` by a search that keeps so many partial codes, never worse and mostly better (docs/exactness.md).
    * The input is staged in chunks while the call runs; change it before the promise settles and the codes are a mix.
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
    */
-  async encode(vectors: Float32Array, options: CallOptions = {}): Promise<Codes> {
+  async encode(vectors: Float32Array, options: EncodeOptions = {}): Promise<Codes> {
     const call = this.checkCall(options);
     const { stages } = call;
+    const beam = checkBeam(call.beam, this.metric);
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
@@ -142,24 +145,31 @@ export class ResidualQuantizer {
     const encodeChunk = async (first: number, rows: number, chunkOf: object | undefined) => {
       const staged = staging.copy(first, rows);
       const codes = data.subarray(first * stages, (first + rows) * stages);
-      const bad = await this.prepared.encode({ vectors: staged, count: rows, stages, codes, chunkOf });
+      const bad = await this.prepared.encode({ vectors: staged, count: rows, stages, beam, codes, chunkOf });
       return { bad, staged };
     };
-    await this.forEachChunk(count, call, encodeChunk, ({ bad, staged }, first) => {
-      staging.release(staged);
-      if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
-    });
+    await this.forEachChunk(
+      count,
+      call,
+      encodeChunk,
+      ({ bad, staged }, first) => {
+        staging.release(staged);
+        if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
+      },
+      beam,
+    );
     return { count, stages, data };
   }
 
   /** `encode` on the calling thread, for short calls. */
-  encodeSync(vectors: Float32Array, options: StageOptions = {}): Codes {
-    const { stages } = this.checkCall(options);
+  encodeSync(vectors: Float32Array, options: EncodeSyncOptions = {}): Codes {
+    const { stages, beam: givenBeam } = this.checkCall(options);
+    const beam = checkBeam(givenBeam, this.metric);
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
     if (count === 0) return { count, stages, data };
-    const bad = this.prepared.encodeSync({ vectors: plain, count, stages, codes: data });
+    const bad = this.prepared.encodeSync({ vectors: plain, count, stages, beam, codes: data });
     if (bad !== null) throw badInput("vectors", bad, 0, plain[bad.row * this.dim + bad.column]);
     return { count, stages, data };
   }
@@ -269,7 +279,7 @@ export class ResidualQuantizer {
   }
 
   /** The options of a call, checked, of a quantizer that is in use. */
-  private checkCall(options: DecodeOptions): CheckedCall {
+  private checkCall(options: DecodeOptions & EncodeOptions): CheckedCall {
     const call = checkCall(options, this.stages);
     // Last: reading an option may run a getter of the caller's.
     if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
@@ -286,11 +296,12 @@ export class ResidualQuantizer {
     call: CheckedCall,
     work: ChunkWork<Result>,
     finish: (result: Result, firstRow: number, rows: number) => void,
+    beam = 1,
   ): Promise<void> {
     const codewordsPerVector = this.codebookSizes.slice(0, call.stages).reduce((sum, size) => sum + size, 0);
     this.callsInFlight++;
     try {
-      const chunked = { backend: this.engine, dim: this.dim, codewordsPerVector };
+      const chunked = { backend: this.engine, dim: this.dim, codewordsPerVector: beam * codewordsPerVector };
       await forEachChunk(count, chunked, call, work, finish);
     } finally {
       this.callsInFlight--;
