@@ -20,6 +20,7 @@ export const limits = {
   codebookElements: 2 ** 30,
   stages: 1024,
   beam: 256,
+  groups: 1024,
 } as const;
 
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {

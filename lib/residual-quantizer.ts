@@ -37,6 +37,7 @@ import {
   type EncodeSyncOptions,
   type FromCodebooksOptions,
 } from "./quantizer-options.js";
+import { type RefineOptions, refineModel } from "./refine.js";
 import { StagedRows, stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
@@ -270,6 +271,17 @@ export class ResidualQuantizer {
    */
   async save(path: string | URL): Promise<void> {
     await writeFileAtomic(path, this.toBytes());
+  }
+
+  /**
+   * A quantizer like this one whose codebooks have been refined together on vectors[N][dim]: each iteration encodes them and fits
+   * every codebook to what the others leave. It lowers the error of all stages at the expense of prefixes.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
+   */
+  async refine(vectors: Float32Array, options: RefineOptions = {}): Promise<ResidualQuantizer> {
+    this.checkCall({});
+    const spec = await refineModel(this.engine, this.spec, vectors, options);
+    return new ResidualQuantizer({ spec, metadata: this.metadata }, this.engine);
   }
 
   /** Frees the backend's memory now instead of at garbage collection; calls in flight finish, later ones throw. */
