@@ -101,7 +101,9 @@ function searchers(): Searcher[] {
   const has = (name: BackendName) =>
     status().backends.some((backend) => backend.name === name && backend.available) &&
     (wantedBackends?.includes(name) ?? true);
-  const native = has("cpu") ? cpuLevels(flag("level")).flatMap(formsOf) : [];
+  // By force the uniform screen is no promise: it is only ever used while it pays.
+  const forms = has("cpu") ? cpuLevels(flag("level")).flatMap(formsOf) : [];
+  const native = forms.filter(({ screen }) => screen !== "uniform");
   const js = has("js") ? ["wasm", "plain"] : [];
   return [
     ...native.map((form) => ({

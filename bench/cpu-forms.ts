@@ -15,8 +15,8 @@ export interface CpuForm {
 
 /** The screens of the levels that have more than the float32 one. */
 const integerScreens: Readonly<Record<string, readonly ScreenName[]>> = {
-  avx512vnni: ["int16", "int8"],
-  avx2: ["int16", "int8"],
+  avx512vnni: ["int16", "uniform", "int8"],
+  avx2: ["int16", "uniform", "int8"],
 };
 
 /** The addon as tests see it. Benchmarks of the core's own parts need one that was built here. */

@@ -6,7 +6,7 @@
 // does: the first touch of fresh pages costs more than the copy.
 
 import { Random } from "../lib/random.js";
-import { cpuLevels, openCore, openForm } from "./cpu-forms.js";
+import { cpuLevels, occupyProcessors, openCore, openForm } from "./cpu-forms.js";
 import { residualShapes, type Shape, searchShapes } from "./data.js";
 import { type Contender, timeInTurns } from "./interleave.js";
 import { flag, machine, printTable, type Row, saveJson } from "./results.js";
@@ -42,18 +42,26 @@ for (const shape of [...searchShapes, ...residualShapes].filter(({ name }) => na
         core.decodeSync(request);
         return target;
       };
+      const ready = () => occupyProcessors(level, threads);
       const suffix = `${level}, ${threads === 1 ? "1 thread" : `${threads} threads`}`;
       contenders.push(
-        { name: `core, into an array, ${suffix}`, run: into, check: async () => into() },
-        { name: `sync API, ${suffix}`, run: () => rq.decodeSync(codes), check: async () => rq.decodeSync(codes) },
-        { name: `async API, ${suffix}`, run: () => rq.decode(codes), check: () => rq.decode(codes) },
+        { name: `core, into an array, ${suffix}`, run: into, ready, check: async () => into() },
+        {
+          name: `sync API, ${suffix}`,
+          ready,
+          run: () => rq.decodeSync(codes),
+          check: async () => rq.decodeSync(codes),
+        },
+        { name: `async API, ${suffix}`, ready, run: () => rq.decode(codes), check: () => rq.decode(codes) },
         {
           name: `sync API, into an array, ${suffix}`,
+          ready,
           run: () => rq.decodeSync(codes, { into: target }),
           check: async () => rq.decodeSync(codes, { into: target }),
         },
         {
           name: `async API, into an array, ${suffix}`,
+          ready,
           run: () => rq.decode(codes, { into: target }),
           check: () => rq.decode(codes, { into: target }),
         },

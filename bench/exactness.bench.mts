@@ -24,8 +24,8 @@ for (const shape of searchShapes.filter(({ name }) => name.includes(flag("shape"
     for (const form of cpuLevels(flag("level")).flatMap(formsOf)) {
       // The automatic choice is one of the others where a level has several screens.
       if (form.screen === undefined && formsOf(form.level).length > 1) continue;
-      // Bytes only choose candidates for the next screen: alone they are no search.
-      if (form.screen === "int8") continue;
+      // Bytes only choose candidates for the next screen: alone they are no search. The uniform screen has no form without.
+      if (form.screen === "int8" || form.screen === "uniform") continue;
       const core = openCore(form, codebooks, dim, threads);
       const codes = new Uint32Array(count);
       const bareCodes = new Int32Array(count);

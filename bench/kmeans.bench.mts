@@ -13,6 +13,7 @@ import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "../lib/
 import { runInSlices } from "../lib/time-slice.js";
 import { type TrainOptions, trainCodebooks } from "../lib/train.js";
 import { normal } from "../test/contract/families.js";
+import { cpuLevels, occupyProcessors } from "./cpu-forms.js";
 import { flag, machine, printTable, saveJson } from "./results.js";
 
 const rounds = Number(flag("rounds") ?? 5);
@@ -38,7 +39,8 @@ async function benchIterations() {
   });
   const times = runs.map((): Phases[] => []);
   for (let round = 0; round < rounds + 1; round++) {
-    for (const [i, { iteration }] of runs.entries()) {
+    for (const [i, { name, threads, iteration }] of runs.entries()) {
+      if (name === "cpu") occupyProcessors(cpuLevels()[0], threads);
       const phases = await iteration.run();
       if (round > 0) times[i].push(phases);
     }

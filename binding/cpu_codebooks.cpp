@@ -88,6 +88,7 @@ cpu::ScreenChoice read_screen(const Arguments& arguments) {
   std::string screen = arguments.string("screen");
   if (screen == "float32") return cpu::ScreenChoice::kFloat32;
   if (screen == "int16") return cpu::ScreenChoice::kInt16;
+  if (screen == "uniform") return cpu::ScreenChoice::kUniform;
   if (screen == "int8") return cpu::ScreenChoice::kInt8;
   if (screen == "prefix") return cpu::ScreenChoice::kPrefix;
   throw arguments.error("screen", "\"float32\", \"int16\", \"int8\", \"prefix\" or nothing");

@@ -156,7 +156,13 @@ export function checkCodeRange(
   codebookSizes: readonly number[],
   firstRow: number,
 ): void {
-  for (let start = 0, row = 0; start < data.length; start += codeStages, row++) {
+  // What is below the smallest size needs no second look, and that is all where sizes are equal.
+  const smallest = Math.min(...codebookSizes.slice(0, codeStages));
+  let below = 0;
+  while (below < data.length && data[below] < smallest) below++;
+
+  let row = Math.floor(below / codeStages);
+  for (let start = row * codeStages; start < data.length; start += codeStages, row++) {
     for (let stage = 0; stage < codeStages; stage++) {
       if (data[start + stage] < codebookSizes[stage]) continue;
       const expected = `codes of stage ${stage} below its codebook size ${codebookSizes[stage]}`;

@@ -12,7 +12,7 @@ const canRun = loaded.addon !== null && "screenVerdicts" in addon.CpuCodebooks.p
 const levels = canRun ? addon.cpuInfo().instructionSets : [];
 
 /** Every screen of every level, whatever a shape would choose. A level without integer ones uses float32 instead. */
-const kinds = ["float32", "int16", "int8", "prefix"] as const;
+const kinds = ["float32", "int16", "uniform", "int8", "prefix"] as const;
 const screens = levels.flatMap((level) => kinds.map((kind) => ({ level, kind })));
 
 /** Rows a family, and sizes: `npm test` runs a sample; `npm run test:screen` runs more than ten million rows. */
@@ -84,8 +84,33 @@ describe.skipIf(!canRun)("the screen of the CPU core", () => {
         const wrong = codes.filter((code, n) => verdicts[n] >= 0 && code !== verdicts[n]).length;
         // Where the 16-bit screen alone is not certain, float32 may have been.
         expect(wrong, JSON.stringify({ level, kind, ...shape })).toBeLessThanOrEqual(
-          kind === "int16" ? 0.1 * shape.count : 0,
+          kind === "int16" || kind === "uniform" ? 0.1 * shape.count : 0,
         );
+      }
+    }
+  });
+
+  it("holds the largest sums that rows and codewords of integers can have", () => {
+    for (const dim of [1, 2, 9, 64, 500]) {
+      // All along one direction, the rows nearly as far away as the uniform screen takes them.
+      const direction = Float32Array.from({ length: dim }, (_, i) => (i % 3 === 1 ? -1 : 1));
+      const lengths = [-1, -0.9, -0.5, 0.5, 0.9, 1];
+      const codebook = Float32Array.from({ length: lengths.length * dim }, (_, j) => {
+        return lengths[Math.floor(j / dim)] * direction[j % dim];
+      });
+      const rows = [-3.9, -1, -0.01, 0.01, 1, 3.9];
+      const count = 48;
+      const vectors = Float32Array.from({ length: count * dim }, (_, j) => {
+        return rows[Math.floor(j / dim) % rows.length] * direction[j % dim];
+      });
+      const expected = search(vectors, codebook, dim, null);
+      for (const { level, kind } of screens) {
+        const verdicts = screen(level, kind, vectors, codebook, { count, dim }, null);
+        for (let n = 0; n < count; n++) {
+          const context = `${level} ${kind} D${dim} row ${n}`;
+          if (verdicts[n] >= 0) expect(verdicts[n], context).toBe(expected[n]);
+          else expect(["int8", "prefix"], context).toContain(kind);
+        }
       }
     }
   });

@@ -62,8 +62,12 @@ void BareScreen::screen_block(size_t first_row, size_t count, Scratch& scratch) 
          scratch.factors.data(), nullptr, nullptr, nullptr, nullptr, scratch.best.data(), scratch.scores.data()},
         scratch.groups.data());
   } else {
-    kernels_.measuring->best_groups({codebook_.view(), 0, codebook_.num_groups(), scratch.panel.data(), rows, nullptr,
-                                     nullptr, scratch.best.data(), nullptr, nullptr, nullptr},
+    kernels_.measuring->best_groups({codebook_.view(),
+                                     0,
+                                     codebook_.num_groups(),
+                                     scratch.panel.data(),
+                                     rows,
+                                     {nullptr, nullptr, scratch.best.data(), nullptr, nullptr, nullptr}},
                                     scratch.groups.data());
   }
 

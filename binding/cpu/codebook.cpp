@@ -66,11 +66,14 @@ IntegerScreens integer_screens(const Kernels& kernels, const CodebookSpec& spec,
   bool integers = kernels.integers != nullptr && IntegerBound::usable(spec.dim);
   bool bytes = kernels.bytes != nullptr && ByteBound::usable(spec.dim);
   if (spec.screen == ScreenChoice::kByShape) {
+    UniformUse uniform =
+        integers && spec.dim >= kernels.integers->fewest_uniform_dims ? UniformUse::kOnTrial : UniformUse::kNever;
     integers = integers && spec.dim >= kernels.integers->fewest_dims;
     bytes = bytes && spec.dim >= kernels.bytes->fewest_dims && codewords >= kFewestByteCodewords;
-    return {integers, bytes ? kernels.bytes : nullptr, true};
+    return {integers, uniform, bytes ? kernels.bytes : nullptr, true};
   }
   return {integers && spec.screen == ScreenChoice::kInt16,
+          integers && spec.screen == ScreenChoice::kUniform ? UniformUse::kAlways : UniformUse::kNever,
           bytes && spec.screen == ScreenChoice::kInt8 ? kernels.bytes : nullptr, false};
 }
 

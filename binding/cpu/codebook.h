@@ -19,7 +19,7 @@ enum class Metric { kL2, kCosine };
 
 // Which screen a stage is prepared for: the one that is faster for its shape, or for tests always the same one, where
 // the kernels have it.
-enum class ScreenChoice { kByShape, kFloat32, kInt16, kInt8, kPrefix };
+enum class ScreenChoice { kByShape, kFloat32, kInt16, kUniform, kInt8, kPrefix };
 
 // What a quantizer is made of, borrowed for the time of the preparation.
 struct CodebookSpec {

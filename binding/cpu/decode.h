@@ -34,6 +34,7 @@ class Decode {
 
  private:
   static constexpr size_t kBlockRows = 256;
+  static constexpr size_t kPointers = 1024;
 
   const Kernels& kernels_;
   const Codebooks& codebooks_;
@@ -41,7 +42,16 @@ class Decode {
   std::atomic<bool> out_of_range_{false};
 };
 
-// codewords[s] = the codeword of stage s < stages that codes[first + s] names; false where one does not exist.
-bool look_up(const Codebooks& codebooks, const Codes& codes, size_t first, size_t stages, const float** codewords);
+// The first `stages` codes of each of the rows first … first + count − 1.
+struct CodeRows {
+  const Codes& codes;  // [rows][code_stages]
+  size_t first;
+  size_t count;
+  size_t code_stages;
+  size_t stages;
+};
+
+// codewords[count][stages] = the codewords that the codes name; false where one does not exist.
+bool look_up(const Codebooks& codebooks, const CodeRows& rows, const float** codewords);
 
 }  // namespace rvq::cpu

@@ -34,7 +34,7 @@ void Distances::run(BlockFeed& feed) {
   while (auto block = feed.next()) {
     size_t end = std::min(request_.count, (*block + 1) * kBlockRows);
     for (size_t row = *block * kBlockRows; row < end; row++) {
-      if (!look_up(codebooks_, request_.codes, row * request_.code_stages, request_.stages, codewords.data())) {
+      if (!look_up(codebooks_, {request_.codes, row, 1, request_.code_stages, request_.stages}, codewords.data())) {
         out_of_range_.store(true, std::memory_order_relaxed);
         feed.stop();
         return;

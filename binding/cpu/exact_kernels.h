@@ -130,24 +130,34 @@ static void subtract(float* __restrict row, const float* __restrict codeword, si
   for (size_t i = 0; i < padded_dim; i++) row[i] = row[i] - codeword[i];
 }
 
-static void decode_row(const DecodeRow& job) {
+// row[dim] = the sum of a codeword of every stage.
+static inline void decode_row(const float* const* codewords, size_t stages, size_t dim, float* row) {
   // Four groups of elements are summed over all stages before they are written: `row` is touched once.
   constexpr size_t kTogether = 4;
   size_t i = 0;
-  for (; i + kTogether * kGroupCodewords <= job.dim; i += kTogether * kGroupCodewords) {
+  for (; i + kTogether * kGroupCodewords <= dim; i += kTogether * kGroupCodewords) {
     Group sums[kTogether] = {};
-    for (size_t s = 0; s < job.stages; s++) {
+    for (size_t s = 0; s < stages; s++) {
 #pragma GCC unroll 4
-      for (size_t j = 0; j < kTogether; j++) sums[j] += load<Group>(job.codewords[s] + i + j * kGroupCodewords);
+      for (size_t j = 0; j < kTogether; j++) sums[j] += load<Group>(codewords[s] + i + j * kGroupCodewords);
     }
 #pragma GCC unroll 4
-    for (size_t j = 0; j < kTogether; j++) store(job.row + i + j * kGroupCodewords, sums[j]);
+    for (size_t j = 0; j < kTogether; j++) store(row + i + j * kGroupCodewords, sums[j]);
   }
-  for (; i < job.dim; i += kGroupCodewords) {
+  for (; i + kGroupCodewords <= dim; i += kGroupCodewords) {
     Group sum = {};
-    for (size_t s = 0; s < job.stages; s++) sum += load<Group>(job.codewords[s] + i);
-    size_t left = job.dim - i < kGroupCodewords ? job.dim - i : kGroupCodewords;
-    __builtin_memcpy(job.row + i, &sum, left * sizeof(float));
+    for (size_t s = 0; s < stages; s++) sum += load<Group>(codewords[s] + i);
+    store(row + i, sum);
+  }
+  if (i == dim) return;
+  Group sum = {};
+  for (size_t s = 0; s < stages; s++) sum += load<Group>(codewords[s] + i);
+  __builtin_memcpy(row + i, &sum, (dim - i) * sizeof(float));
+}
+
+static void decode_rows(const DecodeRows& job) {
+  for (size_t row = 0; row < job.count; row++) {
+    decode_row(job.codewords + row * job.stages, job.stages, job.dim, job.rows + row * job.dim);
   }
 }
 

@@ -7,12 +7,18 @@
 
 namespace rvq::cpu {
 
-IntegerCodebook::IntegerCodebook(size_t dim, size_t groups) : bound_(dim), dim_(dim), panels_((dim + 1) / 2, groups) {}
+IntegerCodebook::IntegerCodebook(size_t dim, size_t groups, bool own, double uniform_norm, bool on_trial)
+    : bound_(dim), dim_(dim), own_(own), panels_((dim + 1) / 2, groups) {
+  if (uniform_norm == 0) return;
+  UniformBound bound(dim);
+  uniform_ = {bound, bound.codeword_multiplier(uniform_norm), 0, 0, 0};
+  if (on_trial) trial_ = std::make_unique<ScreenTrial>();
+}
 
 void IntegerCodebook::add_group(const double* codewords, double norm) {
   double largest = 0;
   for (size_t i = 0; i < kGroupCodewords * dim_; i++) largest = std::max(largest, std::fabs(codewords[i]));
-  double multiplier = bound_.codeword_multiplier(norm, largest);
+  double multiplier = uniform_ ? uniform_->multiplier : bound_.codeword_multiplier(norm, largest);
 
   uint32_t* panel = panels_.next();
   double error = 0;
@@ -31,6 +37,7 @@ void IntegerCodebook::add_group(const double* codewords, double norm) {
 
   panels_.add_factor(multiplier);
   panels_.close_group(bound_, norm, error);
+  if (uniform_) panels_.raise(uniform_->norm, uniform_->error, uniform_->constant);
 }
 
 }  // namespace rvq::cpu

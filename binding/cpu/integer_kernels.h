@@ -3,7 +3,7 @@
 // Included by kernels_<level>.cpp inside that level's own namespace after screen_kernels.h, with the same rules, and
 // after it has defined besides:
 //   kIntegerCodewords           codewords of a tile, a divisor of kGroupCodewords
-//   kFewestIntegerDims          see IntegerKernels
+//   kFewestUniformDims, kFewestIntegerDims   see IntegerKernels
 //   to_integers(x)              the nearest integer of every lane; anything where it does not fit
 //   add_dots(sums, a, b, place) sums += a.low · b.low + a.high · b.high, the two 16-bit halves of every lane, modulo
 //                               2^32; place tells which register of the rows a is
@@ -37,6 +37,22 @@ static void quantise_rows(const QuantiseRows& job) {
   }
 }
 
+// sums[c][r] += the products of codeword c and the rows in register r. x: [words][kRegisters][kLanes], y:
+// [words][kGroupCodewords].
+template <int kCodewords, int kRegisters>
+static inline void add_words(const uint32_t* x, const uint32_t* y, size_t words, Ints (&sums)[kCodewords][kRegisters]) {
+  for (size_t i = words; i > 0; i--) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kCodewords; c++) {
+      Ints codeword = broadcast_pair(y[c]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword, r);
+    }
+    x += kRegisters * kLanes;
+    y += kGroupCodewords;
+  }
+}
+
 // scores[c][row] = the score of codeword first + c of one group; best[r] = the best so far for the rows in register r.
 // The sums stay in registers from the first dimension to the last, like those of score_tile in screen_kernels.h. All
 // scores are stored, though few are read: a branch around the stores guesses wrong too often, and to compute single
@@ -47,17 +63,8 @@ static inline void score_integers(const IntegerTile& job, size_t group, size_t f
   const IntegerCodewords& codewords = job.codewords;
   const uint32_t* y = codewords.panels + group * codewords.words * kGroupCodewords + first;
   const uint32_t* x = job.panel;
-  Ints sums[kIntegerCodewords][kRegisters] = {};
-  for (size_t i = codewords.words; i > 0; i--) {
-#pragma GCC unroll 8
-    for (size_t c = 0; c < kIntegerCodewords; c++) {
-      Ints codeword = broadcast_pair(y[c]);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRegisters; r++) add_dots(sums[c][r], x + r * kLanes, codeword, r);
-    }
-    x += kRegisters * kLanes;
-    y += kGroupCodewords;
-  }
+  Ints sums[(int)kIntegerCodewords][kRegisters] = {};
+  add_words(x, y, codewords.words, sums);
 
   Floats group_factor = broadcast(codewords.factors[group]);
   Floats factors[kRegisters];

@@ -32,6 +32,13 @@ class IntegerPanels {
     group_constants_.push_back(bound.codeword_constant(norm));
   }
 
+  // To what the group closed last has, if that is more.
+  void raise(float& norm, float& error, float& constant) const {
+    norm = std::max(norm, group_norms_.back());
+    error = std::max(error, group_errors_.back());
+    constant = std::max(constant, group_constants_.back());
+  }
+
   IntegerCodewords view(const float* starts) const {
     return {words_,
             panels_.data(),

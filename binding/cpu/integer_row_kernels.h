@@ -117,7 +117,8 @@ static void screen_integer_rows(const IntegerRows& job) {
 }
 
 static constexpr IntegerKernels kIntegerKernels = {
-    kFewestIntegerDims,  quantise_rows, screen_integer_tile, screen_integer_rows<PairRows>,
+    kFewestUniformDims,  kFewestIntegerDims, quantise_rows, screen_integer_tile, screen_integer_rows<PairRows>,
+    integer_starts,      screen_uniform,
 #ifdef RVQ_TESTING
     best_integer_groups,
 #endif

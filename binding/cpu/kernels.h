@@ -48,20 +48,24 @@ struct Projection {
   float* coefficients;  // out [groups · kGroupCodewords][panel_stride]
 };
 
-// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1, which share a bound E = bounds[row].
-// Upper and lower ends are S ± E.
-struct ScreenTile {
-  PackedCodewords codewords;
-  size_t first_group;
-  size_t last_group;
-  const float* panel;   // [dim][panel_stride], from pack_rows
-  size_t panel_stride;  // a multiple of the kernels' lanes, at most tile_rows
+// What a tile's scores S become: upper and lower ends S ± E, of groups that share a bound E = bounds[row].
+struct TileEnds {
   const float* bounds;  // [panel_stride]
   float* upper;         // out [last_group − first_group][panel_stride], of the groups
   float* lower;         // in and out [panel_stride], the largest lower end
   float* largest;       // in and out [panel_stride], the largest upper end of a codeword
   float* second;        // in and out [panel_stride], the second largest
   uint32_t* winners;    // in and out [panel_stride], the position of the largest: group · kGroupCodewords + codeword
+};
+
+// Scores S = X·C − ½|C|² of rows against the groups first_group … last_group − 1.
+struct ScreenTile {
+  PackedCodewords codewords;
+  size_t first_group;
+  size_t last_group;
+  const float* panel;   // [dim][panel_stride], from pack_rows
+  size_t panel_stride;  // a multiple of the kernels' lanes, at most tile_rows
+  TileEnds ends;
 };
 
 // The same for one row, codewords in the lanes, with bounds E = row_slopes · group_norm + group_constant +
@@ -139,7 +143,29 @@ struct IntegerTile {
   float* scores;               // out [last_group − first_group][kGroupCodewords][panel_stride]
 };
 
-// The same for a few rows, codewords in the lanes.
+// −½|C|² in units of one product of integers: integers[i] = nearest(starts[i] · unit), the smallest one where that does
+// not fit.
+struct IntegerStarts {
+  const float* starts;  // [count], a multiple of kGroupCodewords
+  size_t count;
+  float unit;
+  int32_t* integers;  // out [count]
+};
+
+// Scores in integers that rows and codewords share one multiplier each for: binding/cpu/uniform_bound.h. They stay
+// integers to the argmin.
+struct UniformTile {
+  IntegerCodewords codewords;
+  const int32_t* starts;  // [last_group − first_group][kGroupCodewords], from integer_starts
+  size_t first_group;
+  size_t last_group;
+  const uint32_t* panel;  // [words][panel_stride], from quantise_rows with one multiplier
+  size_t panel_stride;
+  float factor;  // a score's value is this times its integer
+  TileEnds ends;
+};
+
+// The scores of an IntegerTile for a few rows, codewords in the lanes.
 struct IntegerRows {
   IntegerCodewords codewords;
   size_t first_group;
@@ -159,18 +185,22 @@ struct IntegerRows {
 
 // The 16-bit screen's kernels, with the lanes and tile rows of the level's other kernels.
 struct IntegerKernels {
-  // From how many dimensions on it is faster than the level's float32 screen, for any number of codewords: in shorter
-  // rows the conversion of the sums costs more than the products save.
+  // From how many dimensions on it is faster than the level's float32 screen, for any number of codewords: with one
+  // multiplier for all, and with one a row and a group, where in shorter rows the conversion of the sums costs more
+  // than the products save.
+  size_t fewest_uniform_dims;
   size_t fewest_dims;
   void (*quantise_rows)(const QuantiseRows&);
   void (*screen_tile)(const IntegerTile&);
   void (*screen_rows)(const IntegerRows&);
+  void (*integer_starts)(const IntegerStarts&);
+  void (*screen_uniform)(const UniformTile&);
 #ifdef RVQ_TESTING
   void (*best_groups)(const IntegerTile&, float* groups);  // see MeasuringKernels
 #endif
 };
 
-// What decides whether the 8-bit screen pays (byte_trial.h): clock cycles, measured.
+// What decides whether the 8-bit screen pays (screen_trial.h): clock cycles, measured.
 struct ByteCosts {
   double share;          // of the time that float32 takes
   double saved;          // of what 16 bits take, for a row, a codeword and a dimension
@@ -223,11 +253,12 @@ struct NearCodewords {
   float* distances;      // scratch [count]
 };
 
-struct DecodeRow {
-  const float* const* codewords;  // [stages], each [padded_dim]
+struct DecodeRows {
+  const float* const* codewords;  // [count][stages], each [padded_dim]
+  size_t count;
   size_t stages;
   size_t dim;
-  float* row;  // out [dim]
+  float* rows;  // out [count][dim]
 };
 
 #ifdef RVQ_TESTING
@@ -272,7 +303,7 @@ struct Kernels {
   size_t (*first_not_finite)(const float* elements, size_t count);
   // row −= codeword, element by element.
   void (*subtract)(float* row, const float* codeword, size_t padded_dim);
-  void (*decode_row)(const DecodeRow&);
+  void (*decode_rows)(const DecodeRows&);
   // sums[i] += roundHalfEven(row[i] · inverse_grids[i]), |row[i] · inverse_grids[i]| ≤ 2^51.
   void (*add_rounded)(double* sums, const float* row, size_t dim, const double* inverse_grids);
 

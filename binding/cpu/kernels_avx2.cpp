@@ -25,7 +25,9 @@ constexpr size_t kByteBlockWords = 16;
 constexpr size_t kFewestByteDims = 64;
 // Zen 3 and Zen 4.
 constexpr ByteCosts kByteCosts = {0.45, 1.0 / 45, 40, 40, 0.5};
-constexpr size_t kFewestIntegerDims = 16;  // Measured at 4 … 32 dimensions, 16 … 1024 codewords.
+// Measured at 4 … 32 dimensions, 16 … 1024 codewords.
+constexpr size_t kFewestUniformDims = 6;
+constexpr size_t kFewestIntegerDims = 16;
 
 static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
@@ -113,6 +115,8 @@ static inline void add_quadruples(GroupInts&, const uint32_t*, uint32_t) {}
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"
+// Likewise.
+#include "uniform_kernels.h"
 // Likewise.
 #include "byte_kernels.h"
 #include "integer_row_kernels.h"

@@ -19,17 +19,20 @@ typedef float Group __attribute__((vector_size(4 * kGroupCodewords)));
 typedef Group Part;
 
 constexpr size_t kLanes = 16;
-// 3 × 8 sums, 3 registers of rows and a codeword: 28 of the 32 registers, and only 11 loads for 24 multiply-adds.
+// 3 × 4 sums: 3 × 8 would fit, but then the processor cannot look far enough ahead to overlap the products of a tile
+// with the comparisons of the one before (D 8: 70 in place of 82 GFLOP/s; the same from D 64 on).
 constexpr int kTileRegisters = 3;
-constexpr int kTileCodewords = 8;
-constexpr size_t kIntegerCodewords = 8;
+constexpr int kTileCodewords = 4;
+constexpr size_t kIntegerCodewords = 4;
 constexpr size_t kByteCodewords = 8;
 constexpr int kLargestByte = 127;
 constexpr size_t kByteBlockWords = 0;
 constexpr size_t kFewestByteDims = 64;
 // Zen 4: one product of 512 bits a cycle; 64 … 768 dimensions, 256 … 65536 codewords.
 constexpr ByteCosts kByteCosts = {0.3, 1.0 / 64, 40, 40, 0.25};
-constexpr size_t kFewestIntegerDims = 8;  // Measured at 4 … 32 dimensions, 16 … 1024 codewords.
+// Measured at 2 … 32 dimensions, 16 … 1024 codewords.
+constexpr size_t kFewestUniformDims = 4;
+constexpr size_t kFewestIntegerDims = 16;
 
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
@@ -118,6 +121,8 @@ static inline void add_quadruples(GroupInts& sums, const uint32_t* codewords, ui
 // Each needs what is above it.
 #include "exact_kernels.h"
 #include "integer_kernels.h"
+// Likewise.
+#include "uniform_kernels.h"
 // Likewise.
 #include "byte_kernels.h"
 #include "integer_row_kernels.h"

@@ -48,7 +48,7 @@ static void best_groups(const ScreenTile& job, float* groups) {
         best[r] = first == 0 ? top : larger(best[r], top);
       }
     }
-    note_best<kRegisters>(group, best, job.lower, groups);
+    note_best<kRegisters>(group, best, job.ends.lower, groups);
   }
 }
 

@@ -14,6 +14,8 @@ namespace {
 constexpr float kNoCodeword = -1e38f;
 // Groups of a class: their norms differ by this factor at most, and with them the part of the bound that matters.
 constexpr float kLikeNorms = 2;
+// Codewords share one multiplier where the largest norm is at most eight times the median: three bits of fifteen.
+constexpr double kAlike = 64;  // In squares.
 
 // centre[i] = the mean of the chosen codewords, rounded to float32. A mean of float32 values cannot overflow.
 void mean_of(const float* codewords, size_t stride, const std::vector<uint32_t>& chosen, std::vector<float>& centre) {
@@ -54,9 +56,20 @@ PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim
     sorted_norms[position] = squared_norms[order[position]];
   }
   size_t groups = (distinct.size() + kGroupCodewords - 1) / kGroupCodewords;
-  if (screens.integers) integers_.emplace(dim, groups);
+  double largest = uniform_norm(sorted_norms, screens.uniform);
+  if (screens.integers || largest > 0) {
+    integers_.emplace(dim, groups, screens.integers, largest, screens.uniform == UniformUse::kOnTrial);
+  }
   if (screens.bytes != nullptr) bytes_.emplace(*screens.bytes, dim, groups, screens.bytes_on_trial);
   fill_panels(codewords, stride, sorted_norms);
+}
+
+// Of the largest codeword, where it is not so large that most others would lose bits to it; else 0.
+double PackedCodebook::uniform_norm(const std::vector<double>& squared_norms, UniformUse use) const {
+  double median = squared_norms[squared_norms.size() / 2];
+  bool like = squared_norms.back() <= kAlike * median;
+  if (use == UniformUse::kNever || (use == UniformUse::kOnTrial && !like)) return 0;
+  return bound_.norm(squared_norms.back());
 }
 
 // Any centre is correct; a good one is near most codewords. Those far from the mean of all are left out of a second

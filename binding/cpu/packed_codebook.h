@@ -16,9 +16,13 @@
 
 namespace rvq::cpu {
 
+// On trial, and only where it can be expected to pay; or whatever the data.
+enum class UniformUse { kNever, kOnTrial, kAlways };
+
 // The screens that a codebook is prepared for besides the float32 one.
 struct IntegerScreens {
-  bool integers;             // in 16 bits
+  bool integers;             // in 16 bits, with a multiplier a row and a group
+  UniformUse uniform;        // in 16 bits, with one multiplier for all
   const ByteKernels* bytes;  // in 8 bits, or null
   bool bytes_on_trial;       // in 8 bits only while that pays
 };
@@ -80,6 +84,7 @@ class PackedCodebook {
   // Returns the squared norms of the centred, scaled codewords in the order of `distinct`.
   std::vector<double> choose_scale(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct,
                                    const float* weights);
+  double uniform_norm(const std::vector<double>& squared_norms, UniformUse use) const;
   void fill_panels(const float* codewords, size_t stride, const std::vector<double>& squared_norms);
 
   ErrorBound bound_;

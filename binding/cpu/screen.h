@@ -38,6 +38,12 @@ class Screen {
  private:
   enum class Precision { kInt16, kInt8 };
 
+  // Groups screened before their hits are collected: the upper ends of 48 rows then take 192 KiB, written once and
+  // mostly not read.
+  static constexpr size_t kChunkGroups = 1024;
+  // The integer screens keep all scores of a chunk: 96 KiB for 48 rows.
+  static constexpr size_t kIntegerChunkGroups = 64;
+
   // The codewords that may be a row's nearest, one by one from an integer screen, by whole groups from float32.
   struct Shortlist {
     // Beyond, a scan of all codewords costs less.
@@ -53,24 +59,39 @@ class Screen {
   };
 
   void bound_rows(size_t count);
-  // False where it was given up, because it does not pay.
-  bool run_int8(size_t count);
-  void quantise_rows();
-  void quantise_bytes();
-  void bound_integers(const IntegerBound& bound);
   void screen_float32(size_t count);
   void screen_classes(size_t first, size_t last);
   void screen_float32_row(size_t row);
-  // By integers, codewords in the lanes where there are few rows. Both return what looking at the places within reach
-  // of a row costs, and give up once that is more than `most`.
+  void forget_ends();
+  TileEnds tile_ends(size_t group);
+  // Lists, for every row, what of the groups' codewords is within reach; returns how many groups of rows that are not
+  // settled.
+  size_t note_groups(size_t first, size_t last, size_t count);
+  void add(size_t row, size_t position, size_t codewords, float upper);
+  // Drops entries that the row's lower bound has risen above since they came.
+  void drop_late(size_t row);
+
+  // In screen_integers.cpp. False: not done, because it does not pay.
+  bool run_int16(size_t count);
+  bool run_uniform(size_t count);
+  bool run_int8(size_t count);
+  // False where rows are too far away for it.
+  bool quantise_uniform(const UniformCodewords& codewords, size_t count);
+  // Returns what the groups cost that it leaves open, and gives up once that is more than `most`.
+  double screen_uniform(size_t count, double most);
+  // Rows that integers leave too many codewords of, by float32.
+  void screen_again();
+  void quantise_rows();
+  void quantise_bytes();
+  void bound_integers(const IntegerBound& bound);
+  // For up to half a register of rows it is faster to put the codewords in the lanes.
+  bool few_for_integers(size_t count) const { return 2 * count <= kernels_.lanes; }
+  // Both return what looking at the places within reach of a row costs, and give up once that is more than `most`.
   double screen_integers(size_t count, Precision precision, double most);
   double screen_integer_tile(size_t count, Precision precision, double most);
   double screen_integer_rows(size_t count, Precision precision);
   // Adds those codewords of a group that reach the row's lower bound by their scores in an integer tile.
   void add_codewords(size_t row, size_t group, const IntegerCodewords& view, const float* scores);
-  void add(size_t row, size_t position, size_t codewords, float upper);
-  // Drops entries that the row's lower bound has risen above since they came.
-  void drop_late(size_t row);
   IntegerCodewords integer_view(Precision precision) const;
 
   const Kernels& kernels_;
@@ -86,7 +107,9 @@ class Screen {
   AlignedArray<uint32_t> row_starts_;
   AlignedArray<float> largest_;
   AlignedArray<float> half_squares_;
-  std::vector<size_t> rows_again_;  // that bytes leave too many candidates
+  std::vector<size_t> rows_again_;  // that integers leave too many candidates
+  AlignedArray<int32_t> integer_starts_;
+  double uniform_unit_ = 0;  // ab of uniform_bound.h
   AlignedArray<float> multipliers_;
   AlignedArray<float> squared_errors_;
   AlignedArray<float> row_factors_;

@@ -18,6 +18,9 @@
 // As many as there are Floats.
 typedef int32_t Ints __attribute__((vector_size(sizeof(Floats))));
 
+static inline Ints larger(Ints a, Ints b) { return a > b ? a : b; }
+static inline Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
+
 constexpr size_t kDoubles = kLanes / 2;
 constexpr size_t kMaxTileRows = kTileRegisters * kLanes;
 
@@ -128,27 +131,45 @@ static inline void score_tile(const PackedCodewords& codewords, size_t group, si
 }
 
 // The two best of several scores, lane by lane.
+template <typename Score>
 struct BestTwo {
-  Floats best;
-  Floats second;
+  Score best;
+  Score second;
 };
 
-static inline BestTwo best_two(const BestTwo& a, const BestTwo& b) {
+template <typename Score>
+static inline BestTwo<Score> best_two(const BestTwo<Score>& a, const BestTwo<Score>& b) {
   return {larger(a.best, b.best), larger(smaller(a.best, b.best), larger(a.second, b.second))};
 }
 
+// The scores of a float32 tile, for screen_registers.
+struct FloatScores {
+  typedef Floats Score;
+  template <int kRegisters>
+  static constexpr int kCodewords = kCodewordsBeside<kRegisters>;
+
+  const ScreenTile& job;
+
+  static Score lowest() { return broadcast(-3e38f); }
+  static Floats real(Score score) { return score; }
+  template <int kRegisters>
+  void add(size_t group, size_t first, Floats (&sums)[kCodewords<kRegisters>][kRegisters]) const {
+    score_tile(job.codewords, group, first, job.panel, sums);
+  }
+};
+
 // best[r] = the best score of a group; places[p][r] = the best in this place of any group so far.
-template <int kRegisters>
-static inline void best_of_group(const PackedCodewords& codewords, size_t group, const float* panel,
-                                 Floats (&best)[kRegisters], Floats (&places)[kGroupCodewords][kRegisters]) {
-  constexpr int kCodewords = kCodewordsBeside<kRegisters>;
+template <int kRegisters, typename Scores, typename Score = typename Scores::Score>
+static inline void best_of_group(const Scores& scores, size_t group, Score (&best)[kRegisters],
+                                 Score (&places)[kGroupCodewords][kRegisters]) {
+  constexpr int kCodewords = Scores::template kCodewords<kRegisters>;
 #pragma GCC unroll 4
   for (int first = 0; first < (int)kGroupCodewords; first += kCodewords) {
-    Floats sums[kCodewords][kRegisters];
-    score_tile(codewords, group, (size_t)first, panel, sums);
+    Score sums[kCodewords][kRegisters];
+    scores.template add<kRegisters>(group, (size_t)first, sums);
 #pragma GCC unroll 8
     for (int r = 0; r < kRegisters; r++) {
-      Floats top = sums[0][r];
+      Score top = sums[0][r];
 #pragma GCC unroll 8
       for (int c = 1; c < kCodewords; c++) top = larger(top, sums[c][r]);
       best[r] = first == 0 ? top : larger(best[r], top);
@@ -163,27 +184,27 @@ static inline void best_of_group(const PackedCodewords& codewords, size_t group,
 // place, and no better than that place's best. The second best of the groups and of the places are both scores of
 // codewords other than the winner, so the larger of the two is the second best score. Of several best scores, which may
 // cross where none of them is, one is the second best: then nothing is certain.
-template <int kRegisters>
-static void screen_registers(const ScreenTile& job) {
-  constexpr float kNone = -3e38f;  // Below every score.
-  BestTwo top[kRegisters];
+template <int kRegisters, typename Scores>
+static void screen_registers(const Scores& scores, size_t first_group, size_t last_group, const TileEnds& ends) {
+  typedef typename Scores::Score Score;
+  BestTwo<Score> top[kRegisters];
   Ints groups[kRegisters];
-  Floats places[kGroupCodewords][kRegisters];
+  Score places[kGroupCodewords][kRegisters];
 #pragma GCC unroll 8
   for (int r = 0; r < kRegisters; r++) {
-    top[r] = {broadcast(kNone), broadcast(kNone)};
+    top[r] = {Scores::lowest(), Scores::lowest()};
     groups[r] = Ints{};
-    for (size_t place = 0; place < kGroupCodewords; place++) places[place][r] = broadcast(kNone);
+    for (size_t place = 0; place < kGroupCodewords; place++) places[place][r] = Scores::lowest();
   }
 
-  float* upper = job.upper;
-  for (size_t group = job.first_group; group < job.last_group; group++) {
-    Floats best[kRegisters];
-    best_of_group<kRegisters>(job.codewords, group, job.panel, best, places);
+  float* upper = ends.upper;
+  for (size_t group = first_group; group < last_group; group++) {
+    Score best[kRegisters];
+    best_of_group<kRegisters>(scores, group, best, places);
     int number = (int)group;
 #pragma GCC unroll 8
     for (int r = 0; r < kRegisters; r++) {
-      store(upper, best[r] + load<Floats>(job.bounds + r * kLanes));
+      store(upper, scores.real(best[r]) + load<Floats>(ends.bounds + r * kLanes));
       upper += kLanes;
       groups[r] = best[r] > top[r].best ? Ints{} + number : groups[r];
       top[r].second = larger(top[r].second, smaller(top[r].best, best[r]));
@@ -194,24 +215,24 @@ static void screen_registers(const ScreenTile& job) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRegisters; r++) {
     Ints place = {};
-    BestTwo crossing = {places[0][r], broadcast(kNone)};
+    BestTwo<Score> crossing = {places[0][r], Scores::lowest()};
 #pragma GCC unroll 8
     for (int p = 1; p < (int)kGroupCodewords; p++) {
       place = places[p][r] > crossing.best ? Ints{} + p : place;
-      crossing = best_two(crossing, {places[p][r], broadcast(kNone)});
+      crossing = best_two(crossing, {places[p][r], Scores::lowest()});
     }
 
     size_t at = r * kLanes;
-    Floats bound = load<Floats>(job.bounds + at);
-    Floats before = load<Floats>(job.largest + at);
-    Floats upper_end = top[r].best + bound;
+    Floats bound = load<Floats>(ends.bounds + at);
+    Floats before = load<Floats>(ends.largest + at);
+    Floats best = scores.real(top[r].best);
+    Floats second = scores.real(larger(top[r].second, crossing.second));
     Ints position = groups[r] * (int)kGroupCodewords + place;
-    store(job.winners + at, upper_end > before ? position : load<Ints>(job.winners + at));
-    BestTwo ends =
-        best_two({before, load<Floats>(job.second + at)}, {upper_end, larger(top[r].second, crossing.second) + bound});
-    store(job.largest + at, ends.best);
-    store(job.second + at, ends.second);
-    store(job.lower + at, larger(load<Floats>(job.lower + at), top[r].best - bound));
+    store(ends.winners + at, best + bound > before ? position : load<Ints>(ends.winners + at));
+    BestTwo<Floats> uppers = best_two<Floats>({before, load<Floats>(ends.second + at)}, {best + bound, second + bound});
+    store(ends.largest + at, uppers.best);
+    store(ends.second + at, uppers.second);
+    store(ends.lower + at, larger(load<Floats>(ends.lower + at), best - bound));
   }
 }
 
@@ -223,7 +244,9 @@ static inline void for_registers(size_t registers, Run run) {
 }
 
 static void screen_tile(const ScreenTile& job) {
-  for_registers(job.panel_stride / kLanes, [&]<int kRegisters>() { screen_registers<kRegisters>(job); });
+  for_registers(job.panel_stride / kLanes, [&]<int kRegisters>() {
+    screen_registers<kRegisters>(FloatScores{job}, job.first_group, job.last_group, job.ends);
+  });
 }
 
 template <int kRegisters>

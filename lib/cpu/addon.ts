@@ -26,7 +26,7 @@ export interface CpuPrevious {
 
 /** Only in builds for tests: the screen of every stage, where the level has it; without it the faster one for the shape. */
 export interface CpuScreen {
-  readonly screen?: "float32" | "int16" | "int8" | "prefix" | undefined;
+  readonly screen?: "float32" | "int16" | "uniform" | "int8" | "prefix" | undefined;
 }
 
 export interface CpuInfo {
