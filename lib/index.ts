@@ -31,3 +31,4 @@ export type { RefineOptions, RefineProgress } from "./refine.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";
+export type { BatchSource, BatchTrainOptions, BatchTrainProgress } from "./train-batches.js";

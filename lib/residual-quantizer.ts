@@ -41,6 +41,7 @@ import { type RefineOptions, refineModel } from "./refine.js";
 import { StagedRows, stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
+import { type BatchSource, type BatchTrainOptions, trainFromBatches } from "./train-batches.js";
 
 export class ResidualQuantizer {
   readonly dim: number;
@@ -79,6 +80,19 @@ export class ResidualQuantizer {
     const metadata = checkMetadata(options.metadata);
     const engine = openBackend(options.backend, options.threads);
     const spec = await trainCodebooks(engine, vectors, options);
+    return new ResidualQuantizer({ spec, metadata }, engine);
+  }
+
+  /**
+   * Learns codebooks from data that need not fit in memory: `source()` starts a pass over it, an iterable of batches[…][dim].
+   * One pass draws a sample, on which each stage is trained; `passes` more for each stage then show it all vectors.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE; the signal's reason; what `source` throws
+   */
+  static async trainFromBatches(source: BatchSource, options: BatchTrainOptions): Promise<ResidualQuantizer> {
+    checkOptions("options", options ?? null);
+    const metadata = checkMetadata(options.metadata);
+    const engine = openBackend(options.backend, options.threads);
+    const spec = await trainFromBatches(engine, source, options);
     return new ResidualQuantizer({ spec, metadata }, engine);
   }
 

@@ -157,7 +157,7 @@ async function copyChecked(
   return energy;
 }
 
-function checkTrainOptions(options: TrainOptions) {
+export function checkTrainOptions(options: TrainOptions) {
   checkOptions("options", options ?? null);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const metric = checkMetric(options.metric ?? "l2");
@@ -210,7 +210,7 @@ function checkPerStage(name: string, value: unknown, stages: number, max: number
 }
 
 /** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
-async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
+export async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
   let left = residuals.length;
   await inSlices(residuals.length, dim, (from, to) => {
     for (let start = from; start < to; start += dim) if (isZeroRow(residuals, start, dim)) left -= dim;
@@ -232,7 +232,7 @@ async function nonZeroRows(residuals: Float32Array, dim: number, stage: number):
 }
 
 /** residuals[N][D] −= the stage's codeword of each row. */
-async function subtractStage(
+export async function subtractStage(
   backend: Backend,
   spec: CodebookSpec,
   residuals: Float32Array,

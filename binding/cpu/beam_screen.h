@@ -10,6 +10,10 @@
 //   lower = Ŝ − E − ½|X|² − δ and upper = Ŝ + E − ½|X|² + δ
 // enclose what decides between children: a lower end above another's upper end is a smaller canonical distance. A child
 // whose upper end is below n lower ends of others is not among the n nearest; all others are candidates.
+//
+// The kernels write the upper ends of groups of codewords, and E has room for their rounding and more. So upper − 2·E
+// is a lower end as well: of one child in each group. The n-th largest of the best few of all hypotheses is a
+// threshold that leaves little more than n groups to look into.
 
 #pragma once
 
@@ -54,27 +58,38 @@ class BeamScreen {
     std::vector<Candidate> candidates;
   };
 
+  enum class Precision { kFloat32, kInt16, kUniform };
+
   void screen_tile(const float* rows, size_t count, size_t padded_dim, size_t first_row, const uint32_t* first_rows);
-  void bound_rows(size_t count, size_t first_row);
-  void quantise_rows();
+  // Each writes the groups' upper ends, and bounds_, at least E of every group.
+  void screen_groups(Precision precision, size_t first, size_t last);
   void screen_float32(size_t first, size_t last);
   void screen_integers(size_t first, size_t last);
-  // Raises the thresholds of the vectors with rows in the tile by the rows' own best lower ends, and sets the lanes'.
-  void set_thresholds(size_t count, size_t first_row, const uint32_t* first_rows);
-  void add_group(size_t lane, size_t row, size_t group, size_t first_group);
+  void screen_uniform(size_t first, size_t last);
+  void bound_rows(size_t count, size_t first_row);
+  void quantise_rows();
+  void quantise_panel();
+  // False where rows are too far away for it.
+  bool quantise_uniform(size_t count);
+  // Raises the thresholds of the vectors with rows in the tile by the best of `groups` groups, and sets the lanes'.
+  void raise_thresholds(Precision precision, size_t groups, size_t count, size_t first_row, const uint32_t* first_rows);
+  // best_[j][lane] = the (j + 1)-th largest upper end of `groups` groups, for j < places.
+  void find_best(size_t groups, size_t places);
+  float lane_threshold(size_t lane, double threshold) const;
+  void add_group(Precision precision, size_t lane, size_t row, size_t group, size_t first_group);
   void add(Open& open, size_t lane, size_t row, size_t position, float score, float bound);
   void drop_late(Open& open) const;
+  TileEnds tile_ends(float* upper);
 
   const Kernels& kernels_;
   size_t beam_;
   const PackedCodebook* codebook_ = nullptr;
-  bool integers_ = false;
   size_t stride_ = 0;
-  std::vector<Open> open_;          // [max_vectors]
-  std::vector<uint32_t> owners_;    // [max_rows], the rows' vectors
-  std::vector<double> best_lower_;  // [max_rows], of a row's children
-  std::vector<bool> screened_;      // [tile_rows]
-  std::vector<double> norms_;       // of a tile's lanes, as all that follows
+  std::vector<Open> open_;        // [max_vectors]
+  std::vector<uint32_t> owners_;  // [max_rows], the rows' vectors
+  std::vector<double> ends_;      // lower ends of the vector at hand
+  std::vector<char> screened_;    // of a tile's lanes, as all that follows
+  std::vector<double> norms_;
   std::vector<double> half_squares_;
   std::vector<double> slacks_;
   AlignedArray<float> panel_;
@@ -89,6 +104,7 @@ class BeamScreen {
   AlignedArray<float> lower_;
   AlignedArray<float> upper_;
   AlignedArray<Hit> hits_;
+  AlignedArray<float> best_;  // [kMostPlaces][stride]
   // For 16-bit integers.
   AlignedArray<uint32_t> pairs_;
   AlignedArray<float> multipliers_;
@@ -97,6 +113,8 @@ class BeamScreen {
   AlignedArray<float> integer_slopes_;
   AlignedArray<float> row_reaches_;
   AlignedArray<float> scores_;
+  AlignedArray<int32_t> integer_starts_;
+  double uniform_unit_ = 0;  // ab of uniform_bound.h
 };
 
 }  // namespace rvq::cpu
