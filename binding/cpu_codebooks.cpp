@@ -10,6 +10,7 @@
 #include "arguments.h"
 #include "core_call.h"
 #include "cpu/assign.h"
+#include "cpu/beam.h"
 #include "cpu/decode.h"
 #include "cpu/distances.h"
 #include "cpu/instruction_set.h"
@@ -29,11 +30,14 @@ namespace {
 
 using Prepared = std::shared_ptr<const PreparedCodebooks>;
 
+// A greedy or a beam search.
+template <typename Operation>
 class EncodeCall final : public Call {
  public:
-  EncodeCall(Prepared prepared, const cpu::EncodeRequest& request)
+  template <typename... Beam>
+  EncodeCall(Prepared prepared, const cpu::EncodeRequest& request, Beam... beam)
       : prepared_(std::move(prepared)),
-        operation_(prepared_->kernels(), prepared_->codebooks, request, prepared_->options.threads) {}
+        operation_(prepared_->kernels(), prepared_->codebooks, request, beam..., prepared_->options.threads) {}
 
   size_t blocks() const override { return operation_.blocks(); }
   double work() const override { return operation_.work(); }
@@ -50,7 +54,7 @@ class EncodeCall final : public Call {
 
  private:
   Prepared prepared_;
-  cpu::Encode operation_;
+  Operation operation_;
 };
 
 cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
@@ -105,7 +109,10 @@ std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Argum
       throw arguments.error("codes", "a Uint32Array for more than 65536 codewords");
     }
   }
-  return std::make_unique<EncodeCall>(prepared, request);
+  size_t beam = arguments.has("beam") ? arguments.size_between("beam", 1, cpu::kMostHypotheses) : 1;
+  if (beam == 1) return std::make_unique<EncodeCall<cpu::Encode>>(prepared, request);
+  if (codebooks.metric != cpu::Metric::kL2) throw arguments.error("beam", "1 with the cosine metric");
+  return std::make_unique<EncodeCall<cpu::BeamEncode>>(prepared, request, beam);
 }
 
 std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {

@@ -59,6 +59,14 @@ export interface ChunkRequest {
  * Cosine: both sides are first brought to unit length, u_i = fround(x_i / sqrt(n)), n = Σ x_i² by the same lanes; the
  * residual that is passed on is that of the vectors and codewords as given. A residual that is exactly zero gets
  * code 0 (a *vector* that is zero is a BadInput).
+ *
+ * Beam search, where `beam` n is 2 or more (only with the l2 metric). A hypothesis is codes for the stages so far and its
+ * residual; first there is one, x itself. In each stage every hypothesis h has children: the codewords that do not equal
+ * an earlier one (element by element where the weight is not zero, −0 being 0), at the distance d64(r_h, c_{s,k}); a
+ * hypothesis whose residual is not finite has the child k = 0 alone, at +infinity. The n children with the smallest (distance,
+ * place of h, k), compared in that order, are the hypotheses of the next stage, in that order, with r = fround(r_h − c_{s,k}).
+ * After the last stage the first of them is compared with the greedy path by the weighted d64(x, x̂), x̂ as decoded from
+ * all these stages: its codes are the answer if its distance is the smaller number, else the greedy ones are.
  */
 export interface EncodeRequest extends ChunkRequest {
   /** vectors[count][D]. */
@@ -66,6 +74,8 @@ export interface EncodeRequest extends ChunkRequest {
   readonly count: number;
   /** How many stages to search, 1 … S. */
   readonly stages: number;
+  /** n ≥ 1 hypotheses; undefined: 1, the greedy search. */
+  readonly beam?: number | undefined;
   /** Output codes[count][stages]. */
   readonly codes: CodeArray;
   /** Output residuals[count][D] after the last stage, where wanted; may be the same array as `vectors`. */

@@ -13,8 +13,15 @@ export interface Codes {
   readonly data: CodeArray;
 }
 
-/** Dimension and stage counts beyond these would overflow 32-bit offsets inside a codebook. */
-export const limits = { dim: 65_536, codebookSize: 2 ** 24, codebookElements: 2 ** 30, stages: 1024 } as const;
+/** Dimension and stage counts beyond these would overflow 32-bit offsets inside a codebook; a wider beam gains nothing. */
+export const limits = {
+  dim: 65_536,
+  codebookSize: 2 ** 24,
+  codebookElements: 2 ** 30,
+  stages: 1024,
+  beam: 256,
+  groups: 1024,
+} as const;
 
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) {

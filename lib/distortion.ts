@@ -66,10 +66,7 @@ export class DistortionSums {
   /** Adds the chunks, which come in row order. */
   add({ vectors, distances, weightedDistances }: MeasuredChunk): void {
     const { dim, weights } = this.spec;
-    const origin = new Float32Array(dim);
-    for (let start = 0; start < vectors.length; start += dim) {
-      this.energy += squaredDistance(vectors, start, origin, 0, dim, null, Infinity);
-    }
+    this.energy = energyOfRows(vectors, dim, this.energy);
     addRows(this.errors, distances);
     if (weights !== null) addRows(this.weightedErrors, weightedDistances);
   }
@@ -84,6 +81,16 @@ export class DistortionSums {
       snrDb: 10 * Math.log10(this.energy / error),
     }));
   }
+}
+
+/** energy + Σ |x|² of vectors[…][dim], added in row order. */
+export function energyOfRows(vectors: Float32Array, dim: number, energy = 0): number {
+  const origin = new Float32Array(dim);
+  let sum = energy;
+  for (let start = 0; start < vectors.length; start += dim) {
+    sum += squaredDistance(vectors, start, origin, 0, dim, null, Infinity);
+  }
+  return sum;
 }
 
 /** totals[columns] += the rows of matrix[…][columns], in row order. */

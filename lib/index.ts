@@ -31,6 +31,14 @@ export type { Description } from "./description.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
 export { frameErrors } from "./frame-errors.js";
+export type {
+  FromGroupedCodebooksOptions,
+  GroupedDescription,
+  GroupedTrainOptions,
+  GroupedTrainProgress,
+  GroupOptions,
+} from "./grouped-options.js";
+export { GroupedQuantizer } from "./grouped-quantizer.js";
 export {
   type ImportedCheckpoint,
   type ImportedQuantizer,
@@ -57,10 +65,13 @@ export type {
   CallOptions,
   DecodeOptions,
   DecodeSyncOptions,
+  EncodeOptions,
+  EncodeSyncOptions,
   FromCodebooksOptions,
   StageOptions,
 } from "./quantizer-options.js";
 export { type AllocateOptions, type Allocation, allocateStages, type Plan, type PlanOptions } from "./rate-control.js";
+export type { RefineOptions, RefineProgress } from "./refine.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { RowOptions } from "./row-options.js";
 export type { VectorRange } from "./stage-sums.js";
@@ -76,6 +87,7 @@ export {
 } from "./streams.js";
 export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";
+export type { BatchSource, BatchTrainOptions, BatchTrainProgress } from "./train-batches.js";
 export type {
   LearningOptions,
   StartTrainerOptions,

@@ -128,7 +128,7 @@ async function seedCodebook(
 }
 
 /** With the cosine metric a codeword needs a direction: where the mean is exactly zero it keeps its earlier value. */
-function keepNonZero(codebook: Float32Array, before: Float32Array, dim: number): void {
+export function keepNonZero(codebook: Float32Array, before: Float32Array, dim: number): void {
   for (let start = 0; start < codebook.length; start += dim) {
     if (!isZeroRow(codebook, start, dim)) continue;
     codebook.set(before.subarray(start, start + dim), start);
@@ -189,7 +189,7 @@ async function sameCodes(a: CodeArray, b: CodeArray): Promise<boolean> {
 }
 
 /** The grid of each dimension of vectors[N][D]: columns of very different scales (with weights to match) all keep their bits. */
-async function gridExponentsFor(vectors: Float32Array, dim: number): Promise<Int32Array> {
+export async function gridExponentsFor(vectors: Float32Array, dim: number): Promise<Int32Array> {
   const largest = new Float32Array(dim);
   await inSlices(vectors.length, dim, (from, to) => {
     for (let start = from; start < to; start += dim) {

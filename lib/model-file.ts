@@ -118,16 +118,22 @@ export function modelFromBytes(name: string, bytes: Uint8Array): Model {
 }
 
 export async function readModel(path: string | URL): Promise<Model> {
+  const { name, bytes } = await readModelBytes(path);
+  return modelFromBytes(name, bytes);
+}
+
+/** The bytes of a model file, and what to call it in an error. */
+export async function readModelBytes(
+  path: string | URL,
+): Promise<{ readonly name: string; readonly bytes: Uint8Array }> {
   const name = checkPath("path", path);
-  let bytes: Uint8Array;
   try {
     // A pipe or a device may have no end.
     if (!(await stat(name)).isFile()) throw new Error("it is not a file");
-    bytes = await readFile(name);
+    return { name, bytes: await readFile(name) };
   } catch (cause) {
     throw new RvqError("IO", `cannot read ${name}: ${(cause as Error).message}`, { cause });
   }
-  return modelFromBytes(name, bytes);
 }
 
 /** SHA-256 (hex) of what decides codes and reconstructions: dimension, metric, weights and codebooks, not metadata. */

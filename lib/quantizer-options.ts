@@ -9,6 +9,7 @@ import {
   checkInteger,
   checkOptions,
   checkSignal,
+  limits,
 } from "./check.js";
 import type { ChunkOptions } from "./chunks.js";
 import { invalidArgument } from "./errors.js";
@@ -41,6 +42,17 @@ export interface StageOptions {
 
 export interface CallOptions extends StageOptions, ChunkOptions {}
 
+export interface EncodeSyncOptions extends StageOptions {
+  /**
+   * How many partial codes a vector has on the way, 1 … 256; the answer is the best of them, and never worse than with 1, which is
+   * the default: the greedy search. It takes `beam` times as long. Only with metric "l2". The codes are for just these `stages`:
+   * their prefixes may be worse than the greedy search's.
+   */
+  readonly beam?: number;
+}
+
+export interface EncodeOptions extends EncodeSyncOptions, CallOptions {}
+
 export interface DecodeSyncOptions extends StageOptions {
   /**
    * into[count][dim]: where the reconstruction goes, instead of into new memory, whose first use costs more than decoding does.
@@ -55,19 +67,28 @@ export interface DecodeOptions extends DecodeSyncOptions, CallOptions {}
 export interface CheckedCall extends ChunkOptions {
   readonly given: number | undefined;
   readonly stages: number;
+  /** Not looked at yet: `checkBeam` does. */
+  readonly beam: unknown;
   /** Not looked at yet: `checkDecode` does. */
   readonly into: unknown;
 }
 
 /** The options every call shares, each read once. */
-export function checkCall(options: DecodeOptions, available: number): CheckedCall {
+export function checkCall(options: DecodeOptions & EncodeOptions, available: number): CheckedCall {
   checkOptions("options", options);
-  const { stages: given, signal: givenSignal, onProgress, into } = options;
+  const { stages: given, beam, signal: givenSignal, onProgress, into } = options;
   const stages = checkInteger("stages", given ?? available, 1, available);
   const signal = checkSignal("signal", givenSignal);
   checkFunction("onProgress", onProgress);
   signal?.throwIfAborted();
-  return { given, stages, signal, onProgress, into };
+  return { given, stages, beam, signal, onProgress, into };
+}
+
+/** With the cosine metric the distance that decides a stage is not the length of what it leaves over, which a beam compares. */
+export function checkBeam(beam: unknown, metric: Metric): number {
+  const checked = checkInteger("beam", beam ?? 1, 1, limits.beam);
+  if (checked > 1 && metric !== "l2") throw invalidArgument("beam", `1 with metric "${metric}"`, checked);
+  return checked;
 }
 
 export interface CheckedDecode {

@@ -28,19 +28,22 @@ import { openBackend } from "./open-backend.js";
 import { newCodeArray } from "./pack-codes.js";
 import {
   type BackendChoiceOptions,
-  type CallOptions,
   type CheckedCall,
+  checkBeam,
   checkCall,
   checkDecode,
   type DecodeOptions,
   type DecodeSyncOptions,
+  type EncodeOptions,
+  type EncodeSyncOptions,
   type FromCodebooksOptions,
-  type StageOptions,
 } from "./quantizer-options.js";
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
+import { type RefineOptions, refineModel } from "./refine.js";
 import { StagedRows, stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
+import { type BatchSource, type BatchTrainOptions, trainFromBatches } from "./train-batches.js";
 
 export class ResidualQuantizer {
   readonly dim: number;
@@ -79,6 +82,19 @@ export class ResidualQuantizer {
     const metadata = checkMetadata(options.metadata);
     const engine = openBackend(options.backend, options.threads);
     const spec = await trainCodebooks(engine, vectors, options);
+    return new ResidualQuantizer({ spec, metadata }, engine);
+  }
+
+  /**
+   * Learns codebooks from data that need not fit in memory: `source()` starts a pass over it, an iterable of batches[…][dim].
+   * One pass draws a sample, on which each stage is trained; `passes` more for each stage then show it all vectors.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE; the signal's reason; what `source` throws
+   */
+  static async trainFromBatches(source: BatchSource, options: BatchTrainOptions): Promise<ResidualQuantizer> {
+    checkOptions("options", options ?? null);
+    const metadata = checkMetadata(options.metadata);
+    const engine = openBackend(options.backend, options.threads);
+    const spec = await trainFromBatches(engine, source, options);
     return new ResidualQuantizer({ spec, metadata }, engine);
   }
 
@@ -130,13 +146,15 @@ export class ResidualQuantizer {
   }
 
   /**
-   * Codes of vectors[N][dim] by greedy residual search: at each stage the nearest codeword, the lowest index on a tie.
+   * Codes of vectors[N][dim] by greedy residual search: at each stage the nearest codeword, the lowest index on a tie; or with
+   * `beam` by a search that keeps so many partial codes, never worse and mostly better (docs/exactness.md).
    * The input is staged in chunks while the call runs; change it before the promise settles and the codes are a mix.
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
    */
-  async encode(vectors: Float32Array, options: CallOptions = {}): Promise<Codes> {
+  async encode(vectors: Float32Array, options: EncodeOptions = {}): Promise<Codes> {
     const call = this.checkCall(options);
     const { stages } = call;
+    const beam = checkBeam(call.beam, this.metric);
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
@@ -144,24 +162,31 @@ export class ResidualQuantizer {
     const encodeChunk = async (first: number, rows: number, chunkOf: object | undefined) => {
       const staged = staging.copy(first, rows);
       const codes = data.subarray(first * stages, (first + rows) * stages);
-      const bad = await this.prepared.encode({ vectors: staged, count: rows, stages, codes, chunkOf });
+      const bad = await this.prepared.encode({ vectors: staged, count: rows, stages, beam, codes, chunkOf });
       return { bad, staged };
     };
-    await this.forEachChunk(count, call, encodeChunk, ({ bad, staged }, first) => {
-      staging.release(staged);
-      if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
-    });
+    await this.forEachChunk(
+      count,
+      call,
+      encodeChunk,
+      ({ bad, staged }, first) => {
+        staging.release(staged);
+        if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
+      },
+      beam,
+    );
     return { count, stages, data };
   }
 
   /** `encode` on the calling thread, for short calls. */
-  encodeSync(vectors: Float32Array, options: StageOptions = {}): Codes {
-    const { stages } = this.checkCall(options);
+  encodeSync(vectors: Float32Array, options: EncodeSyncOptions = {}): Codes {
+    const { stages, beam: givenBeam } = this.checkCall(options);
+    const beam = checkBeam(givenBeam, this.metric);
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
     if (count === 0) return { count, stages, data };
-    const bad = this.prepared.encodeSync({ vectors: plain, count, stages, codes: data });
+    const bad = this.prepared.encodeSync({ vectors: plain, count, stages, beam, codes: data });
     if (bad !== null) throw badInput("vectors", bad, 0, plain[bad.row * this.dim + bad.column]);
     return { count, stages, data };
   }
@@ -278,6 +303,17 @@ export class ResidualQuantizer {
     await writeFileAtomic(path, this.toBytes());
   }
 
+  /**
+   * A quantizer like this one whose codebooks have been refined together on vectors[N][dim]: each iteration encodes them and fits
+   * every codebook to what the others leave. It lowers the error of all stages at the expense of prefixes.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
+   */
+  async refine(vectors: Float32Array, options: RefineOptions = {}): Promise<ResidualQuantizer> {
+    this.checkCall({});
+    const spec = await refineModel(this.engine, this.spec, vectors, options);
+    return new ResidualQuantizer({ spec, metadata: this.metadata }, this.engine);
+  }
+
   /** Frees the backend's memory now instead of at garbage collection; calls in flight finish, later ones throw. */
   dispose(): void {
     this.disposed = true;
@@ -285,7 +321,7 @@ export class ResidualQuantizer {
   }
 
   /** The options of a call, checked, of a quantizer that is in use. */
-  private checkCall(options: DecodeOptions): CheckedCall {
+  private checkCall(options: DecodeOptions & EncodeOptions): CheckedCall {
     const call = checkCall(options, this.stages);
     // Last: reading an option may run a getter of the caller's.
     if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
@@ -302,11 +338,12 @@ export class ResidualQuantizer {
     call: CheckedCall,
     work: ChunkWork<Result>,
     finish: (result: Result, firstRow: number, rows: number) => void,
+    beam = 1,
   ): Promise<void> {
     const codewordsPerVector = this.codebookSizes.slice(0, call.stages).reduce((sum, size) => sum + size, 0);
     this.callsInFlight++;
     try {
-      const chunked = { backend: this.engine, dim: this.dim, codewordsPerVector };
+      const chunked = { backend: this.engine, dim: this.dim, codewordsPerVector: beam * codewordsPerVector };
       await forEachChunk(count, chunked, call, work, finish);
     } finally {
       this.callsInFlight--;

@@ -22,7 +22,9 @@ import { invalidArgument, RvqError } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
 import type { BackendChoice } from "./open-backend.js";
 import { newCodeArray } from "./pack-codes.js";
+import { checkBeam } from "./quantizer-options.js";
 import { Random } from "./random.js";
+import { type RefineProgress, refineCodebooks } from "./refine.js";
 import { inSlices } from "./time-slice.js";
 
 export interface TrainOptions {
@@ -57,6 +59,13 @@ export interface TrainOptions {
    * serves a single vector of many is a codeword lost.
    */
   readonly minClusterSize?: number | readonly number[];
+  /**
+   * How often all stages, once each has been trained, are refined together (`ResidualQuantizer.refine`, with this `shrinkage` and
+   * `beam`). Default 0; with a beam of 2 and more 6.
+   */
+  readonly refinements?: number;
+  /** The beam that the vectors are encoded with in refinements: that of later `encode` calls. Default 1. */
+  readonly beam?: number;
   readonly backend?: BackendChoice;
   readonly threads?: number;
   /** Called after every iteration. */
@@ -67,7 +76,7 @@ export interface TrainOptions {
 }
 
 export interface TrainProgress {
-  /** The stage in training, from 0. */
+  /** The stage in training, from 0; `stages` while all of them are refined. */
   readonly stage: number;
   readonly stages: number;
   /** The iteration just done, from 0; a stage may end before `iterations` of them. */
@@ -90,7 +99,7 @@ export async function trainCodebooks(
   options: TrainOptions,
   ownership: "copy" | "overwrite" = "copy",
 ): Promise<CodebookSpec> {
-  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, onProgress, ...kmeans } =
+  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, refinements, beam, onProgress, ...kmeans } =
     checkTrainOptions(options);
   const { signal } = kmeans;
   const given = checkVectors("vectors", vectorsArgument, dim);
@@ -98,6 +107,8 @@ export async function trainCodebooks(
   const random = new Random(seed);
   const residuals = ownership === "copy" ? new Float32Array(given.length) : given;
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
+  // By the end the vectors may be gone: the caller's, or overwritten by residuals.
+  const vectors = refinements === 0 ? null : residuals.slice();
   const codebooks: Float32Array[] = [];
   for (const [stage, numCodewords] of sizes.entries()) {
     const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
@@ -120,7 +131,11 @@ export async function trainCodebooks(
     if (stage + 1 < sizes.length)
       await subtractStage(backend, { dim, metric, weights, codebooks: [codebook] }, residuals, signal);
   }
-  return { dim, metric, weights, codebooks };
+  const spec = { dim, metric, weights, codebooks };
+  if (vectors === null) return spec;
+  const refinement = { iterations: refinements, beam, shrinkage: kmeans.shrinkage, signal };
+  const report = (progress: RefineProgress) => onProgress?.({ stage: sizes.length, stages: sizes.length, ...progress });
+  return { ...spec, codebooks: await refineCodebooks(backend, spec, vectors, { ...refinement, onProgress: report }) };
 }
 
 /** residuals[N][D] = the vectors, checked; they may be the same memory. Returns their energy Σ x², in row order. */
@@ -142,12 +157,13 @@ async function copyChecked(
   return energy;
 }
 
-function checkTrainOptions(options: TrainOptions) {
+export function checkTrainOptions(options: TrainOptions) {
   checkOptions("options", options ?? null);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const metric = checkMetric(options.metric ?? "l2");
   const inits = checkInit(options.init ?? "k-means++", dim, metric);
   const { onProgress } = options;
+  const beam = checkBeam(options.beam ?? 1, metric);
   checkFunction("onProgress", onProgress);
 
   const given = typeof inits === "string" ? undefined : inits.map((codebook) => codebook.length / dim);
@@ -171,6 +187,8 @@ function checkTrainOptions(options: TrainOptions) {
     iterations: checkInteger("iterations", options.iterations ?? 20, 1, 1_000_000),
     inits: typeof inits === "string" ? new Array<typeof inits>(stages).fill(inits) : inits,
     sampleSize: checkInteger("sampleSize", options.sampleSize ?? 65_536, 1, 2 ** 32),
+    refinements: checkInteger("refinements", options.refinements ?? (beam > 1 ? 6 : 0), 0, 1_000_000),
+    beam,
     shrinkage: checkNumber("shrinkage", options.shrinkage ?? 0, 0, "a finite number ≥ 0"),
     signal: checkSignal("signal", options.signal),
     onProgress,
@@ -192,7 +210,7 @@ function checkPerStage(name: string, value: unknown, stages: number, max: number
 }
 
 /** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
-async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
+export async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
   let left = residuals.length;
   await inSlices(residuals.length, dim, (from, to) => {
     for (let start = from; start < to; start += dim) if (isZeroRow(residuals, start, dim)) left -= dim;
@@ -214,7 +232,7 @@ async function nonZeroRows(residuals: Float32Array, dim: number, stage: number):
 }
 
 /** residuals[N][D] −= the stage's codeword of each row. */
-async function subtractStage(
+export async function subtractStage(
   backend: Backend,
   spec: CodebookSpec,
   residuals: Float32Array,

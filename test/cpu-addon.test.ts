@@ -40,6 +40,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     const operations: Operation[] = [
       [encode, (request) => core.encodeSync(request)],
       [encode, (request) => core.encode(request)],
+      [{ ...encode, beam: 2 }, (request) => core.encode(request)],
       [decode, (request) => core.decodeSync(request)],
       [decode, (request) => core.decode(request)],
       [distances, (request) => core.distancesSync(request)],
@@ -69,8 +70,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
           }
         }
         // No value that is nothing fits, but for those that may be left out.
-        const optional =
-          name === "weights" || name === "plainDistances" || name === "previous" || name === "previousCodes";
+        const optional = ["weights", "plainDistances", "previous", "previousCodes", "beam"].includes(name);
         if (!optional) expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
         if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
       }

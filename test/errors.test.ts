@@ -61,6 +61,14 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "INVALID_ARGUMENT",
     /stages: expected an integer from 1 to 2, got 3/,
   ],
+  ["no beam", () => rq.encode(new Float32Array(3), { beam: 0 }), "INVALID_ARGUMENT", /beam: .* from 1 to 256, got 0/],
+  ["half a beam", () => rq.encodeSync(new Float32Array(3), { beam: 1.5 }), "INVALID_ARGUMENT", /beam/],
+  [
+    "a beam with the cosine metric",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, metric: "cosine" }).encode(codebook, { beam: 2 }),
+    "INVALID_ARGUMENT",
+    /beam: expected 1 with metric "cosine", got 2/,
+  ],
   ["half a stage", () => rq.encodeSync(new Float32Array(3), { stages: 1.5 }), "INVALID_ARGUMENT", /stages/],
   [
     "options that are none",

@@ -61,6 +61,22 @@ describe.each(forms)("worker threads of the %s form", (form) => {
     expect(workerPool(form)?.size).toBe(2);
   });
 
+  it("give the codes and residuals of one thread in a beam search", async () => {
+    const count = form === "plain" ? 90 : 60;
+    const results = [one, two].map(async (backend) => {
+      const prepared = backend.prepare(spec("l2"));
+      const vectors = data.vectors.slice(0, count * shape.dim);
+      const codes = new Uint16Array(count * 2);
+      const residuals = new Float32Array(vectors.length);
+      expect(await prepared.encode({ vectors, count, stages: 2, beam: 3, codes, residuals })).toBeNull();
+      prepared.dispose();
+      return { codes, residuals };
+    });
+    const [here, there] = await Promise.all(results);
+    expectSame(there.codes, here.codes, { form, what: "codes" });
+    expectSame(there.residuals, here.residuals, { form, what: "residuals" });
+  });
+
   it("name the first bad row, whichever part it is in", async () => {
     const prepared = two.prepare(spec("l2"));
     const vectors = data.vectors.slice();

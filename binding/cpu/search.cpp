@@ -79,7 +79,7 @@ size_t tiles_a_block(size_t tile_elements, size_t stages) {
 }  // namespace
 
 Encode::Encode(const Kernels& kernels, const Codebooks& codebooks, const EncodeRequest& request, size_t threads)
-    : kernels_(kernels), codebooks_(codebooks), request_(request) {
+    : kernels_(kernels), codebooks_(codebooks), request_(request), check_(kernels, codebooks, request.vectors) {
   // Few rows are shared out evenly among the threads, in whole registers or tiles.
   size_t share = (request.count + threads - 1) / std::max<size_t>(threads, 1);
   size_t step = share < kernels.tile_rows ? kernels.lanes : kernels.tile_rows;
@@ -107,41 +107,12 @@ void Encode::run(BlockFeed& feed, Scratch& scratch) {
   while (auto block = feed.next()) {
     size_t first_row = *block * block_rows_;
     size_t count = std::min(block_rows_, request_.count - first_row);
-    if (!check(first_row, count)) {
+    if (!check_.passes(first_row, count)) {
       feed.stop();
       return;
     }
     encode_block(first_row, count, scratch);
   }
-}
-
-bool Encode::check(size_t first_row, size_t count) {
-  size_t dim = codebooks_.dim;
-  const float* rows = request_.vectors + first_row * dim;
-  size_t elements = count * dim;
-  uint64_t found = kNone;
-
-  size_t at = kernels_.first_not_finite(rows, elements);
-  if (at < elements) found = 2 * (first_row * dim + at);
-  if (codebooks_.metric == Metric::kCosine) {
-    for (size_t r = 0; r < count && 2 * ((first_row + r) * dim) + 1 < found; r++) {
-      const float* row = rows + r * dim;
-      if (std::all_of(row, row + dim, [](float x) { return x == 0; })) found = 2 * ((first_row + r) * dim) + 1;
-    }
-  }
-  if (found == kNone) return true;
-
-  uint64_t smallest = bad_.load(std::memory_order_relaxed);
-  while (found < smallest && !bad_.compare_exchange_weak(smallest, found, std::memory_order_relaxed)) {
-  }
-  return false;
-}
-
-std::optional<BadInput> Encode::bad_input() const {
-  uint64_t bad = bad_.load(std::memory_order_relaxed);
-  if (bad == kNone) return std::nullopt;
-  BadInput::Kind kind = bad % 2 == 0 ? BadInput::Kind::kNotFinite : BadInput::Kind::kZero;
-  return BadInput{kind, bad / 2 / codebooks_.dim, bad / 2 % codebooks_.dim};
 }
 
 void Encode::encode_block(size_t first_row, size_t count, Scratch& scratch) const {

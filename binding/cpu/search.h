@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,16 +10,10 @@
 #include "../block_feed.h"
 #include "codebook.h"
 #include "codes.h"
+#include "input_check.h"
 #include "kernels.h"
 
 namespace rvq::cpu {
-
-struct BadInput {
-  enum class Kind { kNotFinite, kZero };
-  Kind kind;
-  uint64_t row;
-  uint64_t column;
-};
 
 struct EncodeRequest {
   const float* vectors;  // [count][dim]
@@ -40,16 +33,13 @@ class Encode {
   double work() const;
   void run(BlockFeed& feed);
 
-  // After the last block: the first bad row, the same for any number of threads. Blocks are handed out in order and
-  // each looks at all of its rows first, so every row before a bad one has been looked at.
-  std::optional<BadInput> bad_input() const;
+  std::optional<BadInput> bad_input() const { return check_.bad_input(); }
 
  private:
   friend class StageSearch;
   struct Scratch;
 
   void run(BlockFeed& feed, Scratch& scratch);
-  bool check(size_t first_row, size_t count);
   void encode_block(size_t first_row, size_t count, Scratch& scratch) const;
   void search(const Stage& stage, size_t first, size_t count, Scratch& scratch) const;
   size_t keep_near(const Stage& stage, const float* row, Scratch& scratch) const;
@@ -57,10 +47,8 @@ class Encode {
   const Kernels& kernels_;
   const Codebooks& codebooks_;
   const EncodeRequest request_;
+  InputCheck check_;
   size_t block_rows_;
-  // Twice the flat index of the first bad element, plus one for a zero row: the smallest wins.
-  static constexpr uint64_t kNone = UINT64_MAX;
-  std::atomic<uint64_t> bad_{kNone};
 };
 
 // The search of a single stage, for other operations of the core.

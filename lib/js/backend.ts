@@ -16,6 +16,7 @@ import type {
 } from "../backend.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { runInSlices, runToEnd, type Steps } from "../time-slice.js";
+import { beamSteps } from "./beam.js";
 import { type JsCodebook, prepareCodebook } from "./codebook.js";
 import { accumulateSteps, decodeSteps, distanceSteps, lowerDistancesSteps } from "./row-loops.js";
 import { PlainSearch, type Search } from "./search.js";
@@ -111,16 +112,17 @@ class JsCodebooks implements PreparedCodebooks {
 
   encode(request: EncodeRequest): Promise<BadInput | null> {
     const { pool, shared, threads } = this;
-    const encodeHere = (part: EncodeRequest) => runInSlices(this.search.encodeSteps(part));
+    const encodeHere = (part: EncodeRequest) => runInSlices(this.encodeSteps(part));
     if (pool === null || shared === null || !pool.usable) return encodeHere(request);
     const codewords = this.codebooks.slice(0, request.stages).reduce((sum, { numCodewords }) => sum + numCodewords, 0);
-    const rows = partRows(request.count, codewords * shared.spec.dim, threads, this.form);
+    const multiplyAddsPerRow = (request.beam ?? 1) * codewords * shared.spec.dim;
+    const rows = partRows(request.count, multiplyAddsPerRow, threads, this.form);
     if (rows === request.count) return encodeHere(request);
     return encodeInParts(pool, shared, request, rows, threads, encodeHere);
   }
 
   encodeSync(request: EncodeRequest): BadInput | null {
-    return runToEnd(this.search.encodeSteps(request));
+    return runToEnd(this.encodeSteps(request));
   }
 
   decode(request: DecodeRequest): Promise<void> {
@@ -146,6 +148,12 @@ class JsCodebooks implements PreparedCodebooks {
   dispose(): void {
     this.search.dispose();
     if (this.shared !== null) this.pool?.forget(this.shared.id);
+  }
+
+  private encodeSteps(request: EncodeRequest): Steps<BadInput | null> {
+    const greedySteps = (greedy: EncodeRequest) => this.search.encodeSteps(greedy);
+    const { beam = 1 } = request;
+    return beam === 1 ? greedySteps(request) : beamSteps(this.codebooks, request, beam, greedySteps);
   }
 
   private decodeSteps(request: DecodeRequest): Steps<void> {

@@ -13,7 +13,7 @@ export interface JsCodebook {
   readonly targets: Float32Array;
   readonly weights: Float32Array | null;
   readonly cosine: boolean;
-  /** originalIndex[distinct], increasing: codewords that repeat an earlier one bit for bit can never win. */
+  /** originalIndex[distinct], increasing: codewords that equal an earlier one to every distance can never win. */
   readonly originalIndex: Uint32Array;
   /** Around the targets. */
   readonly box: Box;
@@ -25,7 +25,7 @@ export function prepareCodebook(spec: CodebookSpec, stage: number): JsCodebook {
   const codewords = spec.codebooks[stage].slice();
   const numCodewords = codewords.length / dim;
   const targets = cosine ? unitCodewords(codewords, dim) : codewords;
-  const originalIndex = distinctRows(targets, dim);
+  const originalIndex = distinctRows(significant(targets, weights), dim);
   const box = boxAround(targets, dim);
   return { dim, numCodewords, codewords, targets, weights, cosine, originalIndex, box };
 }
@@ -34,6 +34,12 @@ function unitCodewords(codewords: Float32Array, dim: number): Float32Array {
   const unit = new Float32Array(codewords.length);
   for (let offset = 0; offset < codewords.length; offset += dim) unitVector(codewords, offset, dim, unit, offset);
   return unit;
+}
+
+/** A copy of targets[K][D] with what no distance depends on made zero: elements of weight zero, and the sign of zeros. */
+function significant(targets: Float32Array, weights: Float32Array | null): Float32Array {
+  const dim = weights?.length ?? 1;
+  return targets.map((value, i) => (value === 0 || weights?.[i % dim] === 0 ? 0 : value));
 }
 
 /**

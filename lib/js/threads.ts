@@ -33,7 +33,7 @@ export async function encodeInParts(
   threads: number,
   encodeHere: (request: EncodeRequest) => Promise<BadInput | null>,
 ): Promise<BadInput | null> {
-  const { vectors, count, stages, codes, residuals } = request;
+  const { vectors, count, stages, beam, codes, residuals } = request;
   const { dim } = codebooks.spec;
   const parts: Promise<BadInput | null>[] = [];
   for (let first = 0; first < count; first += rows) {
@@ -42,6 +42,7 @@ export async function encodeInParts(
       vectors: vectors.subarray(first * dim, (first + number) * dim),
       count: number,
       stages,
+      beam,
       codes: codes.subarray(first * stages, (first + number) * stages),
       ...(residuals && { residuals: residuals.subarray(first * dim, (first + number) * dim) }),
     };

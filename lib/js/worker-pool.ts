@@ -104,7 +104,7 @@ export class WorkerPool {
   /** Searches a part of a call in the least busy of the first `threads` workers. The arrays of the request are left as they are. */
   run(codebooks: SharedCodebooks, request: EncodeRequest, threads: number): Promise<EncodeResult> {
     const { id, spec } = codebooks;
-    const { vectors, count, stages, codes, residuals } = request;
+    const { vectors, count, stages, beam, codes, residuals } = request;
     return new Promise((resolve, reject) => {
       let member: Member;
       try {
@@ -123,7 +123,7 @@ export class WorkerPool {
       // Of a view, all that is behind it would be sent.
       const copy = vectors.slice(0, count * spec.dim);
       const empty = codes instanceof Uint16Array ? new Uint16Array(0) : new Uint32Array(0);
-      const wanted = { vectors: copy, count, stages, codes: empty };
+      const wanted = { vectors: copy, count, stages, beam, codes: empty };
       const sent = residuals === undefined ? wanted : { ...wanted, residuals: new Float32Array(0) };
       send(member, { kind: "encode", id, job, request: sent });
     });

@@ -27,9 +27,9 @@ port.on("message", (message: MessageToWorker) => {
     codebooks.delete(id);
     return;
   }
-  const { vectors, count, stages, ...wanted } = message.request;
+  const { vectors, count, stages, beam, ...wanted } = message.request;
   const codes = wanted.codes instanceof Uint16Array ? new Uint16Array(count * stages) : new Uint32Array(count * stages);
-  const request = { vectors, count, stages, codes };
+  const request = { vectors, count, stages, beam, codes };
   // Residuals take the place of the vectors.
   const residuals = wanted.residuals === undefined ? undefined : vectors;
   const bad = known.prepared.encodeSync(residuals === undefined ? request : { ...request, residuals });

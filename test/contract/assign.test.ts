@@ -1,14 +1,12 @@
 // The assignment step of k-means on every backend and level: the answer of a full search, however few codewords moved.
 
 import { describe, expect, it } from "vitest";
-import { loadAddon } from "../../lib/addon.js";
 import type { Backend, CodebookSpec, Metric } from "../../lib/backend.js";
-import type { Addon } from "../../lib/cpu/addon.js";
 import { newCodeArray } from "../../lib/pack-codes.js";
 import { Random } from "../../lib/random.js";
 import { gridExponentFor } from "../../lib/statistics.js";
 import { trainCodebooks } from "../../lib/train.js";
-import { type Candidate, candidates, expectSame } from "./backends.js";
+import { candidates, expectSame, openAll } from "./backends.js";
 import { familyNames, makeData, type Shape, withoutZeroRows } from "./families.js";
 import { d64, nearest, sums } from "./reference.js";
 
@@ -26,26 +24,6 @@ const cases: readonly Case[] = [
   { metric: "l2", weighted: true },
   { metric: "cosine", weighted: false },
 ];
-
-interface Opened {
-  readonly title: string;
-  readonly backend: Backend;
-}
-
-/** One and two threads; the CPU core at each of its levels. */
-function openAll(candidate: Candidate): Opened[] {
-  if (candidate.name !== "cpu") return [{ title: candidate.title, backend: candidate.open() }];
-  const before = process.env.RVQ_CPU;
-  try {
-    return (loadAddon().addon as Addon).cpuInfo().instructionSets.flatMap((level) => {
-      process.env.RVQ_CPU = level;
-      return [1, 2].map((threads) => ({ title: `${level}, ${threads} threads`, backend: candidate.open(threads) }));
-    });
-  } finally {
-    if (before === undefined) delete process.env.RVQ_CPU;
-    else process.env.RVQ_CPU = before;
-  }
-}
 
 /** `moved` of the codewords elsewhere: on a vector, near where they were, on another codeword, or nearly where they were. */
 function move(codebook: Float32Array, vectors: Float32Array, moved: number, random: Random): Float32Array {

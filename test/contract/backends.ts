@@ -1,6 +1,8 @@
 // The backends under test: all that can run here; the others are shown as skipped, with the reason.
 
+import { loadAddon } from "../../lib/addon.js";
 import type { Backend, BackendName } from "../../lib/backend.js";
+import type { Addon } from "../../lib/cpu/addon.js";
 import { openBackend, status } from "../../lib/open-backend.js";
 
 export interface Candidate {
@@ -42,6 +44,26 @@ export function withForm<Result>(form: string | undefined, run: () => Result): R
   } finally {
     if (before === undefined) delete process.env.RVQ_JS;
     else process.env.RVQ_JS = before;
+  }
+}
+
+export interface Opened {
+  readonly title: string;
+  readonly backend: Backend;
+}
+
+/** One and two threads; the CPU core at each of its levels. */
+export function openAll(candidate: Candidate): Opened[] {
+  if (candidate.name !== "cpu") return [{ title: candidate.title, backend: candidate.open() }];
+  const before = process.env.RVQ_CPU;
+  try {
+    return (loadAddon().addon as Addon).cpuInfo().instructionSets.flatMap((level) => {
+      process.env.RVQ_CPU = level;
+      return [1, 2].map((threads) => ({ title: `${level}, ${threads} threads`, backend: candidate.open(threads) }));
+    });
+  } finally {
+    if (before === undefined) delete process.env.RVQ_CPU;
+    else process.env.RVQ_CPU = before;
   }
 }
 

@@ -79,6 +79,58 @@ export function encode(
   return { codes, residuals, reconstructions };
 }
 
+/** Beam search: codes[count][stages] and the residuals that they leave. */
+export function encodeBeam(
+  vectors: Float32Array,
+  codebooks: readonly Float32Array[],
+  dim: number,
+  weights: Float32Array | null,
+  beam: number,
+): { readonly codes: number[]; readonly residuals: Float32Array } {
+  const greedy = encode(vectors, codebooks, dim, "l2", weights).codes;
+  const different = codebooks.map((codebook) => differentCodes(codebook, dim, weights));
+  const codes: number[] = [];
+  const residuals = vectors.slice();
+  for (let start = 0; start < vectors.length; start += dim) {
+    const x = vectors.subarray(start, start + dim);
+    let hypotheses = [{ residual: x, path: [] as number[] }];
+    codebooks.forEach((codebook, stage) => {
+      const codeword = (k: number) => codebook.subarray(k * dim, (k + 1) * dim);
+      const children = hypotheses.flatMap(({ residual }, h) =>
+        residual.every(Number.isFinite)
+          ? different[stage].map((k) => ({ distance: d64(residual, codeword(k), weights), h, k }))
+          : [{ distance: Infinity, h, k: 0 }],
+      );
+      // Infinities are equal; their difference would be NaN.
+      children.sort((a, b) => (a.distance === b.distance ? a.h - b.h || a.k - b.k : a.distance - b.distance));
+      hypotheses = children.slice(0, beam).map(({ h, k }) => ({
+        residual: hypotheses[h].residual.map((value, i) => value - codebook[k * dim + i]),
+        path: [...hypotheses[h].path, k],
+      }));
+    });
+
+    const rest = (path: readonly number[], sign: number, from: Float32Array) =>
+      path.reduce((sum, k, stage) => sum.map((value, i) => value + sign * codebooks[stage][k * dim + i]), from);
+    const error = (path: readonly number[]) => d64(x, rest(path, 1, new Float32Array(dim)), weights);
+    const greedyPath = greedy.slice(codes.length, codes.length + codebooks.length);
+    const path = error(hypotheses[0].path) < error(greedyPath) ? hypotheses[0].path : greedyPath;
+    codes.push(...path);
+    residuals.set(rest(path, -1, x), start);
+  }
+  return { codes, residuals };
+}
+
+/** The codes whose codeword does not equal an earlier one where there is weight. */
+function differentCodes(codebook: Float32Array, dim: number, weights: Float32Array | null): number[] {
+  const seen = new Set<string>();
+  return Array.from({ length: codebook.length / dim }, (_, k) => k).filter((k) => {
+    const codeword = codebook.subarray(k * dim, (k + 1) * dim);
+    // The text of −0 is that of 0.
+    const key = codeword.map((value, i) => (weights?.[i] === 0 ? 0 : value)).join();
+    return !seen.has(key) && seen.add(key);
+  });
+}
+
 /** Sums of round(x / 2^gridExponents[i]), ties to even, by BigInt: exact whatever the order. */
 export function sums(
   vectors: Float32Array,
