@@ -107,7 +107,7 @@ describe("entropy-coded codes", () => {
         "06450f077f430f23",
         "1669e773894b5243",
         "019d8f6fc958bdfd",
-        "06e05e3c857dcda6",
+        "c5cde226feefe8bf",
       ]
     `);
   });

@@ -1,15 +1,18 @@
 // Probabilities on the logistic scale, where predictions of several models are added up: two integer tables.
 
-/** Squash at −2048, −1920, … 2048 (256 units are 1 on the natural scale), in 4096ths; the values of lpaq (Mahoney, 2007). */
+/**
+ * The logistic function at −2048, −1920, … 2048 in 4096ths, 256 units being 1: 4096 / (1 + exp(−x / 256)) to the nearest integer, at
+ * most 4095. Literal, because exp is not the same on every machine.
+ */
 const knots = [
-  1, 2, 3, 6, 10, 16, 27, 45, 73, 120, 194, 310, 488, 747, 1101, 1546, 2047, 2549, 2994, 3348, 3607, 3785, 3901, 3975,
-  4022, 4050, 4068, 4079, 4085, 4089, 4092, 4093, 4094,
+  1, 2, 4, 6, 10, 17, 27, 45, 74, 120, 194, 311, 488, 747, 1102, 1546, 2048, 2550, 2994, 3349, 3608, 3785, 3902, 3976,
+  4022, 4051, 4069, 4079, 4086, 4090, 4092, 4094, 4095,
 ];
 
 /** Stretched probabilities lie in −2047 … 2047. */
 export const maxStretched = 2047;
 
-/** squash[x + 2048]: the probability, 1 … 4094 of 4096, of a stretched one x, linear between the knots. */
+/** squash[x + 2048]: the probability, 1 … 4095 of 4096, of a stretched one x, linear between the knots. */
 export const squash = makeSquash();
 
 /** stretch[p], p in 0 … 4095: the smallest stretched probability whose squash is at least p, or the largest there is. */
