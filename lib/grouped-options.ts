@@ -2,6 +2,7 @@
 
 import type { Description } from "./description.js";
 import type { FromCodebooksOptions } from "./quantizer-options.js";
+import type { Seeding } from "./seed-codebook.js";
 import type { TrainOptions, TrainProgress } from "./train.js";
 
 export interface GroupOptions {
@@ -13,7 +14,7 @@ export interface FromGroupedCodebooksOptions extends FromCodebooksOptions, Group
 
 /** Sizes, stages and all else are those of each group. */
 export interface GroupedTrainOptions extends Omit<TrainOptions, "init" | "onProgress">, GroupOptions {
-  readonly init?: "k-means++" | "random";
+  readonly init?: Seeding;
   /** Called after every iteration of every group; errors are those of the group. */
   readonly onProgress?: (progress: GroupedTrainProgress) => void;
 }

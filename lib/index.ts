@@ -74,7 +74,9 @@ export { type AllocateOptions, type Allocation, allocateStages, type Plan, type 
 export type { RefineOptions, RefineProgress } from "./refine.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { RowOptions } from "./row-options.js";
+export type { Seeding } from "./seed-codebook.js";
 export type { VectorRange } from "./stage-sums.js";
+export type { Usage } from "./statistics.js";
 export {
   asDuplex,
   asTransformStream,
@@ -85,7 +87,6 @@ export {
   type StreamStep,
   unpackStream,
 } from "./streams.js";
-export type { Usage } from "./statistics.js";
 export type { TrainOptions, TrainProgress } from "./train.js";
 export type { BatchSource, BatchTrainOptions, BatchTrainProgress } from "./train-batches.js";
 export type {

@@ -1,11 +1,11 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
 import type { Backend, CodeArray, Metric } from "./backend.js";
-import { unitVector } from "./canonical.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
+import { type Seeding, seedCodebook, sumOf } from "./seed-codebook.js";
 import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "./statistics.js";
 import { inSlices, nextSlice, runInSlices, StepMeter, type Steps, sliceOver } from "./time-slice.js";
 
@@ -16,7 +16,7 @@ export interface KmeansOptions {
   readonly numCodewords: number;
   readonly iterations: number;
   /** How the first codewords are drawn; or they themselves, [K][D], finite and with the cosine metric not zero. */
-  readonly init: "k-means++" | "random" | Float32Array;
+  readonly init: Seeding | Float32Array;
   /** Seeds are drawn from a random sample of at most this many rows. */
   readonly sampleSize: number;
   /** λ of `meanSteps`. */
@@ -42,7 +42,10 @@ export async function trainCodebook(
   const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
   const count = vectors.length / dim;
   const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
-  const codebook = await seedCodebook(backend, vectors, random, options);
+  const codebook =
+    typeof options.init === "string"
+      ? await seedCodebook(backend, vectors, random, { ...options, seeding: options.init })
+      : options.init.slice();
 
   const codes = newCodeArray(count, [numCodewords]);
   // What the assignment before used and gave: the backend searches less for it, and only rows that changed move.
@@ -86,43 +89,6 @@ export async function trainCodebook(
     const settling = iteration >= iterations - settlingIterations(iterations);
     const smallest = settling ? 1 : Math.min(minClusterSize, Math.max(1, Math.floor(count / numCodewords / 2)));
     reseeded = await runInSlices(reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random));
-  }
-  return codebook;
-}
-
-/** The first codewords: rows of the data, chosen by k-means++ (Arthur and Vassilvitskii, 2007) or uniformly. */
-async function seedCodebook(
-  backend: Backend,
-  vectors: Float32Array,
-  random: Random,
-  options: KmeansOptions,
-): Promise<Float32Array> {
-  const { dim, metric, weights, numCodewords, init, sampleSize, signal } = options;
-  const count = vectors.length / dim;
-  if (typeof init !== "string") return init.slice();
-
-  const codebook = new Float32Array(numCodewords * dim);
-  if (init === "random") {
-    // Different rows while there are enough of them.
-    const rows = count >= numCodewords ? random.sample(count, numCodewords) : null;
-    for (let k = 0; k < numCodewords; k++)
-      copyRow(vectors, rows === null ? random.below(count) : rows[k], codebook, k, dim);
-    return codebook;
-  }
-
-  const sample = count <= sampleSize ? vectors : await gatherRows(vectors, random.sample(count, sampleSize), dim);
-  const sampleCount = sample.length / dim;
-  const positions = metric === "cosine" ? await unitRows(sample, dim) : sample;
-  const distances = new Float64Array(sampleCount).fill(Infinity);
-  let row = random.below(sampleCount);
-  for (let k = 0; k < numCodewords; k++) {
-    if (k > 0) row = new ProportionalDraw(distances).draw(random);
-    copyRow(sample, row, codebook, k, dim);
-    signal?.throwIfAborted();
-    const centre = positions.subarray(row * dim, (row + 1) * dim);
-    if (k < numCodewords - 1) {
-      await backend.lowerDistances({ vectors: positions, count: sampleCount, dim, weights, centre, distances });
-    }
   }
   return codebook;
 }
@@ -200,32 +166,4 @@ export async function gridExponentsFor(vectors: Float32Array, dim: number): Prom
     }
   });
   return Int32Array.from(largest, (magnitude) => gridExponentFor(magnitude, vectors.length / dim));
-}
-
-async function sumOf(values: Float64Array): Promise<number> {
-  let sum = 0;
-  await inSlices(values.length, 1, (from, to) => {
-    for (let i = from; i < to; i++) sum += values[i];
-  });
-  return sum;
-}
-
-async function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Promise<Float32Array> {
-  const gathered = new Float32Array(rows.length * dim);
-  await inSlices(gathered.length, dim, (from, to) => {
-    for (let i = from / dim; i < to / dim; i++) copyRow(vectors, rows[i], gathered, i, dim);
-  });
-  return gathered;
-}
-
-function copyRow(from: Float32Array, row: number, to: Float32Array, toRow: number, dim: number): void {
-  to.set(from.subarray(row * dim, (row + 1) * dim), toRow * dim);
-}
-
-async function unitRows(vectors: Float32Array, dim: number): Promise<Float32Array> {
-  const unit = new Float32Array(vectors.length);
-  await inSlices(unit.length, dim, (from, to) => {
-    for (let offset = from; offset < to; offset += dim) unitVector(vectors, offset, dim, unit, offset);
-  });
-  return unit;
 }

@@ -13,6 +13,7 @@ import { invalidArgument } from "./errors.js";
 import { gridExponentsFor, keepNonZero, trainCodebook } from "./kmeans.js";
 import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
+import type { Seeding } from "./seed-codebook.js";
 import { accumulate, emptyStatistics, type StageStatistics } from "./statistics.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
 import { checkTrainOptions, nonZeroRows, subtractStage, type TrainOptions } from "./train.js";
@@ -22,7 +23,7 @@ export type BatchSource = () => AsyncIterable<Float32Array> | Iterable<Float32Ar
 
 /** As for `train`; `iterations`, `init` and `minClusterSize` are those of the training on the sample of `sampleSize` vectors. */
 export interface BatchTrainOptions extends Omit<TrainOptions, "init" | "onProgress" | "refinements" | "beam"> {
-  readonly init?: "k-means++" | "random";
+  readonly init?: Seeding;
   /** Rows of a mini-batch. Default 16,384. */
   readonly batchSize?: number;
   /** Passes over all data for each stage, after one that draws the sample. Default 1; none where the sample is all data. */

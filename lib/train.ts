@@ -25,6 +25,7 @@ import { newCodeArray } from "./pack-codes.js";
 import { checkBeam } from "./quantizer-options.js";
 import { Random } from "./random.js";
 import { type RefineProgress, refineCodebooks } from "./refine.js";
+import { type Seeding, seedings } from "./seed-codebook.js";
 import { inSlices } from "./time-slice.js";
 
 export interface TrainOptions {
@@ -42,10 +43,10 @@ export interface TrainOptions {
   /** Lloyd iterations a stage at most; a stage ends early when nothing changes. Default 20. */
   readonly iterations?: number;
   /**
-   * How the first codewords are chosen, default "k-means++"; or the codewords to start from, one codebook [K][D] a stage (then the
+   * How the first codewords are chosen, default "k-means++" ("greedy-k-means++" is better and takes 16 times as long); or the codewords to start from, one codebook [K][D] a stage (then the
    * default of `codebookSize` and `stages` is what they have): training goes on where an earlier one ended.
    */
-  readonly init?: "k-means++" | "random" | readonly Float32Array[];
+  readonly init?: Seeding | readonly Float32Array[];
   /** k-means++ draws its codewords from a random sample of at most this many vectors. Default 65,536. */
   readonly sampleSize?: number;
   /**
@@ -195,10 +196,11 @@ export function checkTrainOptions(options: TrainOptions) {
   } as const;
 }
 
-function checkInit(init: unknown, dim: number, metric: Metric): "k-means++" | "random" | Float32Array[] {
-  if (init === "k-means++" || init === "random") return init;
+function checkInit(init: unknown, dim: number, metric: Metric): Seeding | Float32Array[] {
+  const seeding = seedings.find((name) => name === init);
+  if (seeding !== undefined) return seeding;
   if (Array.isArray(init)) return checkCodebooks(init, dim, metric, "init");
-  throw invalidArgument("init", '"k-means++", "random" or a list of codebooks', init);
+  throw invalidArgument("init", '"k-means++", "greedy-k-means++", "random" or a list of codebooks', init);
 }
 
 /** One integer from 1 to max for every stage, from a single one or a list. */

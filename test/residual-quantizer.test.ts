@@ -180,7 +180,7 @@ describe("train", () => {
 
   it("leaves no codeword as NaN when there are fewer different vectors than codewords", async () => {
     const vectors = Float32Array.of(1, 2, 1, 2, 1, 2, 5, 6);
-    for (const init of ["k-means++", "random"] as const) {
+    for (const init of ["k-means++", "greedy-k-means++", "random"] as const) {
       const rq = await ResidualQuantizer.train(vectors, { dim: 2, codebookSize: 8, stages: 2, init });
       expect(rq.codebooks().every((codebook) => codebook.every(Number.isFinite))).toBe(true);
       const [first] = await rq.distortion(vectors, await rq.encode(vectors));
@@ -283,8 +283,8 @@ describe("train", () => {
     const one = Float32Array.of(2, 8);
     for (const [options, code, message] of [
       [{ init: [] }, "INVALID_ARGUMENT", "init: expected a non-empty array"],
-      [{ init: "first" }, "INVALID_ARGUMENT", 'init: expected "k-means++", "random" or a list'],
-      [{ init: one }, "INVALID_ARGUMENT", 'init: expected "k-means++", "random" or a list'],
+      [{ init: "first" }, "INVALID_ARGUMENT", 'init: expected "k-means++", "greedy-k-means++", "random" or a list'],
+      [{ init: one }, "INVALID_ARGUMENT", 'init: expected "k-means++", "greedy-k-means++", "random" or a list'],
       [{ init: [one], stages: 2 }, "INVALID_ARGUMENT", "init: expected 2 codebooks"],
       [{ init: [one], codebookSize: 3 }, "INVALID_ARGUMENT", "init: expected codebooks of 3 codewords"],
       [{ init: [one, Float32Array.of(1, Number.NaN)] }, "NOT_FINITE", "init[1]"],
