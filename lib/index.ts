@@ -63,6 +63,7 @@ export type {
 export { type AllocateOptions, type Allocation, allocateStages, type Plan, type PlanOptions } from "./rate-control.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { RowOptions } from "./row-options.js";
+export { CodeIndex, type Neighbours, type SearchMetric, type SearchOptions } from "./search/code-index.js";
 export type { VectorRange } from "./stage-sums.js";
 export {
   asDuplex,
