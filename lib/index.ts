@@ -37,6 +37,7 @@ export {
   importCheckpoint,
   type Projection,
 } from "./interop/checkpoints.js";
+export { type Ecdc, type EcdcModel, type EcdcSegment, readEcdc, writeEcdc } from "./interop/ecdc.js";
 export { readNpy, writeNpy } from "./interop/npy.js";
 export { Safetensors, writeSafetensors } from "./interop/safetensors.js";
 export type { Tensor } from "./interop/tensor.js";
