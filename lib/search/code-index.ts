@@ -17,7 +17,7 @@ import { invalidArgument } from "../errors.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
 import { stageRows } from "../staging.js";
 import { runInSlices, StepMeter, type Steps } from "../time-slice.js";
-import { addTables, type CodeColumn, codeColumns } from "./code-columns.js";
+import { addTables, type CodeColumns, type CodeTables, codeColumns, codeTables } from "./code-columns.js";
 import { fillTables, innerProduct, squaredNorm, squaredNorms } from "./lookup-tables.js";
 import { NearestHeap } from "./nearest-heap.js";
 
@@ -76,13 +76,13 @@ export class CodeIndex {
     private readonly codebooks: readonly Float32Array[],
     /** weights[dim] of the quantizer, or null. */
     private readonly weights: Float32Array | null,
-    private readonly columns: readonly CodeColumn[],
+    private readonly columns: CodeColumns,
     /** |x̂_n|² of each vector. */
     private readonly norms: Float64Array,
     dim: number,
   ) {
     this.count = norms.length;
-    this.stages = columns.length;
+    this.stages = columns.stages;
     this.dim = dim;
   }
 
@@ -156,13 +156,13 @@ export class CodeIndex {
     if (k === 0 || count === 0) return { count, k, ids, scores };
 
     const weights = inFloat64(metric === "l2" ? this.weights : null, this.dim);
-    const tables = this.codebooks.map((codebook) => new Float64Array(codebook.length / this.dim));
+    const tables = codeTables(this.codebooks.map((codebook) => codebook.length / this.dim));
     const heap = new NearestHeap(candidates);
     const found = { ids: new Uint32Array(candidates), keys: new Float64Array(candidates) };
     for (let q = 0; q < count; q++) {
       const query = queries.subarray(q * this.dim, (q + 1) * this.dim);
       const weighted = Float64Array.from(query, (x, i) => weights[i] * x);
-      yield* fillTables(weighted, metric === "l2" ? -2 : -1, this.codebooks, tables);
+      yield* fillTables(weighted, metric === "l2" ? -2 : -1, this.codebooks, tables.stages);
       yield* this.scan(tables, search, heap);
       yield* heap.drain(found.keys, found.ids);
       let offset = metric === "l2" ? squaredNorm(query, weights) : 0;
@@ -180,7 +180,7 @@ export class CodeIndex {
   }
 
   /** Offers every vector by its key: |x̂|² − 2⟨q, x̂⟩, or −⟨q, x̂⟩; the smallest are the nearest. */
-  private *scan(tables: readonly Float64Array[], { metric, signal }: CheckedSearch, heap: NearestHeap): Steps<void> {
+  private *scan(tables: CodeTables, { metric, signal }: CheckedSearch, heap: NearestHeap): Steps<void> {
     const add = addTables;
     const meter = new StepMeter();
     const block = new Float64Array(Math.min(rowsPerBlock, this.count));
