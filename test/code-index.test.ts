@@ -258,6 +258,9 @@ describe("bad input", () => {
     expect(await creating({ count: 1, stages: 2, data: Uint16Array.of(0, 8) })).toBe(
       "CODE_OUT_OF_RANGE: codes: expected codes of stage 1 below its codebook size 8, got 8 in row 0",
     );
+    const late = { count: 100_000, stages: 2, data: new Uint16Array(200_000) };
+    late.data[180_002] = 9;
+    expect(await creating(late)).toMatch(/codes of stage 0 below its codebook size 8, got 9 in row 90001$/);
     expect(await creating({ count: 1, stages: 3, data: new Uint16Array(3) })).toContain("codes.stages: expected");
     expect(await creating({ ...made.codes, stageCounts: new Uint16Array(30) })).toContain("codes.stageCounts");
     expect(await creating(made.codes, {})).toContain("quantizer: expected a ResidualQuantizer");

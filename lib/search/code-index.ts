@@ -16,7 +16,7 @@ import {
 import { invalidArgument } from "../errors.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
 import { stageRows } from "../staging.js";
-import { runInSlices, StepMeter, type Steps } from "../time-slice.js";
+import { inSlices, runInSlices, StepMeter, type Steps } from "../time-slice.js";
 import { addTables, type CodeColumns, type CodeTables, codeColumns, codeTables } from "./code-columns.js";
 import { fillTables, innerProduct, squaredNorm, squaredNorms } from "./lookup-tables.js";
 import { NearestHeap } from "./nearest-heap.js";
@@ -107,7 +107,9 @@ export class CodeIndex {
     checkInteger("codes.count", checked.count, 0, mostVectors);
     // The only copy that the caller cannot change while the work is cut into slices.
     const own = { ...checked, data: checked.data.slice() };
-    checkCodeRange("codes", own.data, own.stages, codebookSizes, 0);
+    await inSlices(own.data.length, own.stages, (from, to) => {
+      checkCodeRange("codes", own.data.subarray(from, to), own.stages, codebookSizes, from / own.stages);
+    });
     const codebooks = quantizer.codebooks().slice(0, own.stages);
     const weights = quantizer.weights();
     const norms = allocate("norms", own.count, (length) => new Float64Array(length));
