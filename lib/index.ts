@@ -45,6 +45,7 @@ export {
   importCheckpoint,
   type Projection,
 } from "./interop/checkpoints.js";
+export { type Ecdc, type EcdcModel, type EcdcSegment, readEcdc, writeEcdc } from "./interop/ecdc.js";
 export { readNpy, writeNpy } from "./interop/npy.js";
 export { Safetensors, writeSafetensors } from "./interop/safetensors.js";
 export type { Tensor } from "./interop/tensor.js";
@@ -74,6 +75,7 @@ export { type AllocateOptions, type Allocation, allocateStages, type Plan, type 
 export type { RefineOptions, RefineProgress } from "./refine.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { RowOptions } from "./row-options.js";
+export { CodeIndex, type Neighbours, type SearchMetric, type SearchOptions } from "./search/code-index.js";
 export type { Seeding } from "./seed-codebook.js";
 export type { VectorRange } from "./stage-sums.js";
 export type { Usage } from "./statistics.js";

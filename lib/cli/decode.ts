@@ -6,6 +6,7 @@ import { readCodedAudio } from "../audio/coded-audio.js";
 import { encodeWav } from "../audio/wav-write.js";
 import { ResidualQuantizer, RvqError, RvqReader } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
+import { checkSameModel } from "./same-model.js";
 
 export interface DecodeCommandOptions {
   readonly model: string;
@@ -23,13 +24,7 @@ export async function decodeCommand(
   const { stages, recover } = options;
   const coded = await readCodedAudio(input, { stages, recover, signal });
   const quantizer = await ResidualQuantizer.load(options.model, backend);
-  if (coded.modelId !== quantizer.id) {
-    const got = `${options.model}, which is ${quantizer.id.slice(0, 16)}`;
-    throw new RvqError(
-      "INVALID_STREAM",
-      `${input}: expected the model ${coded.modelId.slice(0, 16)} that coded it, got ${got}`,
-    );
-  }
+  checkSameModel(input, coded.modelId, options.model, quantizer);
   const { sampleRate, hop } = audioSettings(quantizer);
   if (coded.hop !== hop || coded.sampleRate !== sampleRate) {
     const got = `${coded.sampleRate} Hz and hop ${coded.hop}`;

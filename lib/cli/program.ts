@@ -8,12 +8,14 @@ import { backendNames } from "../backend.js";
 import { limits } from "../check.js";
 import { type BackendChoice, RvqError, status } from "../index.js";
 import type { CommandContext, Output } from "./context.js";
+import { convertCommand } from "./convert.js";
 import { decodeCommand } from "./decode.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { encodeCommand } from "./encode.js";
 import { infoCommand } from "./info.js";
 import { inspectCommand } from "./inspect.js";
+import { searchCommand } from "./search.js";
 import { trainCommand } from "./train.js";
 import { trimCommand } from "./trim.js";
 
@@ -33,6 +35,8 @@ const ranges = {
   iterations: [1, 1_000_000],
   seed: [0, Number.MAX_SAFE_INTEGER],
   rate: [minSampleRate, maxSampleRate],
+  // Printed, one line each.
+  neighbours: [1, 1_000_000],
 } as const;
 
 const exitCodes = { success: 0, failure: 1, usage: 2, stopped: 130 } as const;
@@ -153,6 +157,33 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("<file.rvq>")
     .option("--json", "as JSON", false)
     .action((file: string, options) => inspectCommand(context(), file, options));
+
+  program
+    .command("convert")
+    .description("codebooks from one form into another: .rvqm, .npy, .safetensors; from codecs' checkpoints too")
+    .argument("<in>", "a .rvqm, .npy or .safetensors file")
+    .argument("<out>", "likewise; its ending says which form")
+    .option("--quantizer <name>", "which quantizer of a checkpoint that has several")
+    .addOption(new Option("--metric <name>", "the metric of codebooks from a .npy file").choices(["l2", "cosine"]))
+    .action((input: string, output: string, options) => convertCommand(context(), input, output, options));
+
+  program
+    .command("search")
+    .description("find the coded vectors that are nearest to queries, without decoding them")
+    .argument("<in.rvq>")
+    .argument("<queries.npy>", "one vector, or a row each")
+    .requiredOption("-m, --model <file>", "the model that coded them")
+    .option("-k, --neighbours <n>", "how many for each query", integerIn(ranges.neighbours), 10)
+    .addOption(
+      new Option("--metric <name>", "l2: the smallest distance; ip: the largest inner product")
+        .choices(["l2", "ip"])
+        .default("l2"),
+    )
+    .option("--stages <n>", "codebooks to search by; default: all that were stored", integerIn(ranges.stages))
+    .option("--vectors <file.npy>", "the originals: the best candidates are ranked again by them")
+    .option("--rerank <n>", "how many candidates are; default: ten times --neighbours", integerIn(ranges.neighbours))
+    .option("--json", "as JSON", false)
+    .action((input: string, queries: string, options) => searchCommand(context(), input, queries, options));
 
   program
     .command("info")

@@ -1,0 +1,72 @@
+// `rvq convert`: codebooks between models, NumPy arrays and safetensors, and out of codecs' checkpoints.
+
+import { extname } from "node:path";
+import { writeFileAtomic } from "../atomic-file.js";
+import { type Metric, ResidualQuantizer, RvqError } from "../index.js";
+import {
+  type Converted,
+  npyFromQuantizer,
+  quantizerFromNpy,
+  quantizerFromTensors,
+  tensorsFromQuantizer,
+} from "./codebook-files.js";
+import { type CommandContext, printLine } from "./context.js";
+import { readNpyFile, readSafetensorsFile } from "./input-file.js";
+
+export interface ConvertCommandOptions {
+  readonly quantizer?: string;
+  readonly metric?: Metric;
+}
+
+const endings = [".rvqm", ".npy", ".safetensors"] as const;
+type Ending = (typeof endings)[number];
+
+export async function convertCommand(
+  context: CommandContext,
+  input: string,
+  output: string,
+  options: ConvertCommandOptions,
+): Promise<void> {
+  const { stdout, stderr, signal } = context;
+  const [from, to] = [endingOf(input), endingOf(output)];
+  const { result: quantizer, notes } = await readQuantizer(context, input, from, options);
+  const written = bytesOf(output, to, quantizer);
+  signal.throwIfAborted();
+  await writeFileAtomic(output, written.result);
+  for (const note of notes) printLine(stderr, `${input}: ${note}`);
+  for (const note of written.notes) printLine(stderr, `${output}: ${note}`);
+  const { stages, dim, metric, id } = quantizer;
+  printLine(stdout, `${output}: ${stages} codebooks of dimension ${dim}, metric ${metric}, id ${id.slice(0, 16)}`);
+  quantizer.dispose();
+}
+
+function endingOf(path: string): Ending {
+  const ending = endings.find((one) => one === extname(path).toLowerCase());
+  if (ending !== undefined) return ending;
+  throw new RvqError("INVALID_ARGUMENT", `${path}: expected a file that ends in ${endings.join(", ")}`);
+}
+
+async function readQuantizer(
+  { signal, backend }: CommandContext,
+  path: string,
+  ending: Ending,
+  { quantizer, metric }: ConvertCommandOptions,
+): Promise<Converted<ResidualQuantizer>> {
+  // An option that would be ignored is a mistake.
+  if (metric !== undefined && ending !== ".npy") throw misplaced("--metric", "a .npy file", path);
+  if (quantizer !== undefined && ending !== ".safetensors") throw misplaced("--quantizer", "a checkpoint", path);
+  if (ending === ".rvqm") return { result: await ResidualQuantizer.load(path, backend), notes: [] };
+  if (ending === ".safetensors") {
+    return quantizerFromTensors(path, await readSafetensorsFile(path, signal), { quantizer, backend });
+  }
+  return { result: quantizerFromNpy(path, await readNpyFile(path, signal), metric ?? "l2", backend), notes: [] };
+}
+
+function misplaced(option: string, where: string, path: string): RvqError {
+  return new RvqError("INVALID_ARGUMENT", `${option}: expected only with ${where}, got ${path}`);
+}
+
+function bytesOf(path: string, ending: Ending, quantizer: ResidualQuantizer): Converted<Uint8Array> {
+  if (ending === ".npy") return npyFromQuantizer(path, quantizer);
+  return { result: ending === ".rvqm" ? quantizer.toBytes() : tensorsFromQuantizer(quantizer), notes: [] };
+}
