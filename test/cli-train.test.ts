@@ -10,7 +10,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeWav } from "../lib/audio/wav-write.js";
 import { run } from "../lib/cli/program.js";
 import { TrainingBatches } from "../lib/cli/training-batches.js";
-import { CodebookTrainer, ResidualQuantizer, writeNpy } from "../lib/index.js";
+import { TrainingHistory } from "../lib/cli/training-history.js";
+import { CodebookTrainer, ResidualQuantizer, type StepResult, writeNpy } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 
 /** `npm test` builds it first. */
@@ -273,6 +274,134 @@ describe("rvq train --resume", () => {
     expect(
       (await rvq(["train", vectorsFile, "--resume", checkpoint, "--epochs", "4", "-o", inFolder("x.rvqm")])).code,
     ).toBe(0);
+  });
+});
+
+describe("rvq train --report page.html", () => {
+  interface Chart {
+    readonly id: string;
+    readonly x: readonly number[];
+    readonly lines: readonly (readonly (number | null)[])[];
+  }
+
+  async function chartsOf(page: string): Promise<Record<string, Chart>> {
+    const html = await readFile(page, "utf8");
+    const [, data] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(html) ?? [];
+    const { charts } = JSON.parse(data) as { charts: Chart[] };
+    for (const { id } of charts) expect(html).toContain(`id="${id}"`);
+    return Object.fromEntries(charts.map((chart) => [chart.id, chart]));
+  }
+
+  it("draws every codebook over the steps and its usage, and asks nothing of any server", async () => {
+    const page = inFolder("ema.html");
+    const out = inFolder("report.rvqm");
+    const result = await rvq(["train", vectorsFile, "-o", out, ...averages, "--report", page]);
+    expect(result.code, result.err).toBe(0);
+    expect(result.out).toContain(`Wrote ${page}.\n`);
+    const charts = await chartsOf(page);
+    expect(Object.keys(charts)).toEqual([
+      "chart-distortion",
+      "chart-perplexity",
+      "chart-dead",
+      "chart-snr",
+      "chart-after",
+    ]);
+    for (const id of ["chart-distortion", "chart-perplexity", "chart-dead"]) {
+      expect(charts[id].x).toEqual(Array.from({ length: 28 }, (_, i) => i + 1));
+      expect(charts[id].lines.map((line) => line.length)).toEqual([28, 28, 28]);
+    }
+    // Less is left after each codebook, and codewords learn.
+    const [first, second, third] = charts["chart-distortion"].lines.map((line) => Number(line[27]));
+    expect([first < 0, second < first, third < second]).toEqual([true, true, true]);
+
+    const data = vectors(1000, 1);
+    const model = await ResidualQuantizer.load(out);
+    const codes = await model.encode(data);
+    const perplexities = model.usage(codes).map(({ perplexity }) => perplexity);
+    expect(charts["chart-after"].lines).toEqual([perplexities]);
+    expect(charts["chart-snr"].lines).toEqual([(await model.distortion(data, codes)).map(({ snrDb }) => snrDb)]);
+
+    const html = await readFile(page, "utf8");
+    expect(html.match(/<svg class="histogram"/g)).toHaveLength(3);
+    expect(html.match(/<rect /g)).toHaveLength(3 * 16);
+    expect(html).toContain(`most ${Math.max(...model.usage(codes)[0].counts)}<`);
+    expect(html).not.toMatch(/<link|@import|\bfetch\(|url\((?!data:)|\b(?:src|href)="(?!data:)/);
+    expect(html).toContain(`default-src 'none'`);
+  });
+
+  it("draws the iterations of k-means, where each codebook has its own", async () => {
+    const page = inFolder("kmeans.html");
+    const result = await rvq(["train", vectorsFile, "-o", inFolder("report.rvqm"), ...size, "--report", page]);
+    expect(result.code, result.err).toBe(0);
+    const charts = await chartsOf(page);
+    expect(Object.keys(charts)).toEqual(["chart-distortion", "chart-snr", "chart-after"]);
+    expect(charts["chart-distortion"].x).toEqual([1, 2, 3]);
+    expect(charts["chart-distortion"].lines).toHaveLength(3);
+    expect(await readFile(inFolder("report.rvqm"))).toEqual(await plainModel());
+  });
+
+  it("draws the steps before an interruption too", async () => {
+    const args = ["train", vectorsFile, "-o", inFolder("report.rvqm"), ...averages, "--checkpoint", inFolder("r.rvqt")];
+    await rvq([...args, "--report", inFolder("whole.html")]);
+    const stop = new AbortController();
+    const step = CodebookTrainer.prototype.step;
+    CodebookTrainer.prototype.step = function (...given) {
+      if (this.steps === 11) stop.abort();
+      return step.apply(this, given);
+    };
+    await rvq(args, { signal: stop.signal }).finally(() => {
+      CodebookTrainer.prototype.step = step;
+    });
+    const resume = ["--resume", inFolder("r.rvqt"), "--report", inFolder("resumed.html")];
+    await rvq(["train", vectorsFile, "-o", inFolder("report.rvqm"), ...resume]);
+    expect(await chartsOf(inFolder("resumed.html"))).toEqual(await chartsOf(inFolder("whole.html")));
+  });
+
+  it("draws vectors that are met exactly, and more codewords than are used", async () => {
+    const few = inFolder("few.npy");
+    await writeFile(few, writeNpy({ shape: [4, 2], data: Float32Array.of(0, 1, 2, 3, 4, 5, 6, 7) }));
+    const page = inFolder("few.html");
+    const args = ["--codewords", "8", "--stages", "2", "--learn", "ema", "--epochs", "2"];
+    const result = await rvq(["train", few, "-o", inFolder("few.rvqm"), ...args, "--report", page]);
+    expect(result.code, result.err).toBe(0);
+    expect(await readFile(page, "utf8")).toContain("of 8 in use");
+  });
+
+  async function plainModel(): Promise<Buffer> {
+    await rvq(["train", vectorsFile, "-o", inFolder("plain.rvqm"), ...size]);
+    return readFile(inFolder("plain.rvqm"));
+  }
+});
+
+describe("the history of a training", () => {
+  it("thins itself out, to the same record when it is stored in between", () => {
+    const reportOf = (step: number) =>
+      ({ step, stages: [{ mse: 1 / step, usage: { perplexity: step }, dead: step % 3 }] }) as unknown as StepResult;
+    const whole = TrainingHistory.empty(1);
+    let parts = TrainingHistory.empty(1);
+    for (let step = 1; step <= 2000; step++) {
+      whole.add(reportOf(step));
+      parts.add(reportOf(step));
+      if (step % 77 === 0) parts = TrainingHistory.fromRecord("parts", JSON.parse(JSON.stringify(parts.toRecord())), 1);
+    }
+    const { every, steps, stages } = whole.toRecord();
+    expect(parts.toRecord()).toEqual(whole.toRecord());
+    expect(every).toBe(8);
+    expect(steps).toEqual(Array.from({ length: 250 }, (_, i) => 8 * (i + 1)));
+    expect(stages[0].dead).toEqual(steps.map((step) => step % 3));
+    expect(stages[0].mse[1]).toBe(0.0625);
+  });
+
+  it.each([
+    [undefined],
+    [{}],
+    [{ every: 0, steps: [], stages: [{ mse: [], perplexity: [], dead: [] }] }],
+    [{ every: 1, steps: [1], stages: [{ mse: [], perplexity: [1], dead: [1] }] }],
+    [{ every: 1, steps: [1], stages: [null] }],
+    [{ every: 1, steps: ["1"], stages: [{ mse: [1], perplexity: [1], dead: [1] }] }],
+    [{ every: 1, steps: new Array(400).fill(1), stages: [] }],
+  ])("refuses the record %j", (record) => {
+    expect(() => TrainingHistory.fromRecord("name", record, 1)).toThrow(/^name: expected the history that rvq train/);
   });
 });
 

@@ -5,7 +5,7 @@ import { writeFileAtomic } from "../atomic-file.js";
 import { runStoppable } from "../audio/stoppable.js";
 import { trainingFramesSteps } from "../audio/training-frames.js";
 import { invalidArgument } from "../errors.js";
-import type { ResidualQuantizer } from "../index.js";
+import { type ResidualQuantizer, status } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { formatSeconds, recordingsText } from "./recordings-table.js";
 import { type MeasuredStage, stageTable } from "./stage-lines.js";
@@ -16,6 +16,7 @@ import { checkWithProgress, requireSignals, totalSeconds } from "./training-audi
 import { type ReadCheckpoint, readCheckpoint } from "./training-checkpoint.js";
 import { measureTraining } from "./training-measures.js";
 import { type AudioFraming, planFrom, planMetadata, requireSamePlan, type TrainingPlan } from "./training-plan.js";
+import { averagesCurves, kmeansCurves, type TrainingCurves, trainingReportPage } from "./training-report.js";
 import { isVectorFile, readVectorFiles } from "./vector-files.js";
 
 export async function trainCommand(
@@ -37,16 +38,23 @@ export async function trainCommand(
     plan.audio === null ? await readVectors(context, paths) : await readAudio(context, paths, plan.audio, options);
   if (data === null || options.checkOnly) return;
   const start = performance.now();
-  const { quantizer, snrDb, stages } = await train(context, paths, data, { plan, resumed, options });
+  const { quantizer, snrDb, stages, curves } = await train(context, paths, data, { plan, resumed, options });
   signal.throwIfAborted();
   await quantizer.save(options.out);
-  const elapsed = formatSeconds((performance.now() - start) / 1000);
+  const elapsedSeconds = (performance.now() - start) / 1000;
+  const elapsed = formatSeconds(elapsedSeconds);
   const { stages: count, codebookSize } = plan.training;
   const what = `${count} codebooks of ${codebookSize} on ${data.described}`;
   printLine(stdout, `Trained ${what} in ${elapsed} (${quantizer.backend}).`);
   if (stages !== null) printLine(stdout, `\n${stageTable(stages)}\n`);
   printLine(stdout, `SNR on the training ${ofVectors ? "vectors" : "frames"}: ${snrDb.toFixed(2)} dB.`);
   printLine(stdout, `Wrote ${options.out} (model ${quantizer.id.slice(0, 16)}).`);
+  if (stages === null || options.report === undefined || !isPage(options.report)) return;
+  const { backend: name, id: modelId } = quantizer;
+  const report = { plan, data: data.described, elapsedSeconds, curves, stages, backend: name, modelId };
+  const page = await trainingReportPage({ version: status().version, ...report });
+  await writeFileAtomic(options.report, Buffer.from(page));
+  printLine(stdout, `Wrote ${options.report}.`);
 }
 
 interface TrainingData {
@@ -62,8 +70,9 @@ interface TrainingData {
 interface Trained {
   readonly quantizer: ResidualQuantizer;
   readonly snrDb: number;
-  /** Null where the vectors are gone. */
+  /** Null where the vectors are gone: k-means keeps them only for a report. */
   readonly stages: readonly MeasuredStage[] | null;
+  readonly curves: TrainingCurves;
 }
 
 interface TrainingRun {
@@ -81,13 +90,15 @@ async function train(
   const { training, ema } = plan;
   const metadata = planMetadata(plan, amount);
   if (ema === null) {
-    const trained = await trainByKmeans(context, vectors, { dim, training, metadata, keepVectors: false });
-    return { ...trained, stages: null };
+    const keepVectors = options.report !== undefined && isPage(options.report);
+    const { quantizer, snrDb, mse } = await trainByKmeans(context, vectors, { dim, training, metadata, keepVectors });
+    const stages = keepVectors ? await measureTraining(context, quantizer, vectors) : null;
+    return { quantizer, snrDb, stages, curves: kmeansCurves(mse) };
   }
   const path = options.checkpoint ?? options.resume;
   const resumeCommand = path === undefined ? "" : commandToResume(paths, path, options);
   const checkpoint = path === undefined ? null : { path, every: options.every, resumeCommand };
-  const { trainer } = await trainByAverages(context, vectors, dim, {
+  const { trainer, history } = await trainByAverages(context, vectors, dim, {
     plan: { ...plan, ema },
     metadata,
     resumed,
@@ -95,7 +106,7 @@ async function train(
   });
   const quantizer = trainer.quantizer();
   const stages = await measureTraining(context, quantizer, vectors);
-  return { quantizer, snrDb: stages[stages.length - 1].snrDb, stages };
+  return { quantizer, snrDb: stages[stages.length - 1].snrDb, stages, curves: averagesCurves(history) };
 }
 
 async function readVectors({ stdout, signal }: CommandContext, paths: readonly string[]): Promise<TrainingData> {
