@@ -73,6 +73,21 @@ function vectors(count: number, seed: number): Float32Array {
   return all;
 }
 
+/** Runs `work`, and aborts in the middle of the step after step `last`, which is thereby undone. */
+async function stoppedAt(last: number, stop: AbortController, work: () => Promise<Result>): Promise<Result> {
+  const { step } = CodebookTrainer.prototype;
+  CodebookTrainer.prototype.step = function (...args) {
+    const done = step.apply(this, args);
+    if (this.steps === last) stop.abort();
+    return done;
+  };
+  try {
+    return await work();
+  } finally {
+    CodebookTrainer.prototype.step = step;
+  }
+}
+
 const size = ["--codewords", "16", "--stages", "3", "--iterations", "3", "--seed", "5"];
 const averages = ["--learn", "ema", "--epochs", "4", "--batch", "150", ...size];
 
@@ -167,7 +182,7 @@ describe("rvq train --learn ema", () => {
     expect((await ResidualQuantizer.load(out)).codebooks()).toEqual(trainer.codebooks());
   });
 
-  it("gives recordings codebooks that encode takes", async () => {
+  it("gives recordings codebooks that encode takes, also when resumed", async () => {
     const clip = inFolder("clip.wav");
     const samples = Float32Array.from({ length: 16_000 }, (_, i) => 0.4 * Math.sin(i / 9) * Math.sin(i / 700));
     await writeFile(clip, encodeWav(samples, 8000));
@@ -177,6 +192,15 @@ describe("rvq train --learn ema", () => {
     expect(trained.code, trained.err).toBe(0);
     const encoded = await rvq(["encode", clip, inFolder("clip.rvq"), "-m", out]);
     expect(encoded.out).toMatch(/clip\.rvq: 3 stages/);
+
+    const stop = new AbortController();
+    const checkpoint = inFolder("audio.rvqt");
+    const args = ["train", clip, "-o", inFolder("audio-2.rvqm"), ...audio, "--checkpoint", checkpoint];
+    const stopped = await stoppedAt(5, stop, () => rvq(args, { signal: stop.signal }));
+    expect(stopped.err).toContain("stopped after step 5 of 28; go on with: ");
+    const resumed = await rvq(["train", clip, "-o", inFolder("audio-2.rvqm"), "--resume", checkpoint]);
+    expect(resumed.code, resumed.err).toBe(0);
+    expect(await readFile(inFolder("audio-2.rvqm"))).toEqual(await readFile(out));
   });
 
   it("shows every codebook below the bar of a terminal, and brings the cursor back", async () => {
@@ -220,18 +244,8 @@ describe("rvq train --resume", () => {
       const stop = new AbortController();
       const checkpoint = inFolder(`part-${stopAfter}.rvqt`);
       const resumed = inFolder(`resumed-${stopAfter}.rvqm`);
-      const step = CodebookTrainer.prototype.step;
-      let steps = 0;
-      CodebookTrainer.prototype.step = function (...args) {
-        // In the middle of a step: it is undone.
-        const done = step.apply(this, args);
-        if (++steps > stopAfter) stop.abort();
-        return done;
-      };
       const args = ["train", vectorsFile, "-o", resumed, ...averages, "--checkpoint", checkpoint];
-      const stopped = await rvq(args, { signal: stop.signal }).finally(() => {
-        CodebookTrainer.prototype.step = step;
-      });
+      const stopped = await stoppedAt(stopAfter, stop, () => rvq(args, { signal: stop.signal }));
       expect(stopped.code).toBe(130);
       expect(existsSync(resumed)).toBe(false);
       const command = `rvq train ${vectorsFile} --resume ${checkpoint} --every 100 --out ${resumed}`;
@@ -344,16 +358,10 @@ describe("rvq train --report page.html", () => {
     const args = ["train", vectorsFile, "-o", inFolder("report.rvqm"), ...averages, "--checkpoint", inFolder("r.rvqt")];
     await rvq([...args, "--report", inFolder("whole.html")]);
     const stop = new AbortController();
-    const step = CodebookTrainer.prototype.step;
-    CodebookTrainer.prototype.step = function (...given) {
-      if (this.steps === 11) stop.abort();
-      return step.apply(this, given);
-    };
-    await rvq(args, { signal: stop.signal }).finally(() => {
-      CodebookTrainer.prototype.step = step;
-    });
+    await stoppedAt(11, stop, () => rvq(args, { signal: stop.signal }));
     const resume = ["--resume", inFolder("r.rvqt"), "--report", inFolder("resumed.html")];
     await rvq(["train", vectorsFile, "-o", inFolder("report.rvqm"), ...resume]);
+    expect(await readFile(inFolder("resumed.html"), "utf8")).toContain("backend, resumed after step 11<");
     expect(await chartsOf(inFolder("resumed.html"))).toEqual(await chartsOf(inFolder("whole.html")));
   });
 

@@ -38,6 +38,7 @@ export async function trainCommand(
     plan.audio === null ? await readVectors(context, paths) : await readAudio(context, paths, plan.audio, options);
   if (data === null || options.checkOnly) return;
   const start = performance.now();
+  const resumedAt = resumed === null ? null : resumed.trainer.steps;
   const { quantizer, snrDb, stages, curves } = await train(context, paths, data, { plan, resumed, options });
   signal.throwIfAborted();
   await quantizer.save(options.out);
@@ -51,7 +52,8 @@ export async function trainCommand(
   printLine(stdout, `Wrote ${options.out} (model ${quantizer.id.slice(0, 16)}).`);
   if (stages === null || options.report === undefined || !isPage(options.report)) return;
   const { backend: name, id: modelId } = quantizer;
-  const report = { plan, data: data.described, elapsedSeconds, curves, stages, backend: name, modelId };
+  const about = ofVectors ? data.described : `${data.described} of recordings`;
+  const report = { plan, data: about, elapsedSeconds, resumedAt, curves, stages, backend: name, modelId };
   const page = await trainingReportPage({ version: status().version, ...report });
   await writeFileAtomic(options.report, Buffer.from(page));
   printLine(stdout, `Wrote ${options.report}.`);
@@ -92,8 +94,10 @@ async function train(
   if (ema === null) {
     const keepVectors = options.report !== undefined && isPage(options.report);
     const { quantizer, snrDb, mse } = await trainByKmeans(context, vectors, { dim, training, metadata, keepVectors });
-    const stages = keepVectors ? await measureTraining(context, quantizer, vectors) : null;
-    return { quantizer, snrDb, stages, curves: kmeansCurves(mse) };
+    const curves = kmeansCurves(mse);
+    if (!keepVectors) return { quantizer, snrDb, stages: null, curves };
+    const stages = await measureTraining(context, quantizer, vectors);
+    return { quantizer, snrDb: stages[stages.length - 1].snrDb, stages, curves };
   }
   const path = options.checkpoint ?? options.resume;
   const resumeCommand = path === undefined ? "" : commandToResume(paths, path, options);

@@ -4,6 +4,8 @@
   const { charts } = JSON.parse(document.getElementById("report").textContent);
   const { colour, axis, widthOf, follow } = reportCharts;
   const height = 300;
+  /** Distances of ticks where there is nothing in between. */
+  const wholeNumbers = Array.from({ length: 10 }, (_, digits) => [1, 2, 5].map((first) => first * 10 ** digits)).flat();
   follow(charts.map(draw));
 
   /** names: of the lines; one a codebook, or a single one over the codebooks. */
@@ -20,13 +22,14 @@
       readout.textContent =
         value === null || value === undefined
           ? hint
-          : `${names[focused - 1]}${xLabel} ${x[at]}: ${value.toFixed(digits)}${unit}`;
+          : withMinus(`${names[focused - 1]}${xLabel} ${x[at]}: ${value.toFixed(digits)}${unit}`);
     };
     const line = (_, i) => ({
       stroke: () => curveColour(lines.length > 1 ? i / (lines.length - 1) : 1),
       width: lines.length > 16 ? 1 : 2,
       points: { show: x.length === 1 || (lines.length === 1 && x.length <= 64), size: 5, fill: () => colour("card") },
     });
+    const yTicks = digits === 0 ? { incrs: wholeNumbers } : {};
     const options = {
       width: widthOf(place),
       height,
@@ -36,8 +39,8 @@
         y: fromZero ? { range: (_, __, most) => [0, most > 0 ? 1.08 * most : 1] } : {},
       },
       axes: [
-        { ...axis(), label: xLabel, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] },
-        { ...axis(), size: 62, values: (_, ticks) => ticks.map((tick) => tick + unit) },
+        { ...axis(), label: xLabel, incrs: wholeNumbers },
+        { ...axis(), size: 62, values: (_, ticks) => ticks.map((tick) => withMinus(`${tick}${unit}`)), ...yTicks },
       ],
       series: [{}, ...lines.map(line)],
       legend: { show: false },
@@ -55,6 +58,11 @@
       },
     };
     return { plot: new uPlot(options, [x, ...lines], place), place, height };
+  }
+
+  /** A minus sign is longer than a hyphen. */
+  function withMinus(shown) {
+    return shown.replace("-", "−");
   }
 
   /** From orange by way of magenta to blue, light enough for a dark page. */

@@ -1,6 +1,7 @@
 // The report page of `rvq train`: curves of the codebooks in training, and how their codewords are used after it.
 
 import type { BackendName } from "../index.js";
+import { formatSeconds } from "./recordings-table.js";
 import { decibels, factList, number, reportShell, text } from "./report-shell.js";
 import type { MeasuredStage } from "./stage-lines.js";
 import type { TrainingHistory } from "./training-history.js";
@@ -14,6 +15,8 @@ export interface TrainingReport {
   /** What it was trained on, in words. */
   readonly data: string;
   readonly elapsedSeconds: number;
+  /** Steps that were done before; null for a run from the start. */
+  readonly resumedAt: number | null;
   readonly curves: TrainingCurves;
   /** Of the finished codebooks, on the training vectors. */
   readonly stages: readonly MeasuredStage[];
@@ -65,6 +68,8 @@ interface Chart {
 /** Histograms on the page, and columns of each, at most: more is neither seen nor told apart. */
 const mostHistograms = 64;
 const mostColumns = 128;
+/** The height of histograms: a single codeword for silence would flatten the rest. */
+const mostTimesEven = 4;
 
 export function trainingReportPage(report: TrainingReport): Promise<string> {
   const curves = curveCharts(report);
@@ -74,7 +79,7 @@ export function trainingReportPage(report: TrainingReport): Promise<string> {
 <h2>In training</h2>
 <p>${aboutCurves(report)}</p>
 ${curveScale(report.stages.length)}
-<div class="charts">${curves.map(figure).join("")}</div>
+<div class="charts curves">${curves.map(figure).join("")}</div>
 </section>
 <section>
 <h2>After training</h2>
@@ -89,9 +94,10 @@ ${table(report.stages)}
   return reportShell({ title: "rvq train", body, data: { charts }, client: "training-client.js" });
 }
 
-function introduction({ plan, data, backend, elapsedSeconds, stages }: TrainingReport): string {
+function introduction({ plan, data, backend, elapsedSeconds, resumedAt, stages }: TrainingReport): string {
   const { training, ema, audio } = plan;
   const last = stages[stages.length - 1];
+  const since = resumedAt === null ? "" : `, resumed after step ${resumedAt}`;
   const facts: [string, string][] = [
     ["Data", data],
     ["Codebooks", `${training.stages} × ${training.codebookSize} codewords, seed ${training.seed}`],
@@ -102,7 +108,7 @@ function introduction({ plan, data, backend, elapsedSeconds, stages }: TrainingR
         : `moving averages, ${ema.epochs} epochs of batches of at most ${ema.batch}, decay ${ema.decay}, after k-means`,
     ],
     ["SNR with all codebooks", decibels(finite(last.snrDb))],
-    ["Time", `${number(elapsedSeconds, 1)} s on the ${backend} backend`],
+    ["Time", `${formatSeconds(elapsedSeconds)} on the ${backend} backend${since}`],
   ];
   if (audio !== null) facts.splice(1, 0, ["Frames", `${audio.hop} MDCT coefficients, ${audio.sampleRate / 1000} kHz`]);
   return `<header>
@@ -173,7 +179,8 @@ function histograms(stages: readonly MeasuredStage[]): string {
   const more = rest > 0 ? `<p class="note">${rest} more are in the table below.</p>` : "";
   return `<section>
 <h2>Use of the codewords</h2>
-<p>How many vectors each codeword serves, the most used one on the left; the full height of a chart is its most used codeword.</p>
+<p>How many vectors each codeword serves, the most used one on the left. The line is where all would be if used equally; bars end at
+${mostTimesEven} times that, however much more a codeword serves.</p>
 <div class="histograms">${cards.join("")}</div>
 ${more}
 </section>`;
@@ -181,18 +188,23 @@ ${more}
 
 function histogram({ counts, perplexity }: MeasuredStage, stage: number): string {
   const sorted = [...counts].sort((a, b) => b - a);
+  const even = meanOf(sorted);
   const columns = Math.min(mostColumns, sorted.length);
   const bars = Array.from({ length: columns }, (_, column) => {
     const from = Math.floor((sorted.length * column) / columns);
     const end = Math.floor((sorted.length * (column + 1)) / columns);
-    const mean = sorted.slice(from, end).reduce((sum, count) => sum + count, 0) / (end - from);
-    const height = (100 * mean) / sorted[0];
+    const height = Math.min(100, (100 * meanOf(sorted.slice(from, end))) / (mostTimesEven * even));
     return `<rect x="${column}" y="${(100 - height).toFixed(1)}" width="0.9" height="${height.toFixed(1)}"/>`;
   });
   const label = `Usage of codebook ${stage + 1}: perplexity ${number(perplexity, 1)} of ${counts.length}`;
+  const line = 100 - 100 / mostTimesEven;
   return `<figure><figcaption>Codebook ${stage + 1}</figcaption>
-<svg class="histogram" viewBox="0 0 ${columns} 100" preserveAspectRatio="none" role="img" aria-label="${label}">${bars.join("")}</svg>
+<svg class="histogram" viewBox="0 0 ${columns} 100" preserveAspectRatio="none" role="img" aria-label="${label}">${bars.join("")}<line x1="0" x2="${columns}" y1="${line}" y2="${line}"/></svg>
 <p class="facts"><span>most ${sorted[0].toLocaleString("en")}</span><span>${inUse(counts)} of ${counts.length} in use</span></p></figure>`;
+}
+
+function meanOf(counts: readonly number[]): number {
+  return counts.reduce((sum, count) => sum + count, 0) / counts.length;
 }
 
 function table(stages: readonly MeasuredStage[]): string {
