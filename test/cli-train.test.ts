@@ -267,6 +267,10 @@ describe("rvq train --resume", () => {
     const foreign = inFolder("foreign.rvqt");
     await CodebookTrainer.fromCodebooks([Float32Array.of(1, 2)], { dim: 1 }).save(foreign);
     const failures: [string[], RegExp][] = [
+      [
+        [vectorsFile, ...averages, "--checkpoint", checkpoint],
+        /--checkpoint: expected a new file, or --resume to go on from this one, got /,
+      ],
       [[other, "--resume", checkpoint], /expected the training data of the checkpoint \(SHA-256 [0-9a-f]{16}\), got/],
       [[folder, "--resume", checkpoint], /paths: expected \.npy files, as of the checkpoint, got/],
       [
@@ -355,8 +359,9 @@ describe("rvq train --report page.html", () => {
   });
 
   it("draws the steps before an interruption too", async () => {
-    const args = ["train", vectorsFile, "-o", inFolder("report.rvqm"), ...averages, "--checkpoint", inFolder("r.rvqt")];
+    const args = ["train", vectorsFile, "-o", inFolder("report.rvqm"), ...averages];
     await rvq([...args, "--report", inFolder("whole.html")]);
+    args.push("--checkpoint", inFolder("r.rvqt"));
     const stop = new AbortController();
     await stoppedAt(11, stop, () => rvq(args, { signal: stop.signal }));
     const resume = ["--resume", inFolder("r.rvqt"), "--report", inFolder("resumed.html")];

@@ -101,7 +101,9 @@ async function trainSteps(
       const states: StageState[] = result.stages.map(({ mse, usage, dead }) => {
         return { mse, perplexity: usage.perplexity, dead, numCodewords: usage.counts.length };
       });
-      const note = `step ${result.step}/${steps} · ${summary(states)}`;
+      const at = `step ${result.step}/${steps}`;
+      // A terminal has room for the stages below the bar, and little beside it.
+      const note = stderr.isTTY ? at : `${at} · ${summary(states)}`;
       progress.update(result.step, note, stageLines(states, linesBelow(stderr)));
       const due = checkpoint !== null && (result.step % checkpoint.every === 0 || result.step === steps);
       if (due) await writeCheckpoint(checkpoint.path, training);

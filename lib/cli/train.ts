@@ -1,5 +1,6 @@
 // `rvq train`: checks recordings, says what it skips and why, and trains codebooks on the rest; or trains on vectors as they are.
 
+import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { writeFileAtomic } from "../atomic-file.js";
 import { runStoppable } from "../audio/stoppable.js";
@@ -27,6 +28,7 @@ export async function trainCommand(
   const { stdout, signal, backend } = context;
   const ofVectors = requireOneKind(paths);
   requireUsable(options);
+  await requireNewCheckpoint(options);
   const resumed = options.resume === undefined ? null : await readCheckpoint(options.resume, backend);
   if (resumed !== null) requireSamePlan(options, resumed.plan);
   const plan = resumed?.plan ?? planFrom(options, !ofVectors);
@@ -161,6 +163,14 @@ function requireUsable({ learn, out, checkpoint, resume, epochs, batch, decay }:
       throw invalidArgument("--out", "another file than the checkpoint", out);
     }
   }
+}
+
+/** Hours of training must not go because the first command was typed again instead of the one that resumes. */
+async function requireNewCheckpoint({ checkpoint, resume }: TrainCommandOptions): Promise<void> {
+  if (checkpoint === undefined || (resume !== undefined && resolve(checkpoint) === resolve(resume))) return;
+  const entry = await stat(checkpoint).catch(() => null);
+  if (entry === null || !entry.isFile()) return;
+  throw invalidArgument("--checkpoint", "a new file, or --resume to go on from this one", checkpoint);
 }
 
 function isPage(path: string): boolean {
