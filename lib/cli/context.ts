@@ -3,7 +3,7 @@
 import type { BackendChoiceOptions } from "../index.js";
 
 /** A terminal or a pipe. */
-export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean };
+export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly rows?: number };
 
 export interface CommandContext {
   /** Results go here. */

@@ -20,7 +20,9 @@ import { startProgress } from "./progress.js";
 import { formatSeconds, recordingsText } from "./recordings-table.js";
 import { reportPage } from "./report-page.js";
 import { textTable } from "./table.js";
-import { checkWithProgress, requireSignals, trainOnSignals } from "./train.js";
+import { trainByKmeans } from "./train-kmeans.js";
+import { checkWithProgress, requireSignals, totalSeconds } from "./training-audio.js";
+import { planMetadata } from "./training-plan.js";
 
 export interface DemoOptions {
   readonly out: string;
@@ -65,7 +67,7 @@ export async function demoCommand(
   const trainingSignals = signals.map(({ samples }) => samples.subarray(0, longest));
 
   const trainingStart = performance.now();
-  const { quantizer } = await trainOnSignals(context, trainingSignals, recipe);
+  const quantizer = await trainOnSignals(context, trainingSignals, recipe);
   const trainingSeconds = (performance.now() - trainingStart) / 1000;
   const { backend } = quantizer;
   printLine(
@@ -122,6 +124,19 @@ export async function demoCommand(
   await writeFileAtomic(join(options.out, "report.json"), Buffer.from(`${JSON.stringify(report, null, 2)}\n`));
   await writeFileAtomic(join(options.out, "report.html"), Buffer.from(page));
   printSummary(context, report, options.out);
+}
+
+/** The frames, more of them than of anything else, are gone when it returns. */
+async function trainOnSignals(
+  context: CommandContext,
+  signals: readonly Float32Array[],
+  recipe: AudioRecipe,
+): Promise<ResidualQuantizer> {
+  const { hop, sampleRate, training } = recipe;
+  const metadata = planMetadata({ audio: recipe, training, ema: null }, { seconds: totalSeconds(signals, sampleRate) });
+  const frames = await runStoppable(trainingFramesSteps(signals, recipe), context.signal);
+  const { quantizer } = await trainByKmeans(context, frames, { dim: hop, training, metadata, keepVectors: false });
+  return quantizer;
 }
 
 interface Clip {

@@ -1,12 +1,10 @@
 // The commands of `rvq`, their options, and how failures end: one line on stderr and an exit code.
 
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { isHop, maxHop } from "../audio/mdct.js";
-import { demoRecipe, newSpeakersRecipe } from "../audio/recipe.js";
-import { maxSampleRate, minSampleRate } from "../audio/wav.js";
+import { Command, CommanderError, Option } from "commander";
+import { demoRecipe } from "../audio/recipe.js";
 import { backendNames } from "../backend.js";
-import { limits } from "../check.js";
 import { type BackendChoice, RvqError, status } from "../index.js";
+import { integerIn, positiveNumber, ranges } from "./arguments.js";
 import type { CommandContext, Output } from "./context.js";
 import { convertCommand } from "./convert.js";
 import { decodeCommand } from "./decode.js";
@@ -17,6 +15,7 @@ import { infoCommand } from "./info.js";
 import { inspectCommand } from "./inspect.js";
 import { searchCommand } from "./search.js";
 import { trainCommand } from "./train.js";
+import { addTrainOptions } from "./train-options.js";
 import { trimCommand } from "./trim.js";
 
 export interface RunOptions {
@@ -24,20 +23,6 @@ export interface RunOptions {
   readonly stderr: Output;
   readonly signal: AbortSignal;
 }
-
-/** What the numbers on the command line may be: a mistake in one should not cost an hour of reading files first. */
-const ranges = {
-  // As many as any backend takes.
-  threads: [1, 1024],
-  // One codeword carries no information; more than 16 bits a codebook want more frames than there is speech.
-  codewords: [2, 65_536],
-  stages: [1, limits.stages],
-  iterations: [1, 1_000_000],
-  seed: [0, Number.MAX_SAFE_INTEGER],
-  rate: [minSampleRate, maxSampleRate],
-  // Printed, one line each.
-  neighbours: [1, 1_000_000],
-} as const;
 
 const exitCodes = { success: 0, failure: 1, usage: 2, stopped: 130 } as const;
 
@@ -88,34 +73,8 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .option("--seed <n>", "seed of the training", integerIn(ranges.seed), demoRecipe.training.seed)
     .action((clip: string | undefined, options) => demoCommand(context(), clip, options));
 
-  program
-    .command("train")
-    .description("check recordings and train codebooks on them")
-    .argument("<paths...>", "WAV files, and folders that are searched for them")
-    .option("-o, --out <file>", "the model to write", "model.rvqm")
-    .option(
-      "--codewords <n>",
-      "codewords in each codebook",
-      integerIn(ranges.codewords),
-      newSpeakersRecipe.training.codebookSize,
-    )
-    .option("--stages <n>", "codebooks", integerIn(ranges.stages), newSpeakersRecipe.training.stages)
-    .option(
-      "--iterations <n>",
-      "k-means iterations a codebook",
-      integerIn(ranges.iterations),
-      newSpeakersRecipe.training.iterations,
-    )
-    .option("--seed <n>", "seed of the training", integerIn(ranges.seed), newSpeakersRecipe.training.seed)
-    .option("--rate <hz>", "sample rate to train at", integerIn(ranges.rate), newSpeakersRecipe.sampleRate)
-    .option("--hop <samples>", "samples a frame, and the dimension of the vectors", evenHop, newSpeakersRecipe.hop)
-    .addOption(
-      new Option("--other-rates <what>", "what happens to recordings at another sample rate")
-        .choices(["resample", "refuse"])
-        .default("resample"),
-    )
-    .option("--check-only", "check the recordings and train nothing", false)
-    .option("--report <file>", "write what the check found as JSON")
+  addTrainOptions(program.command("train"))
+    .description("check recordings and train codebooks on them, or train on vectors")
     .action((paths: string[], options) => trainCommand(context(), paths, options));
 
   program
@@ -203,29 +162,4 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function integerIn([smallest, largest]: readonly [number, number]): (text: string) => number {
-  return (text) => {
-    const value = integerFrom(text);
-    if (value >= smallest && value <= largest) return value;
-    throw new InvalidArgumentError(`expected an integer from ${smallest} to ${largest}.`);
-  };
-}
-
-function evenHop(text: string): number {
-  const value = integerFrom(text);
-  if (isHop(value)) return value;
-  throw new InvalidArgumentError(`expected an even integer from 2 to ${maxHop}.`);
-}
-
-function positiveNumber(text: string): number {
-  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-  if (value > 0 && value < Infinity) return value;
-  throw new InvalidArgumentError("expected a positive number.");
-}
-
-/** NaN for anything but digits. */
-function integerFrom(text: string): number {
-  return /^\d+$/.test(text) ? Number(text) : Number.NaN;
 }

@@ -2,19 +2,13 @@
 
 (() => {
   const report = JSON.parse(document.getElementById("report").textContent);
+  const { colour, axis, widthOf, follow } = reportCharts;
   const players = [...document.querySelectorAll("audio")];
   /** The player that was started or moved last. */
   let latest = null;
 
   for (const player of players) linkPlayer(player, player.parentElement.querySelector("[data-seek]"));
-  const charts = drawCharts();
-  addEventListener("resize", () => {
-    for (const { plot, place, height } of charts) plot.setSize({ width: widthOf(place), height });
-  });
-  // Colours are read when drawing, so a redraw is all that a change between light and dark needs.
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const { plot } of charts) plot.redraw(false, true);
-  });
+  follow(drawCharts());
 
   /** Starting one player stops the others and takes over their position; a line in its spectrogram shows it. */
   function linkPlayer(player, plot) {
@@ -74,14 +68,6 @@
   /** data: stages, then one row for the training frames and one for the clip. */
   function chart(id, data, { height, stageLabel, unit, digits, moreAxes, range }) {
     const place = document.getElementById(id);
-    const axis = {
-      stroke: () => colour("soft"),
-      grid: { stroke: () => colour("line"), width: 1 },
-      ticks: { stroke: () => colour("line"), width: 1 },
-      font: "12px system-ui, sans-serif",
-      labelFont: "12px system-ui, sans-serif",
-      labelSize: 22,
-    };
     const line = (label, name, dash) => ({
       label,
       stroke: () => colour(name),
@@ -99,9 +85,9 @@
       height,
       scales: { x: { time: false, range: [0.5, data[0].length + 0.5] }, y: range ? { range } : {} },
       axes: [
-        { ...axis, label: stageLabel.toLowerCase(), splits },
-        { ...axis, size: 54, values: (_, ticks) => ticks.map((tick) => tick + unit) },
-        ...moreAxes.map((extra) => ({ ...axis, scale: "x", splits, ...extra })),
+        { ...axis(), label: stageLabel.toLowerCase(), splits },
+        { ...axis(), size: 54, values: (_, ticks) => ticks.map((tick) => tick + unit) },
+        ...moreAxes.map((extra) => ({ ...axis(), scale: "x", splits, ...extra })),
       ],
       series: [{ label: stageLabel }, line("Training speakers", "training", [6, 4]), line("This clip", "clip")],
       cursor: { y: false },
@@ -109,14 +95,5 @@
       hooks: { ready: [(plot) => plot.setLegend({ idx: data[0].length - 1 })] },
     };
     return { plot: new uPlot(options, data, place), place, height };
-  }
-
-  function colour(name) {
-    return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  }
-
-  function widthOf(place) {
-    const style = getComputedStyle(place);
-    return place.clientWidth - Number.parseFloat(style.paddingLeft) - Number.parseFloat(style.paddingRight);
   }
 })();

@@ -1,12 +1,11 @@
 // The report page of `rvq demo`: one HTML file with sounds, pictures, charts and numbers inside; it requests nothing.
 
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { type Spectrogram, spectrogram } from "../audio/spectrogram.js";
 import { runStoppable } from "../audio/stoppable.js";
 import type { Steps } from "../time-slice.js";
 import type { DemoReport, Reconstruction, Sound } from "./demo-report.js";
 import { formatSeconds } from "./recordings-table.js";
+import { decibels, factList, number, reportShell, text } from "./report-shell.js";
 import { colourStops, spectrogramPng } from "./spectrogram-image.js";
 
 /** Columns of a spectrogram: about as many as the page is wide. */
@@ -20,29 +19,10 @@ export async function reportPage(
   sounds: readonly Sound[],
   { signal }: { readonly signal?: AbortSignal } = {},
 ): Promise<string> {
-  const [style, client, chartStyle, chartScript] = await Promise.all([
-    readFile(join(__dirname, "report-page.css"), "utf8"),
-    readFile(join(__dirname, "report-client.js"), "utf8"),
-    readFile(require.resolve("uplot/dist/uPlot.min.css"), "utf8"),
-    readFile(require.resolve("uplot/dist/uPlot.iife.min.js"), "utf8"),
-  ]);
   const pictures = await runStoppable(drawSpectrograms(sounds), signal);
   const cards = sounds.map((sound, index) => soundCard(report, sound, pictures.uris[index], pictures));
 
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>rvq demo: ${text(report.clip.name)}</title>
-<style>${chartStyle}</style>
-<style>${style}</style>
-</head>
-<body>
-<main>
-${introduction(report)}
+  const body = `${introduction(report)}
 <section>
 <h2>Listen</h2>
 <p>Players keep their position when you change from one to another. Click into a spectrogram to jump there.</p>
@@ -55,14 +35,9 @@ ${numbers(report)}
 ${charts(report)}
 ${training(report)}
 ${allStages(report)}
-<footer>rvq ${text(report.version)} · model ${text(report.model.id)}</footer>
-</main>
-<script type="application/json" id="report">${json({ curve: report.curve, usage: report.usage, codewords: report.model.codewords })}</script>
-<script>${chartScript}</script>
-<script>${client}</script>
-</body>
-</html>
-`;
+<footer>rvq ${text(report.version)} · model ${text(report.model.id)}</footer>`;
+  const data = { curve: report.curve, usage: report.usage, codewords: report.model.codewords };
+  return reportShell({ title: `rvq demo: ${report.clip.name}`, body, data, client: "report-client.js" });
 }
 
 function introduction({ model, reconstructions, clip, quick }: DemoReport): string {
@@ -237,7 +212,7 @@ function training({ training: run, model, backend, encoding }: DemoReport): stri
   });
   return `<section>
 <h2>Training</h2>
-<dl>${facts.map(([name, value]) => `<dt>${name}</dt><dd>${text(value)}</dd>`).join("")}</dl>
+${factList(facts)}
 <div class="scroll"><table>
 <thead><tr><th scope="col">Recording</th><th scope="col">Seconds</th><th scope="col">Peak, dBFS</th><th scope="col">Silence, %</th>
 <th scope="col">Noise floor, dBFS</th><th scope="col">Loud over quiet, dB</th><th scope="col" class="words">Finding</th></tr></thead>
@@ -264,29 +239,10 @@ function allStages({ curve, usage }: DemoReport): string {
 </details>`;
 }
 
-function decibels(value: number | null): string {
-  return value === null ? "–" : `${number(value, 2)} dB`;
-}
-
 function kbps(bitsPerSecond: number): string {
   return `${number(bitsPerSecond / 1000, 1)} kbit/s`;
 }
 
 function kilobytes(bytes: number): string {
   return bytes < 1e6 ? `${number(bytes / 1000, 1)} kB` : `${number(bytes / 1e6, 2)} MB`;
-}
-
-/** A minus sign is longer than a hyphen. */
-function number(value: number, digits: number): string {
-  return value.toFixed(digits).replace("-", "−");
-}
-
-function text(value: string): string {
-  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-  return value.replace(/[&<>"]/g, (character) => entities[character]);
-}
-
-/** JSON that cannot end the script element it stands in. */
-function json(value: unknown): string {
-  return JSON.stringify(value).replaceAll("<", "\\u003c");
 }

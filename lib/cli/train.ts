@@ -1,125 +1,187 @@
-// `rvq train`: checks recordings, says what it skips and why, and trains codebooks on the rest.
+// `rvq train`: checks recordings, says what it skips and why, and trains codebooks on the rest; or trains on vectors as they are.
 
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { writeFileAtomic } from "../atomic-file.js";
-import { findRecordings } from "../audio/find-recordings.js";
-import { type AudioRecipe, newSpeakersRecipe } from "../audio/recipe.js";
-import { checkRecordings, type RecordingsReport, type Signal } from "../audio/recordings.js";
 import { runStoppable } from "../audio/stoppable.js";
 import { trainingFramesSteps } from "../audio/training-frames.js";
-import { ResidualQuantizer, RvqError } from "../index.js";
-import { openBackend } from "../open-backend.js";
-import { type TrainOptions, trainCodebooks } from "../train.js";
+import { invalidArgument } from "../errors.js";
+import { type ResidualQuantizer, status } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
-import { startProgress } from "./progress.js";
 import { formatSeconds, recordingsText } from "./recordings-table.js";
-
-export interface TrainCommandOptions {
-  readonly out: string;
-  readonly codewords: number;
-  readonly stages: number;
-  readonly iterations: number;
-  readonly seed: number;
-  readonly rate: number;
-  readonly hop: number;
-  readonly otherRates: "resample" | "refuse";
-  readonly checkOnly: boolean;
-  readonly report?: string;
-}
+import { type MeasuredStage, stageTable } from "./stage-lines.js";
+import { trainByAverages } from "./train-ema.js";
+import { trainByKmeans } from "./train-kmeans.js";
+import type { TrainCommandOptions } from "./train-options.js";
+import { checkWithProgress, requireSignals, totalSeconds } from "./training-audio.js";
+import { type ReadCheckpoint, readCheckpoint } from "./training-checkpoint.js";
+import { measureTraining } from "./training-measures.js";
+import { type AudioFraming, planFrom, planMetadata, requireSamePlan, type TrainingPlan } from "./training-plan.js";
+import { averagesCurves, kmeansCurves, type TrainingCurves, trainingReportPage } from "./training-report.js";
+import { isVectorFile, readVectorFiles } from "./vector-files.js";
 
 export async function trainCommand(
   context: CommandContext,
   paths: readonly string[],
   options: TrainCommandOptions,
 ): Promise<void> {
-  const { stdout, signal } = context;
-  const { report, signals } = await checkWithProgress(context, paths, options.rate, options.otherRates);
-  printLine(stdout, recordingsText(report));
-  if (options.report !== undefined) {
-    await writeFileAtomic(options.report, Buffer.from(`${JSON.stringify(report, null, 2)}\n`));
+  const { stdout, signal, backend } = context;
+  const ofVectors = requireOneKind(paths);
+  requireUsable(options);
+  await requireNewCheckpoint(options);
+  const resumed = options.resume === undefined ? null : await readCheckpoint(options.resume, backend);
+  if (resumed !== null) requireSamePlan(options, resumed.plan);
+  const plan = resumed?.plan ?? planFrom(options, !ofVectors);
+  if (ofVectors !== (plan.audio === null)) {
+    throw invalidArgument("paths", `${plan.audio === null ? ".npy" : "WAV"} files, as of the checkpoint`, paths[0]);
   }
-  if (options.checkOnly) return;
-  requireSignals(report, signals);
 
+  const data =
+    plan.audio === null ? await readVectors(context, paths) : await readAudio(context, paths, plan.audio, options);
+  if (data === null || options.checkOnly) return;
   const start = performance.now();
-  const { rate: sampleRate, hop, codewords, stages, iterations, seed } = options;
-  const training = { ...newSpeakersRecipe.training, codebookSize: codewords, stages, iterations, seed };
-  const recipe = { ...newSpeakersRecipe, sampleRate, hop, training };
-  const { quantizer, snrDb } = await trainOnSignals(
-    context,
-    signals.map(({ samples }) => samples),
-    recipe,
-  );
+  const resumedAt = resumed === null ? null : resumed.trainer.steps;
+  const { quantizer, snrDb, stages, curves } = await train(context, paths, data, { plan, resumed, options });
   signal.throwIfAborted();
   await quantizer.save(options.out);
-  const elapsed = formatSeconds((performance.now() - start) / 1000);
-  const speech = formatSeconds(report.usedSeconds);
-  printLine(stdout, `Trained ${stages} codebooks of ${codewords} on ${speech} in ${elapsed} (${quantizer.backend}).`);
-  printLine(stdout, `SNR on the training frames: ${snrDb.toFixed(2)} dB.`);
+  const elapsedSeconds = (performance.now() - start) / 1000;
+  const elapsed = formatSeconds(elapsedSeconds);
+  const { stages: count, codebookSize } = plan.training;
+  const what = `${count} codebooks of ${codebookSize} on ${data.described}`;
+  printLine(stdout, `Trained ${what} in ${elapsed} (${quantizer.backend}).`);
+  if (stages !== null) printLine(stdout, `\n${stageTable(stages)}\n`);
+  printLine(stdout, `SNR on the training ${ofVectors ? "vectors" : "frames"}: ${snrDb.toFixed(2)} dB.`);
   printLine(stdout, `Wrote ${options.out} (model ${quantizer.id.slice(0, 16)}).`);
+  if (stages === null || options.report === undefined || !isPage(options.report)) return;
+  const { backend: name, id: modelId } = quantizer;
+  const about = ofVectors ? data.described : `${data.described} of recordings`;
+  const report = { plan, data: about, elapsedSeconds, resumedAt, curves, stages, backend: name, modelId };
+  const page = await trainingReportPage({ version: status().version, ...report });
+  await writeFileAtomic(options.report, Buffer.from(page));
+  printLine(stdout, `Wrote ${options.report}.`);
 }
 
-/** Finds and checks the recordings, with progress. */
-export async function checkWithProgress(
+interface TrainingData {
+  /** vectors[N][dim] */
+  readonly vectors: Float32Array;
+  readonly dim: number;
+  /** For the model's metadata. */
+  readonly amount: { readonly seconds: number } | { readonly vectors: number };
+  /** The amount in words. */
+  readonly described: string;
+}
+
+interface Trained {
+  readonly quantizer: ResidualQuantizer;
+  readonly snrDb: number;
+  /** Null where the vectors are gone: k-means keeps them only for a report. */
+  readonly stages: readonly MeasuredStage[] | null;
+  readonly curves: TrainingCurves;
+}
+
+interface TrainingRun {
+  readonly plan: TrainingPlan;
+  readonly resumed: ReadCheckpoint | null;
+  readonly options: TrainCommandOptions;
+}
+
+async function train(
   context: CommandContext,
   paths: readonly string[],
-  sampleRate: number,
-  otherRates: "resample" | "refuse",
-): Promise<{ report: RecordingsReport; signals: Signal[] }> {
-  const { stderr, signal } = context;
-  const { files, unreadable } = await findRecordings(paths, { signal });
-  const progress = startProgress(stderr, "checking", files.length);
-  try {
-    return await checkRecordings(files, {
-      sampleRate,
-      otherRates,
-      unreadable,
-      signal,
-      onProgress: (done) => progress.update(done),
-    });
-  } finally {
-    progress.stop();
+  { vectors, dim, amount }: TrainingData,
+  { plan, resumed, options }: TrainingRun,
+): Promise<Trained> {
+  const { training, ema } = plan;
+  const metadata = planMetadata(plan, amount);
+  if (ema === null) {
+    const keepVectors = options.report !== undefined && isPage(options.report);
+    const { quantizer, snrDb, mse } = await trainByKmeans(context, vectors, { dim, training, metadata, keepVectors });
+    const curves = kmeansCurves(mse);
+    if (!keepVectors) return { quantizer, snrDb, stages: null, curves };
+    const stages = await measureTraining(context, quantizer, vectors);
+    return { quantizer, snrDb: stages[stages.length - 1].snrDb, stages, curves };
+  }
+  const path = options.checkpoint ?? options.resume;
+  const resumeCommand = path === undefined ? "" : commandToResume(paths, path, options);
+  const checkpoint = path === undefined ? null : { path, every: options.every, resumeCommand };
+  const { trainer, history } = await trainByAverages(context, vectors, dim, {
+    plan: { ...plan, ema },
+    metadata,
+    resumed,
+    checkpoint,
+  });
+  const quantizer = trainer.quantizer();
+  const stages = await measureTraining(context, quantizer, vectors);
+  return { quantizer, snrDb: stages[stages.length - 1].snrDb, stages, curves: averagesCurves(history) };
+}
+
+async function readVectors({ stdout, signal }: CommandContext, paths: readonly string[]): Promise<TrainingData> {
+  const { vectors, dim } = await readVectorFiles(paths, { signal });
+  const count = vectors.length / dim;
+  const described = `${count.toLocaleString("en")} vectors of ${dim}`;
+  printLine(stdout, `${described} from ${paths.join(", ")}.`);
+  return { vectors, dim, amount: { vectors: count }, described };
+}
+
+/** Null where the recordings are only to be checked. */
+async function readAudio(
+  context: CommandContext,
+  paths: readonly string[],
+  framing: AudioFraming,
+  options: TrainCommandOptions,
+): Promise<TrainingData | null> {
+  const { stdout, signal } = context;
+  const { sampleRate, hop } = framing;
+  const { report, signals } = await checkWithProgress(context, paths, sampleRate, options.otherRates);
+  printLine(stdout, recordingsText(report));
+  if (options.report !== undefined && !isPage(options.report)) {
+    await writeFileAtomic(options.report, Buffer.from(`${JSON.stringify(report, null, 2)}\n`));
+  }
+  if (options.checkOnly) return null;
+  requireSignals(report, signals);
+  const samples = signals.map((one) => one.samples);
+  const vectors = await runStoppable(trainingFramesSteps(samples, framing), signal);
+  const amount = { seconds: totalSeconds(samples, sampleRate) };
+  return { vectors, dim: hop, amount, described: formatSeconds(report.usedSeconds) };
+}
+
+/** Whether the paths are `.npy` files; recordings and vectors do not mix. */
+function requireOneKind(paths: readonly string[]): boolean {
+  const vectorFiles = paths.filter(isVectorFile).length;
+  if (vectorFiles === 0 || vectorFiles === paths.length) return vectorFiles > 0;
+  const other = paths.find((path) => !isVectorFile(path));
+  throw invalidArgument("paths", "either .npy files or WAV files and folders", other);
+}
+
+function requireUsable({ learn, out, checkpoint, resume, epochs, batch, decay }: TrainCommandOptions): void {
+  if (learn !== "ema" && resume === undefined) {
+    const given = Object.entries({ checkpoint, epochs, batch, decay }).find(([, value]) => value !== undefined);
+    if (given !== undefined) throw invalidArgument(`--${given[0]}`, "--learn ema beside it", given[1]);
+  }
+  for (const path of [checkpoint, resume]) {
+    if (path !== undefined && resolve(path) === resolve(out)) {
+      throw invalidArgument("--out", "another file than the checkpoint", out);
+    }
   }
 }
 
-/** Throws `RvqError` INVALID_AUDIO, with the first reason, where no recording is fit to train on. */
-export function requireSignals(report: RecordingsReport, signals: readonly Signal[]): void {
-  if (signals.length > 0) return;
-  const [first] = report.recordings;
-  const reason = first === undefined ? "no WAV file was found" : `${first.path}: ${first.skipped}`;
-  const more = report.skipped > 1 ? ` (and ${report.skipped - 1} more were skipped)` : "";
-  throw new RvqError("INVALID_AUDIO", `no recording to train on: ${reason}${more}`);
+/** Hours of training must not go because the first command was typed again instead of the one that resumes. */
+async function requireNewCheckpoint({ checkpoint, resume }: TrainCommandOptions): Promise<void> {
+  if (checkpoint === undefined || (resume !== undefined && resolve(checkpoint) === resolve(resume))) return;
+  const entry = await stat(checkpoint).catch(() => null);
+  if (entry === null || !entry.isFile()) return;
+  throw invalidArgument("--checkpoint", "a new file, or --resume to go on from this one", checkpoint);
 }
 
-/** Trains codebooks by the recipe with a progress bar; `snrDb` is that of the last iteration. */
-export async function trainOnSignals(
-  { stderr, signal, backend }: CommandContext,
-  signals: readonly Float32Array[],
-  recipe: AudioRecipe,
-): Promise<{ quantizer: ResidualQuantizer; snrDb: number }> {
-  const { sampleRate, hop, training, shifts, negated } = recipe;
-  const seconds = signals.reduce((sum, samples) => sum + samples.length, 0) / sampleRate;
-  const frames = await runStoppable(trainingFramesSteps(signals, recipe), signal);
-  const progress = startProgress(stderr, "training", training.stages);
-  let snrDb = Number.NaN;
-  try {
-    const options: TrainOptions = {
-      dim: hop,
-      ...training,
-      signal,
-      onProgress: (at) => {
-        snrDb = at.snrDb;
-        const note = `codebook ${at.stage + 1}/${at.stages} · ${at.snrDb.toFixed(2)} dB`;
-        progress.update(at.stage + (at.iteration + 1) / at.iterations, note);
-      },
-    };
-    // What `ResidualQuantizer.train` does, but for its copy of the frames: they take most of the memory.
-    const engine = openBackend(backend.backend, backend.threads);
-    const { codebooks } = await trainCodebooks(engine, frames, options, "overwrite");
-    const metadata = { audio: { sampleRate, hop }, training: { seconds, shifts, negated, ...training } };
-    const quantizer = ResidualQuantizer.fromCodebooks(codebooks, { dim: hop, ...backend, metadata });
-    progress.update(training.stages);
-    return { quantizer, snrDb };
-  } finally {
-    progress.stop();
-  }
+function isPage(path: string): boolean {
+  return /\.html?$/i.test(path);
+}
+
+/** What to type to go on; the checkpoint has all other options. */
+function commandToResume(paths: readonly string[], path: string, options: TrainCommandOptions): string {
+  const { out, otherRates, report, every } = options;
+  const words = ["rvq", "train", ...paths, "--resume", path, "--every", String(every), "--out", out];
+  if (otherRates !== "resample") words.push("--other-rates", otherRates);
+  if (report !== undefined) words.push("--report", report);
+  return words.map((word) => (/^[\w./:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(" ");
 }
