@@ -71,8 +71,7 @@ bool Assign::queue(size_t row, Scratch& scratch) const {
   size_t padded_dim = codebooks_.padded_dim;
   Queue& first = scratch.few ? *scratch.few : scratch.all;
   float* elements = first.search.rows() + first.rows.size() * padded_dim;
-  std::memcpy(elements, request_.vectors + row * dim, dim * sizeof(float));
-  std::fill(elements + dim, elements + padded_dim, 0.0f);
+  copy_padded(request_.vectors + row * dim, dim, padded_dim, elements);
 
   if (scratch.few) {
     size_t own = request_.codes.get(row);

@@ -105,9 +105,8 @@ void BeamEncode::encode_block(size_t first_vector, size_t count, Scratch& scratc
   search_greedily(first_vector, count, scratch);
 
   for (size_t v = 0; v < count; v++) {
-    float* row = scratch.residuals.data() + v * padded_dim;
-    std::memcpy(row, request_.vectors + (first_vector + v) * dim, dim * sizeof(float));
-    std::fill(row + dim, row + padded_dim, 0.0f);
+    const float* vector = request_.vectors + (first_vector + v) * dim;
+    copy_padded(vector, dim, padded_dim, scratch.residuals.data() + v * padded_dim);
     scratch.first_rows[v] = static_cast<uint32_t>(v);
   }
   scratch.first_rows[count] = static_cast<uint32_t>(count);
@@ -125,9 +124,8 @@ void BeamEncode::search_greedily(size_t first_vector, size_t count, Scratch& scr
     size_t rows = std::min(kernels_.tile_rows, count - first);
     float* residuals = scratch.nearest.rows();
     for (size_t r = 0; r < rows; r++) {
-      float* row = residuals + r * padded_dim;
-      std::memcpy(row, request_.vectors + (first_vector + first + r) * dim, dim * sizeof(float));
-      std::fill(row + dim, row + padded_dim, 0.0f);
+      const float* vector = request_.vectors + (first_vector + first + r) * dim;
+      copy_padded(vector, dim, padded_dim, residuals + r * padded_dim);
     }
     for (size_t s = 0; s < request_.stages; s++) {
       const Stage& stage = codebooks_.stages[s];
@@ -252,8 +250,7 @@ void BeamEncode::write(size_t vector, size_t v, Scratch& scratch) const {
     row = scratch.parents[s][row];
   }
   float* x = scratch.vector.data();
-  std::memcpy(x, request_.vectors + vector * dim, dim * sizeof(float));
-  std::fill(x + dim, x + padded_dim, 0.0f);
+  copy_padded(request_.vectors + vector * dim, dim, padded_dim, x);
   const uint32_t* path = scratch.path.data();
   const uint32_t* greedy = scratch.greedy.data() + v * stages;
   if (!std::equal(path, path + stages, greedy) && !(error(x, path, scratch) < error(x, greedy, scratch))) path = greedy;

@@ -15,9 +15,7 @@ namespace {
 AlignedArray<float> padded_copy(const float* rows, size_t count, size_t dim, size_t padded_dim) {
   AlignedArray<float> copy(count * padded_dim);
   for (size_t n = 0; n < count; n++) {
-    float* row = copy.data() + n * padded_dim;
-    std::memcpy(row, rows + n * dim, dim * sizeof(float));
-    std::fill(row + dim, row + padded_dim, 0.0f);
+    copy_padded(rows + n * dim, dim, padded_dim, copy.data() + n * padded_dim);
   }
   return copy;
 }

@@ -2,8 +2,10 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -75,5 +77,11 @@ AlignedArray<float> searched_copy(const Kernels& kernels, Metric metric, const f
 
 // dim rounded up to a multiple of kSumLanes.
 size_t padded(size_t dim);
+
+// to[padded_dim] = row[dim] and zeros.
+inline void copy_padded(const float* row, size_t dim, size_t padded_dim, float* to) {
+  std::memcpy(to, row, dim * sizeof(float));
+  std::fill(to + dim, to + padded_dim, 0.0f);
+}
 
 }  // namespace rvq::cpu

@@ -11,15 +11,6 @@
 
 namespace rvq::cpu {
 
-namespace {
-
-void copy_padded(const float* row, size_t dim, size_t padded_dim, float* to) {
-  std::memcpy(to, row, dim * sizeof(float));
-  std::fill(to + dim, to + padded_dim, 0.0f);
-}
-
-}  // namespace
-
 double Distances::work() const {
   return 4.0 * static_cast<double>(request_.count) * static_cast<double>(request_.stages * codebooks_.dim);
 }

@@ -79,8 +79,9 @@ class Screen {
   bool quantise_uniform(const UniformCodewords& codewords, size_t count);
   // Returns what the groups cost that it leaves open, and gives up once that is more than `most`.
   double screen_uniform(size_t count, double most);
-  // Rows that integers leave too many codewords of, by float32.
-  void screen_again();
+  // Ends a screen on trial and returns whether it paid: the rows that it leaves too many codewords of go by float32, or
+  // else all rows start again.
+  bool finish(size_t count, bool pays);
   void quantise_rows();
   void quantise_bytes();
   void bound_integers(const IntegerBound& bound);

@@ -49,12 +49,7 @@ bool Screen::run_uniform(size_t count) {
     cost += integers.row_cost(codebook_->size());
   }
   if (trial != nullptr) trial->report(turn, cost, saved);
-  if (cost > most) {
-    bound_rows(count);
-    return false;
-  }
-  screen_again();
-  return true;
+  return finish(count, cost <= most);
 }
 
 // The float32 screen's bounds stay as they are, for the codewords that this one leaves.
@@ -115,21 +110,21 @@ bool Screen::run_int8(size_t count) {
     cost += bytes.row_cost(codebook_->size());
   }
   if (trial != nullptr) trial->report(turn, cost, saved);
-  if (cost > most) {
+  return finish(count, cost <= most);
+}
+
+bool Screen::finish(size_t count, bool pays) {
+  if (!pays) {
     bound_rows(count);
     return false;
   }
-  screen_again();
-  return true;
-}
-
-void Screen::screen_again() {
   for (size_t row : rows_again_) {
     shortlists_[row].verdict = Verdict::kCandidates;
     shortlists_[row].size = 0;
     lower_[row] = -std::numeric_limits<float>::infinity();
     screen_float32_row(row);
   }
+  return true;
 }
 
 void Screen::quantise_rows() {

@@ -119,9 +119,7 @@ void Encode::encode_block(size_t first_row, size_t count, Scratch& scratch) cons
   size_t dim = codebooks_.dim;
   size_t padded_dim = codebooks_.padded_dim;
   for (size_t r = 0; r < count; r++) {
-    float* residual = scratch.residuals.data() + r * padded_dim;
-    std::memcpy(residual, request_.vectors + (first_row + r) * dim, dim * sizeof(float));
-    std::fill(residual + dim, residual + padded_dim, 0.0f);
+    copy_padded(request_.vectors + (first_row + r) * dim, dim, padded_dim, scratch.residuals.data() + r * padded_dim);
   }
 
   for (size_t s = 0; s < request_.stages; s++) {
