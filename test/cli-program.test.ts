@@ -6,13 +6,12 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readWav, wavToMono } from "../lib/audio/wav.js";
 import { encodeWav } from "../lib/audio/wav-write.js";
-import { run } from "../lib/cli/program.js";
 import { ResidualQuantizer } from "../lib/index.js";
 import { Random } from "../lib/random.js";
+import { type CliResult, runCli } from "./run-cli.js";
 
 /** `npm test` builds it first. */
 const builtCommand = resolve("dist/cli/main.js");
@@ -22,35 +21,8 @@ let recordings = "";
 let model = "";
 let clip = "";
 
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function rvq(...args: string[]): Promise<Result> {
-  return rvqUntil(new AbortController().signal, ...args);
-}
-
-async function rvqUntil(signal: AbortSignal, ...args: string[]): Promise<Result> {
-  let out = "";
-  let err = "";
-  const collect = (add: (text: string) => void) =>
-    new Writable({
-      write(chunk, _, done) {
-        add(String(chunk));
-        done();
-      },
-    });
-  const stdout = collect((text) => {
-    out += text;
-  });
-  const stderr = collect((text) => {
-    err += text;
-  });
-  const code = await run(args, { stdout, stderr, signal });
-  return { code, out, err };
-}
+const rvq = (...args: string[]) => runCli(args);
+const rvqUntil = (signal: AbortSignal, ...args: string[]) => runCli(args, { signal });
 
 function inFolder(name: string): string {
   return join(folder, name);
@@ -388,7 +360,7 @@ describe("as a child process", () => {
   function child(
     args: string[],
     { interruptAfter, closed, nodeOptions = [], ...streams }: ChildOptions = {},
-  ): Promise<Result> {
+  ): Promise<CliResult> {
     return new Promise((done, fail) => {
       const stdio = ["ignore", streams.stdout ?? "pipe", streams.stderr ?? "pipe"] as const;
       const started = spawn(process.execPath, [...nodeOptions, builtCommand, ...args], {

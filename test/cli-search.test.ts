@@ -4,12 +4,11 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { run } from "../lib/cli/program.js";
 import { CodeIndex, ResidualQuantizer, readNpy, rvqToBytes, writeNpy, writeSafetensors } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { normal } from "./contract/families.js";
+import { runCli } from "./run-cli.js";
 
 const dim = 6;
 let folder = "";
@@ -23,18 +22,7 @@ const rq = ResidualQuantizer.fromCodebooks([gaussian(16 * dim), gaussian(16 * di
   metadata: { name: "ö" },
 });
 
-async function rvq(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const texts = { out: "", err: "" };
-  const into = (name: "out" | "err") =>
-    new Writable({
-      write(chunk, _, done) {
-        texts[name] += String(chunk);
-        done();
-      },
-    });
-  const code = await run(args, { stdout: into("out"), stderr: into("err"), signal: new AbortController().signal });
-  return { code, ...texts };
-}
+const rvq = (...args: string[]) => runCli(args);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "rvq-cli-"));

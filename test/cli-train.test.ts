@@ -5,14 +5,13 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeWav } from "../lib/audio/wav-write.js";
-import { run } from "../lib/cli/program.js";
 import { TrainingBatches } from "../lib/cli/training-batches.js";
 import { TrainingHistory } from "../lib/cli/training-history.js";
 import { CodebookTrainer, ResidualQuantizer, type StepResult, writeNpy } from "../lib/index.js";
 import { Random } from "../lib/random.js";
+import { type CliResult, type RunCliOptions, runCli } from "./run-cli.js";
 
 /** `npm test` builds it first. */
 const builtCommand = resolve("dist/cli/main.js");
@@ -21,41 +20,7 @@ const dim = 8;
 let folder = "";
 let vectorsFile = "";
 
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-interface RunOptions {
-  readonly signal?: AbortSignal;
-  readonly terminalRows?: number;
-}
-
-async function rvq(args: readonly string[], { signal, terminalRows }: RunOptions = {}): Promise<Result> {
-  let out = "";
-  let err = "";
-  const collect = (add: (text: string) => void) =>
-    new Writable({
-      write(chunk, _, done) {
-        add(String(chunk));
-        done();
-      },
-    });
-  const stdout = collect((text) => {
-    out += text;
-  });
-  const stderr = collect((text) => {
-    err += text;
-  });
-  if (terminalRows !== undefined) Object.assign(stderr, { isTTY: true, rows: terminalRows, columns: 100 });
-  const code = await run(["--backend", "js", ...args], {
-    stdout,
-    stderr,
-    signal: signal ?? new AbortController().signal,
-  });
-  return { code, out, err };
-}
+const rvq = (args: readonly string[], options?: RunCliOptions) => runCli(["--backend", "js", ...args], options);
 
 function inFolder(name: string): string {
   return join(folder, name);
@@ -74,7 +39,7 @@ function vectors(count: number, seed: number): Float32Array {
 }
 
 /** Runs `work`, and aborts in the middle of the step after step `last`, which is thereby undone. */
-async function stoppedAt(last: number, stop: AbortController, work: () => Promise<Result>): Promise<Result> {
+async function stoppedAt(last: number, stop: AbortController, work: () => Promise<CliResult>): Promise<CliResult> {
   const { step } = CodebookTrainer.prototype;
   CodebookTrainer.prototype.step = function (...args) {
     const done = step.apply(this, args);
@@ -420,7 +385,7 @@ describe("the history of a training", () => {
 
 describe("as a child process", () => {
   /** Interrupts once `after` has come on stderr; twice where `twice` is set. */
-  function child(args: readonly string[], after?: RegExp, nodeOptions: readonly string[] = []): Promise<Result> {
+  function child(args: readonly string[], after?: RegExp, nodeOptions: readonly string[] = []): Promise<CliResult> {
     return new Promise((done, fail) => {
       const started = spawn(process.execPath, [...nodeOptions, builtCommand, "--backend", "js", ...args], {
         cwd: folder,

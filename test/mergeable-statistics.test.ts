@@ -15,6 +15,7 @@ import {
 import { Random } from "../lib/random.js";
 import { candidates, withForm } from "./contract/backends.js";
 import { familyNames, makeData, makeStages, withoutZeroRows } from "./contract/families.js";
+import { unseal } from "./reseal.js";
 
 const dim = 7;
 const count = 500;
@@ -273,16 +274,8 @@ describe("statistics", () => {
       { numRuns: 300 },
     );
 
-    const headerBytes = bytes.readUInt32LE(8);
-    const header = JSON.parse(bytes.toString("utf8", 12, 12 + headerBytes));
-    const arrays = bytes.subarray(12 + headerBytes, -32);
-    const reseal = (fields: object, body: Uint8Array = arrays) => {
-      const json = Buffer.from(JSON.stringify({ ...header, ...fields }));
-      const fixed = Buffer.from(bytes.subarray(0, 12));
-      fixed.writeUInt32LE(json.length, 8);
-      const content = Buffer.concat([fixed, json, body]);
-      return Buffer.concat([content, createHash("sha256").update(content).digest()]);
-    };
+    const { header, arrays, reseal } = unseal(bytes);
+    const { range } = header as { range: object };
     const edited = (edit: (body: Buffer) => void) => {
       const body = Buffer.from(arrays);
       edit(body);
@@ -298,8 +291,8 @@ describe("statistics", () => {
       [reseal({ rows: 501 }), /rows/],
       [reseal({ rows: 499 }), /counts/],
       [reseal({ range: null }), /range/],
-      [reseal({ range: { ...header.range, maxWeight: null } }), /weightExponent/],
-      [reseal({ range: { ...header.range, maxWeight: 0.1 } }), /float32/],
+      [reseal({ range: { ...range, maxWeight: null } }), /weightExponent/],
+      [reseal({ range: { ...range, maxWeight: 0.1 } }), /float32/],
       [reseal({ weightExponent: 5000 }), /weightExponent/],
       [
         reseal(

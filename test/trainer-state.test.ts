@@ -10,6 +10,7 @@ import { CodebookTrainer, type LearningOptions, RvqError, type StepOptions } fro
 import { Random } from "../lib/random.js";
 import { candidates, withForm } from "./contract/backends.js";
 import { familyNames, makeData, withoutZeroRows } from "./contract/families.js";
+import { unseal } from "./reseal.js";
 
 const dim = 9;
 const available = candidates.filter((candidate) => candidate.available);
@@ -209,16 +210,7 @@ describe("a checkpoint", () => {
 
   it("is refused when its header or its numbers lie, even with a valid digest", async () => {
     const bytes = Buffer.from((await start()).toBytes());
-    const headerBytes = bytes.readUInt32LE(8);
-    const header = JSON.parse(bytes.toString("utf8", 12, 12 + headerBytes));
-    const arrays = bytes.subarray(12 + headerBytes, -32);
-    const reseal = (fields: object, body: Uint8Array = arrays) => {
-      const json = Buffer.from(JSON.stringify({ ...header, ...fields }));
-      const fixed = Buffer.from(bytes.subarray(0, 12));
-      fixed.writeUInt32LE(json.length, 8);
-      const content = Buffer.concat([fixed, json, body]);
-      return Buffer.concat([content, createHash("sha256").update(content).digest()]);
-    };
+    const { arrays, reseal } = unseal(bytes);
     const withFloat64 = (offset: number, value: number) => {
       const body = Buffer.from(arrays);
       body.writeDoubleLE(value, offset);
