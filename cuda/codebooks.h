@@ -1,0 +1,54 @@
+// The codebooks of a quantizer on one device, prepared once and then only read, by any number of streams.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace rvq::cuda {
+
+// What a quantizer is made of, borrowed for the time of the preparation.
+struct CodebookSpec {
+  struct Stage {
+    const float* codewords;  // host [num_codewords][dim], finite; with the cosine metric none is zero
+    size_t num_codewords;
+  };
+  size_t dim;
+  bool cosine;
+  const float* weights;  // host [dim] or null
+  std::vector<Stage> stages;
+};
+
+// Device memory of one stage.
+struct Stage;
+
+class Codebooks {
+ public:
+  // On device number `device`.
+  Codebooks(const CodebookSpec& spec, int device);
+  ~Codebooks();
+  Codebooks(const Codebooks&) = delete;
+  Codebooks& operator=(const Codebooks&) = delete;
+
+  size_t dim() const;
+  bool cosine() const;
+  int device() const;
+  size_t num_stages() const;
+  size_t num_codewords(size_t stage) const;
+  // Device [num_codewords][dim], as given: dense, no padding.
+  const float* codewords(size_t stage) const;
+  // Device [dim] or null.
+  const float* weights() const;
+  // Bytes of device memory.
+  size_t size_bytes() const;
+
+  const std::vector<Stage>& stages() const;
+
+ private:
+  struct Content;
+  std::unique_ptr<Content> content_;
+};
+
+}  // namespace rvq::cuda

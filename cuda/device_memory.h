@@ -1,0 +1,71 @@
+// Memory of a device, and pinned memory of the host, each with one owner.
+
+#pragma once
+
+#include <cstddef>
+
+namespace rvq::cuda {
+
+// Makes a device current for this thread while it lives.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int previous_ = 0;
+};
+
+// Bytes of the device that is current when it is made; aligned to 256.
+class DeviceBytes {
+ public:
+  DeviceBytes() = default;
+  // Throws a Failure of kind kOutOfMemory where there are not so many.
+  explicit DeviceBytes(size_t bytes);
+  ~DeviceBytes();
+  DeviceBytes(DeviceBytes&& other) noexcept;
+  DeviceBytes& operator=(DeviceBytes&& other) noexcept;
+
+  void* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+template <typename T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  explicit DeviceArray(size_t length) : bytes_(length * sizeof(T)), length_(length) {}
+
+  T* data() const { return static_cast<T*>(bytes_.data()); }
+  size_t size() const { return length_; }
+  size_t size_bytes() const { return bytes_.size(); }
+
+ private:
+  DeviceBytes bytes_;
+  size_t length_ = 0;
+};
+
+// Page-locked memory of the host: copies from and to it run beside everything else.
+class PinnedBytes {
+ public:
+  PinnedBytes() = default;
+  explicit PinnedBytes(size_t bytes);
+  ~PinnedBytes();
+  PinnedBytes(PinnedBytes&& other) noexcept;
+  PinnedBytes& operator=(PinnedBytes&& other) noexcept;
+
+  void* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace rvq::cuda
