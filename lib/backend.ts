@@ -209,4 +209,6 @@ export interface BackendOptions {
    * answer never depends on it.
    */
   readonly threads?: number;
+  /** The number of the GPU that `cuda` uses; default: the first that can. */
+  readonly device?: number;
 }

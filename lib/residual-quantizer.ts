@@ -80,7 +80,7 @@ export class ResidualQuantizer {
   static async train(vectors: Float32Array, options: TrainOptions): Promise<ResidualQuantizer> {
     checkOptions("options", options ?? null);
     const metadata = checkMetadata(options.metadata);
-    const engine = openBackend(options.backend, options.threads);
+    const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainCodebooks(engine, vectors, options);
     return new ResidualQuantizer({ spec, metadata }, engine);
   }
@@ -93,7 +93,7 @@ export class ResidualQuantizer {
   static async trainFromBatches(source: BatchSource, options: BatchTrainOptions): Promise<ResidualQuantizer> {
     checkOptions("options", options ?? null);
     const metadata = checkMetadata(options.metadata);
-    const engine = openBackend(options.backend, options.threads);
+    const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainFromBatches(engine, source, options);
     return new ResidualQuantizer({ spec, metadata }, engine);
   }
@@ -109,7 +109,7 @@ export class ResidualQuantizer {
     const weights = checkWeights(options.weights, dim, metric);
     const spec = { dim, metric, weights, codebooks: checkCodebooks(codebooks, dim, metric) };
     const metadata = checkMetadata(options.metadata);
-    return new ResidualQuantizer({ spec, metadata }, openBackend(options.backend, options.threads));
+    return new ResidualQuantizer({ spec, metadata }, openBackend(options.backend, options.threads, options.device));
   }
 
   /**
@@ -118,7 +118,10 @@ export class ResidualQuantizer {
    */
   static fromBytes(bytes: Uint8Array, options: BackendChoiceOptions = {}): ResidualQuantizer {
     checkOptions("options", options);
-    return new ResidualQuantizer(modelFromBytes("bytes", bytes), openBackend(options.backend, options.threads));
+    return new ResidualQuantizer(
+      modelFromBytes("bytes", bytes),
+      openBackend(options.backend, options.threads, options.device),
+    );
   }
 
   /**
@@ -127,7 +130,7 @@ export class ResidualQuantizer {
    */
   static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<ResidualQuantizer> {
     checkOptions("options", options);
-    return new ResidualQuantizer(await readModel(path), openBackend(options.backend, options.threads));
+    return new ResidualQuantizer(await readModel(path), openBackend(options.backend, options.threads, options.device));
   }
 
   /** The backend in use. */
