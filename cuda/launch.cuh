@@ -15,13 +15,16 @@ struct Launch {
   cudaStream_t stream;
 };
 
-#ifndef RVQ_EMULATE_CUDA
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, const Launch& shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
+#ifdef RVQ_EMULATE_CUDA
+  emulation::enqueue_kernel(shape.stream, shape.grid, shape.block,
+                            [=] { kernel(static_cast<Parameters>(arguments)...); });
+#else
   kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<Parameters>(arguments)...);
+#endif
   check(cudaGetLastError(), name);
 }
-#endif
 
 // Blocks of `per_block` that hold `count`; a grid has at most 2^31 − 1 of them.
 inline dim3 blocks_for(size_t count, size_t per_block) {
