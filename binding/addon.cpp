@@ -6,6 +6,7 @@
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
+//   CudaMemory, cudaAccumulateResident   arrays that stay on a device   cuda_memory.h, cuda_resident.cpp
 //   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
 //   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
@@ -26,6 +27,7 @@
 #ifdef RVQ_CUDA
 #include "cuda_codebooks.h"
 #include "cuda_device.h"
+#include "cuda_memory.h"
 #include "cuda_statistics.h"
 #endif
 #include "job.h"
@@ -62,6 +64,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
 #ifdef RVQ_CUDA
   exports.Set("CudaCodebooks", CudaCodebooks::define(env));
+  exports.Set("CudaMemory", CudaMemory::define(env));
+  exports.Set("cudaAccumulateResident", Napi::Function::New(env, cuda_accumulate_resident, "cudaAccumulateResident"));
   exports.Set("cudaAccumulate", Napi::Function::New(env, cuda_accumulate, "cudaAccumulate"));
   exports.Set("cudaLowerDistances", Napi::Function::New(env, cuda_lower_distances, "cudaLowerDistances"));
   exports.Set("cudaLost", Napi::Function::New(env, cuda_lost, "cudaLost"));

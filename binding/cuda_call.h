@@ -18,6 +18,9 @@ namespace rvq {
 // do about them.
 void with_coded_failures(const std::function<void()>& work);
 
+// Multiply-adds that are too many for the JavaScript thread, however few they are: it would wait for the device.
+constexpr double kNeverOnTheSpot = 1e18;
+
 // `owner` keeps alive what the operation borrows.
 template <typename Operation>
 class CudaCall final : public Call {
@@ -28,8 +31,7 @@ class CudaCall final : public Call {
 
   // One for a piece of rows: there are never more pieces than rows.
   size_t blocks() const override { return operation_.count(); }
-  // Too much for the JavaScript thread, however little it is: that would wait for the device.
-  double work() const override { return 1e18; }
+  double work() const override { return kNeverOnTheSpot; }
   void run(BlockFeed& feed) override {
     with_coded_failures([&] { cuda::stream_rows(operation_, device_, [&feed] { return feed.next().has_value(); }); });
   }

@@ -11,15 +11,11 @@
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
+#include "cuda_prepared.h"
 #include "job.h"
 #include "requests.h"
 
 namespace rvq {
-
-struct CudaPrepared {
-  Shape shape;
-  std::unique_ptr<const cuda::Codebooks> codebooks;
-};
 
 namespace {
 
@@ -85,6 +81,8 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
                          InstanceMethod("distances", &CudaCodebooks::distances),
                          InstanceMethod("distancesSync", &CudaCodebooks::distances_sync),
                          InstanceMethod("assign", &CudaCodebooks::assign),
+                         InstanceMethod("encodeResident", &CudaCodebooks::encode_resident),
+                         InstanceMethod("decodeResident", &CudaCodebooks::decode_resident),
                          InstanceMethod("dispose", &CudaCodebooks::dispose),
                      });
 }

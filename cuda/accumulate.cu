@@ -67,15 +67,18 @@ struct Rows {
   uint32_t dim;
   DeviceCodes codes;
   DeviceCodes previous;  // data null: none
+  size_t code_stride;
   uint32_t num_codewords;
   const int32_t* grid_exponents;
   unsigned* out_of_range;
 
+  __device__ uint32_t code_of(const DeviceCodes& of, uint32_t row) const { return load_code(of, row * code_stride); }
+
   // False where there is nothing to do for the row.
   __device__ bool moves(uint32_t row, uint32_t* code, uint32_t* left) const {
-    *code = load_code(codes, row);
+    *code = code_of(codes, row);
     bool moving = previous.data != nullptr;
-    *left = moving ? load_code(previous, row) : 0;
+    *left = moving ? code_of(previous, row) : 0;
     if (*code >= num_codewords || *left >= num_codewords) {
       *out_of_range = 1;
       return false;
@@ -158,7 +161,7 @@ __global__ void __launch_bounds__(kThreads)
         uint32_t entry = work.sorted[min(at + j, end - 1)];
         uint32_t row = entry & ~kLeaves;
         leaves[j] = (entry & kLeaves) != 0;
-        uint32_t code = load_code(leaves[j] ? rows.previous : rows.codes, row);
+        uint32_t code = rows.code_of(leaves[j] ? rows.previous : rows.codes, row);
         targets[j] = by_slot ? work.slots[code] : code;
         values[j] = rows.vectors[static_cast<size_t>(row) * rows.dim + i];
       }
@@ -195,6 +198,7 @@ void run(const AccumulateRequest& request, long long* counts, long long* sums, c
             static_cast<uint32_t>(request.dim),
             request.codes,
             moving ? *request.previous : DeviceCodes{nullptr, false},
+            request.code_stride,
             static_cast<uint32_t>(request.num_codewords),
             request.grid_exponents,
             request.out_of_range};

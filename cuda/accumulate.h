@@ -13,9 +13,10 @@ struct AccumulateRequest {
   const float* vectors;  // device [count][dim], finite
   size_t count;          // below 2^30
   size_t dim;
-  DeviceCodes codes;  // device [count]
-  // Device [count], where the rows are in the statistics already: the codes under which they are; else null.
+  DeviceCodes codes;  // device [count], the first of every code_stride
+  // The same of the codes under which the rows are, where they are in the statistics already; else null.
   const DeviceCodes* previous;
+  size_t code_stride;
   size_t num_codewords;
   const int32_t* grid_exponents;  // device [dim]
   // Out, device: set to 1 where a code has no codeword; the row is then left out.

@@ -107,6 +107,7 @@ void HostAccumulate::submit(size_t first, size_t rows, Lane& lane) {
   request.codes = {lane.device<void>(at.codes), request_.codes.wide};
   DeviceCodes previous{lane.device<void>(at.previous), request_.previous && request_.previous->wide};
   request.previous = request_.previous ? &previous : nullptr;
+  request.code_stride = 1;
   request.num_codewords = request_.num_codewords;
   request.grid_exponents = lane.device<int32_t>(at.grid_exponents);
   request.out_of_range = lane.device<unsigned>(at.out_of_range);
@@ -152,20 +153,20 @@ void HostAccumulate::add_few(const Places& at, Lane& lane) {
 
 void HostAccumulate::end(Lane& lane) {
   if (few_) return;
-  auto bring = [&lane](const DeviceArray<long long>& from, double* to) {
-    size_t most = lane.host_bytes() / sizeof(long long);
-    for (size_t first = 0; first < from.size(); first += most) {
-      size_t length = std::min(most, from.size() - first);
-      long long* here = lane.host<long long>(0);
-      check(
-          cudaMemcpyAsync(here, from.data() + first, length * sizeof(long long), cudaMemcpyDeviceToHost, lane.stream()),
+  add_from_device(counts_.data(), counts_.size(), request_.counts, lane);
+  add_from_device(sums_.data(), sums_.size(), request_.sums, lane);
+}
+
+void add_from_device(const long long* from, size_t length, double* to, Lane& lane) {
+  size_t most = lane.host_bytes() / sizeof(long long);
+  for (size_t first = 0; first < length; first += most) {
+    size_t some = std::min(most, length - first);
+    long long* here = lane.host<long long>(0);
+    check(cudaMemcpyAsync(here, from + first, some * sizeof(long long), cudaMemcpyDeviceToHost, lane.stream()),
           "copy from the device");
-      lane.wait(false);
-      for (size_t i = 0; i < length; i++) to[first + i] += static_cast<double>(here[i]);
-    }
-  };
-  bring(counts_, request_.counts);
-  bring(sums_, request_.sums);
+    lane.wait(false);
+    for (size_t i = 0; i < some; i++) to[first + i] += static_cast<double>(here[i]);
+  }
 }
 
 }  // namespace rvq::cuda

@@ -55,4 +55,8 @@ class HostAccumulate final : public RowOperation {
   bool out_of_range_ = false;
 };
 
+// to[i] += from[i], integers, through all of the lane's pinned memory; `from` is device memory that no stream writes
+// to.
+void add_from_device(const long long* from, size_t length, double* to, Lane& lane);
+
 }  // namespace rvq::cuda

@@ -66,6 +66,7 @@ void HostEncode::submit(size_t first, size_t rows, Lane& lane) {
   request.stages = request_.stages;
   request.codes = {lane.device<void>(at.codes), request_.codes.wide};
   request.residuals = lane.device<float>(at.residuals);
+  request.keep_residuals = request_.residuals != nullptr;
   request.bad = lane.device<unsigned long long>(at.bad);
   encode(codebooks_, request, lane.device<void>(at.workspace), lane.stream());
   lane.download(at.bad, at.host_end);
@@ -136,6 +137,7 @@ void HostAssign::submit(size_t first, size_t rows, Lane& lane) {
   search.stages = 1;
   search.codes = {lane.device<void>(at.codes), request_.codes.wide};
   search.residuals = lane.device<float>(at.residuals);
+  search.keep_residuals = false;
   search.bad = lane.device<unsigned long long>(at.bad);
   encode(codebooks_, search, lane.device<void>(at.encode_workspace), lane.stream());
 

@@ -21,6 +21,7 @@ import {
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { type Description, describe, informationBits } from "./description.js";
+import { DeviceQuantizer } from "./device/device-quantizer.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
@@ -136,6 +137,15 @@ export class ResidualQuantizer {
   /** The backend in use. */
   get backend(): BackendName {
     return this.engine.name;
+  }
+
+  /**
+   * The same operations on arrays that stay on the GPU, with the backend `cuda`.
+   * @throws RvqError BACKEND_UNAVAILABLE with another backend; DISPOSED
+   */
+  get device(): DeviceQuantizer {
+    this.checkCall({});
+    return new DeviceQuantizer(this.spec, this.engine, this.prepared);
   }
 
   /** Copies of the codebooks, one [K_s][dim] a stage. */

@@ -6,9 +6,11 @@ import type {
   BadInput,
   CodebookSpec,
   DecodeRequest,
+  DeviceMemory,
   DistanceRequest,
   EncodeRequest,
   LowerDistancesRequest,
+  ResidentCodebooks,
 } from "../backend.js";
 
 export interface CudaInfo {
@@ -46,6 +48,8 @@ export interface CudaCodebooks {
   distances(request: DistanceRequest): Promise<void>;
   distancesSync(request: DistanceRequest): void;
   assign(request: AssignRequest): Promise<void>;
+  encodeResident: ResidentCodebooks["encode"];
+  decodeResident: ResidentCodebooks["decode"];
   dispose(): void;
 }
 
@@ -56,6 +60,11 @@ export interface CudaAddon {
   /** Whether a call in this process, on any of its threads, has found the device lost. */
   cudaLost(options: CudaOptions): boolean;
   readonly CudaCodebooks: new (spec: CodebookSpec & CudaOptions) => CudaCodebooks;
+  readonly CudaMemory: new (options: CudaOptions & { readonly bytes: number }) => DeviceMemory;
+  cudaAccumulateResident(
+    request: Parameters<ResidentCodebooks["accumulate"]>[0],
+    options: CudaOptions,
+  ): ReturnType<ResidentCodebooks["accumulate"]>;
   cudaAccumulate(request: AccumulateRequest, options: CudaOptions): Promise<void>;
   cudaLowerDistances(request: LowerDistancesRequest, options: CudaOptions): Promise<void>;
   /** Only in builds for tests: rows of a piece and bytes of device memory of a lane from now on; 0: no limit. */

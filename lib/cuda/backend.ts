@@ -40,9 +40,14 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
   const native = addon as CudaAddon;
   const { reason, devices } = native.cudaInfo();
   if (reason !== null) throw new RvqError("BACKEND_UNAVAILABLE", reason);
-  const missing = ["cudaOpen", "cudaLost", "CudaCodebooks", "cudaAccumulate", "cudaLowerDistances"].filter(
-    (name) => typeof (addon as Readonly<Record<string, unknown>>)[name] !== "function",
-  );
+  const missing = [
+    "cudaOpen",
+    "cudaLost",
+    "CudaCodebooks",
+    "CudaMemory",
+    "cudaAccumulate",
+    "cudaLowerDistances",
+  ].filter((name) => typeof (addon as Readonly<Record<string, unknown>>)[name] !== "function");
   if (missing.length > 0) {
     const what = missing.join(", ");
     throw new RvqError("BACKEND_UNAVAILABLE", `${file} lacks ${what}; build it again with npm run build`);
@@ -82,6 +87,7 @@ class CudaBackend implements Backend {
     const { dim, metric, weights, codebooks } = spec;
     const { addon, device } = this;
     return new CudaPreparedCodebooks({
+      device,
       sizes: codebooks.map((codebook) => codebook.length / dim),
       dim,
       auto: this.company.auto,
@@ -89,6 +95,8 @@ class CudaBackend implements Backend {
       onDevice: () => new addon.CudaCodebooks({ dim, metric, weights, codebooks, device }),
       onCpu: () => this.cpu().prepare(spec, previous),
       lost: () => addon.cudaLost({ device }),
+      allocate: (bytes) => new addon.CudaMemory({ device, bytes }),
+      accumulate: (request) => addon.cudaAccumulateResident(request, { device }),
     });
   }
 

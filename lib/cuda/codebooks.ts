@@ -7,6 +7,7 @@ import type {
   DistanceRequest,
   EncodeRequest,
   PreparedCodebooks,
+  ResidentCodebooks,
 } from "../backend.js";
 import { RvqError } from "../errors.js";
 import type { CudaCodebooks } from "./addon.js";
@@ -14,6 +15,7 @@ import { smallestDeviceWork } from "./device-work.js";
 import { asRvqError, asRvqErrorSync, isLoss } from "./errors.js";
 
 export interface CudaCodebooksSource {
+  readonly device: number;
   readonly dim: number;
   /** K_s of every stage. */
   readonly sizes: readonly number[];
@@ -22,6 +24,8 @@ export interface CudaCodebooksSource {
   readonly onDevice: () => CudaCodebooks;
   readonly onCpu: () => PreparedCodebooks;
   readonly lost: () => boolean;
+  readonly allocate: ResidentCodebooks["allocate"];
+  readonly accumulate: ResidentCodebooks["accumulate"];
 }
 
 /**
@@ -71,6 +75,18 @@ export class CudaPreparedCodebooks implements PreparedCodebooks {
     await asRvqError(async () => this.choose(work, smallestDeviceWork.assign).assign(request));
   }
 
+  /** All of it is the device's: nothing goes to the processor, also where the choice is automatic. */
+  resident(): ResidentCodebooks {
+    const { device, allocate, accumulate } = this.source;
+    return {
+      device,
+      allocate: (bytes) => asRvqErrorSync(() => allocate(bytes)),
+      encode: (request) => asRvqError(async () => this.onlyDevice().encodeResident(request)),
+      decode: (request) => asRvqError(async () => this.onlyDevice().decodeResident(request)),
+      accumulate: (request) => asRvqError(async () => accumulate(request)),
+    };
+  }
+
   dispose(): void {
     this.disposed = true;
     this.device?.dispose();
@@ -101,6 +117,12 @@ export class CudaPreparedCodebooks implements PreparedCodebooks {
       if (!isLoss(error)) throw error;
       this.withoutDevice = true;
     }
+    return this.device;
+  }
+
+  private onlyDevice(): CudaCodebooks {
+    this.checkInUse();
+    this.device ??= this.source.onDevice();
     return this.device;
   }
 

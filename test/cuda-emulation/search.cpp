@@ -13,7 +13,7 @@
 
 namespace rvq::cuda {
 
-struct Stage {
+struct StageView {
   DeviceArray<float> codewords;
   size_t num_codewords;
 };
@@ -23,7 +23,7 @@ struct Codebooks::Content {
   bool cosine;
   int device;
   DeviceArray<float> weights;
-  std::vector<Stage> stages;
+  std::vector<StageView> stages;
 };
 
 namespace {
@@ -122,10 +122,9 @@ size_t Codebooks::num_stages() const { return content_->stages.size(); }
 size_t Codebooks::num_codewords(size_t stage) const { return content_->stages[stage].num_codewords; }
 const float* Codebooks::codewords(size_t stage) const { return content_->stages[stage].codewords.data(); }
 const float* Codebooks::weights() const { return content_->weights.data(); }
-const std::vector<Stage>& Codebooks::stages() const { return content_->stages; }
 size_t Codebooks::size_bytes() const {
   size_t bytes = content_->weights.size_bytes();
-  for (const Stage& stage : content_->stages) bytes += stage.codewords.size_bytes();
+  for (const StageView& stage : content_->stages) bytes += stage.codewords.size_bytes();
   return bytes;
 }
 
