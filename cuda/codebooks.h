@@ -21,8 +21,8 @@ struct CodebookSpec {
   std::vector<Stage> stages;
 };
 
-// Device memory of one stage.
-struct Stage;
+// A stage as the kernels see it (stage.cuh).
+struct StageView;
 
 class Codebooks {
  public:
@@ -44,7 +44,11 @@ class Codebooks {
   // Bytes of device memory.
   size_t size_bytes() const;
 
-  const std::vector<Stage>& stages() const;
+  // For the search kernels: views of all stages, the packed tiles of all of them, and the place of a stage's first tile
+  // (of `num_stages()`: the number of tiles).
+  const StageView* views() const;
+  const unsigned char* packed() const;
+  size_t first_tile(size_t stage) const;
 
  private:
   struct Content;

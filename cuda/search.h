@@ -25,6 +25,7 @@ struct EncodeRequest {
   DeviceCodes codes;  // out, device [count][stages]
   // Out, device [count][dim]: the residuals after the last stage; never null, may be `vectors`. Used between the stages.
   float* residuals;
+  bool keep_residuals = true;  // Whether those after the last stage are wanted.
   // In and out, device: lowered to 2 · (index of the first element that is not finite) or, with the cosine metric, to
   // 2 · (row · dim) + 1 for the first zero row. UINT64_MAX at first. Where it is lowered the other outputs are
   // unspecified.

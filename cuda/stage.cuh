@@ -1,0 +1,75 @@
+// A stage as the kernels see it, and the form in which its codewords are packed for the tensor cores.
+
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rvq::cuda {
+
+// How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions, so
+// that a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [tile][chunk][group of 8][pair of
+// steps][lane][16 bytes], an odd last step [lane][8 bytes]. Dimension 16·s + 4·t + e stands in operand slot
+// 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for rows. Where the chunk is the whole tile, its
+// codewords' bounds (start, slope) follow.
+struct TileShape {
+  int codewords;
+  int steps;        // of 16 dimensions, with padding
+  int chunk_steps;  // divides steps
+
+  __host__ __device__ constexpr int chunk_bytes() const { return codewords * chunk_steps * 32; }
+  __host__ __device__ constexpr int chunks() const { return steps / chunk_steps; }
+  __host__ __device__ constexpr bool has_bounds() const { return chunk_steps == steps; }
+  __host__ __device__ constexpr int bytes() const {
+    return chunks() * chunk_bytes() + (has_bounds() ? codewords * 8 : 0);
+  }
+  // Of dimension i of codeword k, in bytes from the first tile.
+  __host__ __device__ constexpr size_t offset(size_t k, int i) const {
+    int n = static_cast<int>(k % codewords);
+    int step = i / 16 % chunk_steps;
+    int lane = n % 8 * 4 + i % 16 / 4;
+    size_t in_group = step / 2 < chunk_steps / 2 ? static_cast<size_t>(step) / 2 * 512 + lane * 16 + step % 2 * 8
+                                                 : static_cast<size_t>(chunk_steps) / 2 * 512 + lane * 8;
+    return k / codewords * bytes() + static_cast<size_t>(i / 16 / chunk_steps) * chunk_bytes() +
+           static_cast<size_t>(n / 8) * chunk_steps * 256 + in_group + i % 4 * 2;
+  }
+};
+
+// Rows whose fragments fit in registers: the whole tile is a chunk. More dimensions: a chunk has 64.
+constexpr int kMostResidentSteps = 16;
+
+__host__ __device__ constexpr TileShape resident_tile(int steps) {
+  return {steps <= 2 ? 256 : steps <= 4 ? 128 : steps <= 8 ? 64 : 32, steps, steps};
+}
+
+__host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4}; }
+
+// Steps for which there is a kernel: dim rounded up to one of these times 16.
+constexpr int kResidentSteps[] = {1, 2, 4, 6, 8, 12, 16};
+
+inline TileShape tile_for(size_t dim) {
+  int steps = static_cast<int>((dim + 15) / 16);
+  for (int resident : kResidentSteps) {
+    if (steps <= resident) return resident_tile(resident);
+  }
+  return streamed_tile(steps);
+}
+
+// In device memory; the pointers are to device memory.
+struct StageView {
+  const float* codewords;  // [num_codewords][dim]
+  const float* searched;   // the same, or brought to unit length: what distances are measured to
+  const float2* bounds;    // [tiles · codewords of a tile]: start, slope
+  const float* centre;     // [steps · 16], zeros from dim on
+  const float* factors;    // [steps · 16] square roots of the weights times scale[0], or null
+  float scale[2];          // powers of two; p is their product
+  float largest_norm;      // of a codeword in the screen's space
+  int num_codewords;
+  int tiles;
+  uint32_t index_mask;     // low bits of a score that hold the group of 8 codewords it came from
+  bool screened;           // else every row is compared with every codeword
+};
+
+}  // namespace rvq::cuda
