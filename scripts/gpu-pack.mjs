@@ -1,6 +1,6 @@
 // Fills .gpu/ with what scripts/gpu.sh needs on a machine that has a GPU but no Node, no registry and no time to compile.
 //
-//   node scripts/gpu-pack.mjs [--arch=90]   GPU architectures of the addon, as CMake takes them: "86;90"
+//   node scripts/gpu-pack.mjs [--arch=90a-real]   GPU architectures of the addon, as CMake takes them: "86-real;90a-real"
 //
 //   .gpu/node.xz              this process's node, stripped
 //   .gpu/files.tar.xz         node_modules/ (what vitest and the package need to run), dist/, build/bench/cuda.mjs
@@ -20,7 +20,7 @@ const root = path.resolve(import.meta.dirname, "..");
 const folder = path.join(root, ".gpu");
 const work = path.join(root, "build/gpu");
 const maxBytes = 50 * 2 ** 20;
-const arch = process.argv.find((argument) => argument.startsWith("--arch="))?.slice("--arch=".length) ?? "90";
+const arch = process.argv.find((argument) => argument.startsWith("--arch="))?.slice("--arch=".length) ?? "90a-real";
 
 /** What scripts/gpu.sh runs: the rest of node_modules stays here. */
 const packages = ["vitest", "fast-check", "tinybench", ...Object.keys(manifestOf(root).dependencies)];
@@ -101,7 +101,7 @@ function printSizes() {
     total += bytes;
     console.log(`gpu-pack: ${(bytes / 2 ** 20).toFixed(2).padStart(7)} MiB  .gpu/${name}`);
   }
-  console.log(`gpu-pack: ${(total / 2 ** 20).toFixed(2).padStart(7)} MiB  in all, addon for sm ${arch}`);
+  console.log(`gpu-pack: ${(total / 2 ** 20).toFixed(2).padStart(7)} MiB  in all, addon for ${arch}`);
   if (total > maxBytes) fail(`at most ${maxBytes / 2 ** 20} MiB are wanted`);
 }
 

@@ -160,10 +160,12 @@ unxz_to_stdout() {
 build() {
   local arch
   arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .) || return 1
+  # The warpgroup instructions are of 9.0 alone.
+  [ "$arch" != 90 ] || arch=90a
   [ -d node_modules ] || npm ci || return 1
   node scripts/build.mjs --typescript || return 1
   node node_modules/cmake-js/bin/cmake-js build --log-level error --out build/gpu/build --CDRVQ_REQUIRE_CUDA=ON \
-    --CDRVQ_TESTING=ON "--CDCMAKE_CUDA_ARCHITECTURES=$arch" --CDCMAKE_CUDA_FLAGS=-lineinfo || return 1
+    --CDRVQ_TESTING=ON "--CDCMAKE_CUDA_ARCHITECTURES=$arch-real" --CDCMAKE_CUDA_FLAGS=-lineinfo || return 1
   node -e 'import("./scripts/bundle-bench.mjs").then(({ bundleBench }) => bundleBench("cuda"))' || return 1
   {
     echo "export RVQ_PREBUILD=$root/build/gpu"
