@@ -9,53 +9,12 @@
 
 import { ResidualQuantizer } from "../lib/index.js";
 import { measureCalls } from "./cuda/calls.js";
+import { type DataSet, dataSets } from "./cuda/data-sets.js";
 import { ResidentSearch } from "./cuda/ours.js";
 import { type Card, type Copies, PeerProcess } from "./cuda/process.js";
 import { type Floors, floorsOf, type Rates, ratesOf } from "./cuda/roofline.js";
 import { median } from "./interleave.js";
 import { flag, isSet, machine, printNote, printTable, type Row, saveJson } from "./results.js";
-
-interface DataSet {
-  readonly name: string;
-  readonly dim: number;
-  readonly size: number;
-  /** Stages that are learnt; `runs` are the numbers that are measured, the codebooks being those of the first stages. */
-  readonly stages: number;
-  readonly runs: readonly number[];
-  readonly rows: number;
-  readonly distinct: number;
-  readonly compile?: boolean;
-  /** Least ratio to a peer, at the first of `runs`. */
-  readonly targets?: Readonly<Record<string, number>>;
-  /** Least share of the float16 roofline, in percent. */
-  readonly tensorTarget?: number;
-}
-
-const million = 2 ** 20;
-const distinct = 2 ** 16;
-
-/** The most telling first: a run may end before the last. */
-const dataSets: readonly DataSet[] = [
-  {
-    name: "EnCodec D128 K1024",
-    ...{ dim: 128, size: 1024, stages: 32, runs: [8, 32], rows: million, distinct, compile: true },
-    targets: { "PyTorch cdist": 20, "compiled TF32": 4, "flash-kmeans, assign alone": 1.3 },
-    tensorTarget: 60,
-  },
-  {
-    name: "DAC D8 K1024",
-    ...{ dim: 8, size: 1024, stages: 9, runs: [9], rows: million, distinct, compile: true },
-    targets: { "compiled TF32": 3 },
-  },
-  { name: "Mimi D256 K2048", dim: 256, size: 2048, stages: 8, runs: [8], rows: million, distinct, tensorTarget: 60 },
-  { name: "D768 K1024", dim: 768, size: 1024, stages: 1, runs: [1], rows: million, distinct },
-  { name: "D64 K1024", dim: 64, size: 1024, stages: 1, runs: [1], rows: million, distinct },
-  { name: "D96 K4096", dim: 96, size: 4096, stages: 1, runs: [1], rows: million, distinct },
-  {
-    name: "D768 K65536",
-    ...{ dim: 768, size: 65_536, stages: 1, runs: [1], rows: distinct, distinct, tensorTarget: 50 },
-  },
-];
 
 /** Rows whose codes are compared with the definition's, by the processor. */
 const sampleRows = 16_384;
@@ -66,23 +25,22 @@ const only = flag("only")?.split(",") ?? ["search", "calls"];
 const started = performance.now();
 
 const rows: Row[] = [];
+const short: Row[] = [];
 const notes: string[] = [];
 let failures = 0;
 
 const peers = new PeerProcess();
-try {
-  await measure();
-} catch (error) {
-  // No card, or no PyTorch.
-  note(`skipped: ${(error as Error).message}`);
-} finally {
-  peers.close();
+const card = await peers
+  .card()
+  .catch((error: Error) => note(`bench: skipped, no PyTorch or no card: ${error.message}`));
+if (card) {
+  await attempt("benchmark", () => measure(card));
+  console.log(`bench: ${rows.length} rows, ${failures} failures, ${elapsed().toFixed(0)} s`);
 }
-console.log(`bench: ${rows.length} rows, ${failures} failures, ${elapsed().toFixed(0)} s`);
+peers.close();
 process.exitCode = failures > 0 ? 1 : 0;
 
-async function measure() {
-  const card = await peers.card();
+async function measure(card: Card) {
   const rates = ratesOf(card);
   const copies = await peers.copies();
   const tflops = await peers.product();
@@ -102,6 +60,7 @@ async function measure() {
     if (made !== undefined) printAll("Calls from Node", made);
   }
   printNote(notes.join("\n\n"));
+  printTable("In short: rvq's time, and how many times as long the others take", short);
   saveJson("cuda", rows);
 }
 
@@ -121,14 +80,44 @@ async function compare(data: DataSet, card: Card, copies: Copies, rates: Rates |
     cpu.dispose();
     const turns = await checkedTurns(data, stages, opened.peers, ours, exact);
     for (let round = 0; round < rounds; round++) {
-      for (const turn of turns) await attempt(turn.name, async () => turn.times.push(await turn.run()));
+      for (const turn of turns) await takeTurn(turn);
     }
     const floors = rates && floorsOf({ rows: data.rows, dim, size, stages }, rates, copies.device);
     const done = turns.filter(({ times }) => times.length > 0);
     const results = done.map((turn) => resultRow(data, stages, turn, done[0], floors, index === 0));
+    if (results.length > 0) short.push(shortRow(`${data.name}, ${stages}`, results));
     printAll(`${data.name}, ${stages} stages, ${data.rows} vectors on ${card.name}`, results);
   }
   ours?.close();
+}
+
+/** One of a peer that cannot is no failure of ours. */
+async function takeTurn({ name, run, times }: Turn) {
+  try {
+    times.push(await run());
+  } catch (error) {
+    if (name === "rvq") failures++;
+    note(`${name === "rvq" ? "FAILED " : ""}${name}: ${(error as Error).message}`);
+  }
+}
+
+/** The rows of one run in one. */
+function shortRow(shape: string, results: readonly Row[]): Row {
+  const of = (who: string) => results.find((row) => row.who === who);
+  const times = (who: string) => of(who)?.["rvq is faster ×"] ?? "";
+  return {
+    shape,
+    "rvq ms": of("rvq")?.ms ?? "",
+    "fp16 roofline %": of("rvq")?.["fp16 roofline %"] ?? "",
+    "floor %": of("rvq")?.["floor %"] ?? "",
+    "× cdist": times("PyTorch cdist"),
+    "× TF32": times("compiled TF32"),
+    "× bf16": times("compiled bf16"),
+    "× flash": times("flash-kmeans"),
+    "× flash alone": times("flash-kmeans, assign alone"),
+    "× Triton": times("Triton, fused"),
+    "× float64": times("PyTorch float64"),
+  };
 }
 
 interface Turn {

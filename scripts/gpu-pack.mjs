@@ -85,11 +85,13 @@ async function packFiles() {
   });
 }
 
-/** Hashes as sha256sum checks them, of every file below `sources`. */
+/** Hashes as sha256sum checks them, of every file below `sources` that git does not ignore. */
 function writeSources() {
-  const lines = sources
-    .flatMap((name) => filesUnder(path.join(root, name)))
-    .map((file) => `${sha256(fs.readFileSync(file))}  ${path.relative(root, file)}\n`);
+  const list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ...sources];
+  const names = spawnSync("git", list, { cwd: root, encoding: "utf8" }).stdout.split("\0").filter(Boolean);
+  const lines = names
+    .filter((name) => fs.existsSync(path.join(root, name)))
+    .map((name) => `${sha256(fs.readFileSync(path.join(root, name)))}  ${name}\n`);
   fs.writeFileSync(path.join(folder, "sources.sha256"), lines.join(""));
 }
 

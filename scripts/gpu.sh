@@ -205,7 +205,7 @@ run_benchmark() {
   node --enable-source-maps --expose-gc build/bench/cuda.mjs "--json=$OUT/bench.json" "$@" >"$OUT/bench.log" 2>&1
   status=$?
   # What was measured last is what the caller of a cut output must see.
-  tail -c 10000 "$OUT/bench.log"
+  tail -c 9000 "$OUT/bench.log"
   grep -E '^bench: ' "$OUT/bench.log" | tail -n 1 >&3
   return $status
 }

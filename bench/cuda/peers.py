@@ -9,8 +9,10 @@ import importlib.util
 
 import torch
 
-# Of a matrix of scores: more is split into pieces of rows.
+# Of a matrix of scores at most, and a sixth of the card's memory: more is split into pieces of rows.
 score_bytes = 2**33
+if torch.cuda.is_available():
+    score_bytes = min(score_bytes, torch.cuda.get_device_properties(0).total_memory // 6)
 # Distances in float64 are slow on most cards: fewer rows, and the time is scaled up.
 exact_rows = 65536
 
@@ -82,13 +84,16 @@ def compiled_encode(low_precision):
         return chosen, residuals - codewords[chosen]
 
     compiled = torch.compile(step, dynamic=False)
+    prepared = {}
 
     def encode(data, stages):
+        if prepared.get("data") is not data:
+            operands = data.codebooks.bfloat16() if low_precision else data.codebooks
+            prepared.update(data=data, operands=operands)
         residuals = data.vectors
         codes = torch.empty((len(residuals), stages), dtype=torch.int32, device=residuals.device)
         for stage in range(stages):
-            codewords = data.codebooks[stage]
-            operand = (codewords.bfloat16() if low_precision else codewords).T
+            operand, codewords = prepared["operands"][stage].T, data.codebooks[stage]
             chosen, residuals = compiled(residuals, operand, codewords, data.half_norms[stage])
             codes[:, stage] = chosen
         return codes

@@ -9,6 +9,17 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def load_columns(codewords, tile, d, D: tl.constexpr, PADDED: tl.constexpr):
+    """[PADDED][columns] of codewords[…][D], zeros from D on."""
+    places = codewords + tile[None, :] * D + d[:, None]
+    if D == PADDED:
+        columns = tl.load(places)
+    else:
+        columns = tl.load(places, mask=(d < D)[:, None], other=0.0)
+    return columns
+
+
 # A loop over one stage is not unrolled: tuning by one stage then compiles what runs for all.
 @triton.jit(do_not_specialize=["stages"])
 def residual_kernel(
@@ -34,7 +45,7 @@ def residual_kernel(
             first = tl.zeros((ROWS, COLUMNS), tl.int32)
             for start in range(0, size, COLUMNS):
                 tile = base + start + columns
-                other = tl.load(half_codewords + tile[None, :] * D + d[:, None], mask=within[:, None], other=0.0)
+                other = load_columns(half_codewords, tile, d, D, PADDED)
                 scores = tl.dot(operand, other) - tl.load(half_norms + tile)[None, :]
                 better = scores > best
                 best = tl.where(better, scores, best)
@@ -46,7 +57,7 @@ def residual_kernel(
             index = tl.zeros((ROWS,), tl.int32)
             for start in range(0, size, COLUMNS):
                 tile = base + start + columns
-                other = tl.load(half_codewords + tile[None, :] * D + d[:, None], mask=within[:, None], other=0.0)
+                other = load_columns(half_codewords, tile, d, D, PADDED)
                 scores = tl.dot(operand, other) - tl.load(half_norms + tile)[None, :]
                 tile_top, tile_index = tl.max(
                     scores, axis=1, return_indices=True, return_indices_tie_break_left=False
