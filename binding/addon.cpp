@@ -5,8 +5,12 @@
 //   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
+//   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
+//   CudaMemory, cudaAccumulateResident   arrays that stay on a device   cuda_memory.h, cuda_resident.cpp
+//   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
 //   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
+//   cudaTestLimits, cudaTestLose   small pieces and lost devices; only in builds for tests   cuda_device.h
 //   mostThreads       how many threads asynchronous calls have had at once; only in builds for tests   job.h
 //
 // Nothing here chooses or falls back: that is lib/'s. Bad arguments are a TypeError, never a crash.
@@ -20,6 +24,12 @@
 #endif
 #include "cpu_statistics.h"
 #include "cuda_info.h"
+#ifdef RVQ_CUDA
+#include "cuda_codebooks.h"
+#include "cuda_device.h"
+#include "cuda_memory.h"
+#include "cuda_statistics.h"
+#endif
 #include "job.h"
 #include "processors.h"
 
@@ -52,6 +62,19 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
+#ifdef RVQ_CUDA
+  exports.Set("CudaCodebooks", CudaCodebooks::define(env));
+  exports.Set("CudaMemory", CudaMemory::define(env));
+  exports.Set("cudaAccumulateResident", Napi::Function::New(env, cuda_accumulate_resident, "cudaAccumulateResident"));
+  exports.Set("cudaAccumulate", Napi::Function::New(env, cuda_accumulate, "cudaAccumulate"));
+  exports.Set("cudaLowerDistances", Napi::Function::New(env, cuda_lower_distances, "cudaLowerDistances"));
+  exports.Set("cudaLost", Napi::Function::New(env, cuda_lost, "cudaLost"));
+  exports.Set("cudaOpen", Napi::Function::New(env, cuda_open, "cudaOpen"));
+#ifdef RVQ_TESTING
+  exports.Set("cudaTestLimits", Napi::Function::New(env, cuda_test_limits, "cudaTestLimits"));
+  exports.Set("cudaTestLose", Napi::Function::New(env, cuda_test_lose, "cudaTestLose"));
+#endif
+#endif
 #ifdef RVQ_TESTING
   exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
   exports.Set("mostThreads", Napi::Function::New(env, most_threads, "mostThreads"));

@@ -97,6 +97,18 @@ cpu::Codes Arguments::codes(const char* name, size_t length) {
   return {data, wide, length};
 }
 
+void* Arguments::numbers(const char* name, size_t* bytes) {
+  TypedArray array{};
+  bool is_array = read_typed_array(get(name), &array);
+  bool narrow = is_array && array.type == napi_uint16_array;
+  if (!narrow && !(is_array && (array.type == napi_float32_array || array.type == napi_uint32_array))) {
+    throw error(name, "a Float32Array, Uint16Array or Uint32Array");
+  }
+  *bytes = array.length * (narrow ? 2 : 4);
+  arrays_.push_back(get(name).As<Napi::Object>());
+  return array.data;
+}
+
 void* Arguments::elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name) {
   Napi::Value value = get(name);
   TypedArray array{};

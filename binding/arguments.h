@@ -26,6 +26,7 @@ class Arguments {
   bool boolean(const char* name) const;
   std::string string(const char* name) const;
   Napi::Array array(const char* name) const;
+  Napi::Value value(const char* name) const { return get(name); }
   // An object or undefined.
   Napi::Value object_or_undefined(const char* name) const;
 
@@ -35,6 +36,8 @@ class Arguments {
   double* doubles(const char* name, size_t length);
   int32_t* integers(const char* name, size_t length);
   cpu::Codes codes(const char* name, size_t length);
+  // A Float32Array, Uint16Array or Uint32Array of any length.
+  void* numbers(const char* name, size_t* bytes);
 
   // The arrays read so far.
   const std::vector<Napi::Object>& arrays() const { return arrays_; }

@@ -18,6 +18,7 @@
 #include "cpu/search.h"
 #include "job.h"
 #include "prepared_codebooks.h"
+#include "requests.h"
 #include "thread_pool.h"
 
 #ifdef RVQ_TESTING
@@ -45,41 +46,13 @@ class EncodeCall final : public Call {
   Napi::Value result(Napi::Env env) override {
     auto bad = operation_.bad_input();
     if (!bad) return env.Null();
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("kind", bad->kind == cpu::BadInput::Kind::kZero ? "zero" : "not finite");
-    object.Set("row", static_cast<double>(bad->row));
-    object.Set("column", static_cast<double>(bad->column));
-    return object;
+    return bad_input_object(env, bad->kind == cpu::BadInput::Kind::kZero, bad->row, bad->column);
   }
 
  private:
   Prepared prepared_;
   Operation operation_;
 };
-
-cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
-  cpu::CodebookSpec spec;
-  spec.dim = arguments.size_between("dim", 1, 1u << 24);
-  std::string metric = arguments.string("metric");
-  if (metric != "l2" && metric != "cosine") throw arguments.error("metric", "\"l2\" or \"cosine\"");
-  spec.metric = metric == "cosine" ? cpu::Metric::kCosine : cpu::Metric::kL2;
-  spec.weights = arguments.floats_or_null("weights", spec.dim);
-  if (spec.weights != nullptr && spec.metric == cpu::Metric::kCosine) {
-    throw arguments.error("weights", "null with the cosine metric");
-  }
-  Napi::Array codebooks = arguments.array("codebooks");
-  for (uint32_t s = 0; s < codebooks.Length(); s++) {
-    size_t length = 0;
-    const float* codewords = float_elements(codebooks.Get(s), "codebooks", &length);
-    size_t num_codewords = length / spec.dim;
-    if (num_codewords == 0 || length % spec.dim != 0 || num_codewords > UINT32_MAX) {
-      throw Napi::TypeError::New(env, "codebooks: expected a multiple of dim elements in each");
-    }
-    spec.stages.push_back({codewords, num_codewords});
-  }
-  if (spec.stages.empty()) throw arguments.error("codebooks", "at least one");
-  return spec;
-}
 
 #ifdef RVQ_TESTING
 // screen: "float32", "int16" or "int8" for every stage, whatever its shape.
@@ -96,64 +69,27 @@ cpu::ScreenChoice read_screen(const Arguments& arguments) {
 #endif
 
 std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
-  const cpu::Codebooks& codebooks = prepared->codebooks;
-  cpu::EncodeRequest request{};
-  request.count = arguments.size("count");
-  request.stages = arguments.size_between("stages", 1, codebooks.stages.size());
-  size_t elements = product(env, request.count, codebooks.dim);
-  request.vectors = arguments.floats("vectors", elements);
-  request.codes = arguments.codes("codes", product(env, request.count, request.stages));
-  request.residuals = arguments.floats_or_null("residuals", elements);
-  for (size_t s = 0; s < request.stages; s++) {
-    if (!request.codes.wide && codebooks.stages[s].num_codewords > 65536) {
-      throw arguments.error("codes", "a Uint32Array for more than 65536 codewords");
-    }
-  }
+  cpu::EncodeRequest request = read_encode_request(prepared->shape, env, arguments);
   size_t beam = arguments.has("beam") ? arguments.size_between("beam", 1, cpu::kMostHypotheses) : 1;
   if (beam == 1) return std::make_unique<EncodeCall<cpu::Encode>>(prepared, request);
-  if (codebooks.metric != cpu::Metric::kL2) throw arguments.error("beam", "1 with the cosine metric");
+  if (prepared->codebooks.metric != cpu::Metric::kL2) throw arguments.error("beam", "1 with the cosine metric");
   return std::make_unique<EncodeCall<cpu::BeamEncode>>(prepared, request, beam);
 }
 
 std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
-  const cpu::Codebooks& codebooks = prepared->codebooks;
-  cpu::DecodeRequest request{};
-  request.count = arguments.size("count");
-  request.stages = arguments.size_between("stages", 1, codebooks.stages.size());
-  request.code_stages = arguments.size("codeStages");
-  if (request.code_stages < request.stages) throw arguments.error("codeStages", "at least stages");
-  request.codes = arguments.codes("codes", product(env, request.count, request.code_stages));
-  request.vectors = arguments.floats("vectors", product(env, request.count, codebooks.dim));
-  return std::make_unique<CoreCall<cpu::Decode>>(prepared, prepared->kernels(), codebooks, request);
+  cpu::DecodeRequest request = read_decode_request(prepared->shape, env, arguments);
+  return std::make_unique<CoreCall<cpu::Decode>>(prepared, prepared->kernels(), prepared->codebooks, request);
 }
 
 std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
-  const cpu::Codebooks& codebooks = prepared->codebooks;
-  cpu::DistancesRequest request{};
-  request.count = arguments.size("count");
-  request.stages = arguments.size_between("stages", 1, codebooks.stages.size());
-  request.code_stages = arguments.size("codeStages");
-  if (request.code_stages < request.stages) throw arguments.error("codeStages", "at least stages");
-  request.weighted = arguments.boolean("weighted");
-  request.vectors = arguments.floats("vectors", product(env, request.count, codebooks.dim));
-  request.codes = arguments.codes("codes", product(env, request.count, request.code_stages));
-  request.distances = arguments.doubles("distances", product(env, request.count, request.stages));
-  return std::make_unique<CoreCall<cpu::Distances>>(prepared, prepared->kernels(), codebooks, request);
+  cpu::DistancesRequest request = read_distances_request(prepared->shape, env, arguments);
+  return std::make_unique<CoreCall<cpu::Distances>>(prepared, prepared->kernels(), prepared->codebooks, request);
 }
 
 std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
-  const cpu::Codebooks& codebooks = prepared->codebooks;
-  cpu::AssignRequest request{};
-  request.count = arguments.size("count");
-  request.vectors = arguments.floats("vectors", product(env, request.count, codebooks.dim));
-  request.codes = arguments.codes("codes", request.count);
-  request.distances = arguments.doubles("distances", request.count);
-  if (arguments.has("plainDistances")) request.plain_distances = arguments.doubles("plainDistances", request.count);
-  if (!request.codes.wide && codebooks.stages[0].num_codewords > 65536) {
-    throw arguments.error("codes", "a Uint32Array for more than 65536 codewords");
-  }
+  cpu::AssignRequest request = read_assign_request(prepared->shape, env, arguments);
   const cpu::MovedCodewords* moved = prepared->moved.get();
-  return std::make_unique<CoreCall<cpu::Assign>>(prepared, prepared->kernels(), codebooks, moved, request);
+  return std::make_unique<CoreCall<cpu::Assign>>(prepared, prepared->kernels(), prepared->codebooks, moved, request);
 }
 
 using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);
@@ -199,7 +135,8 @@ CpuCodebooks::CpuCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Cp
 #ifdef RVQ_TESTING
   spec.screen = read_screen(arguments);
 #endif
-  auto prepared = std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, cpu::prepare(spec), {}});
+  auto prepared =
+      std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, shape_of(spec), cpu::prepare(spec), {}});
   auto prepare_stages = [&](BlockFeed& feed) {
     while (auto stage = feed.next()) cpu::prepare_stage(prepared->kernels(), spec, *stage, prepared->codebooks);
   };

@@ -36,18 +36,6 @@ struct CountedThread {
 struct CountedThread {};
 #endif
 
-Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::bad_alloc&) {
-    return Napi::Error::New(env, "out of memory");
-  } catch (const std::exception& error) {
-    return Napi::Error::New(env, error.what());
-  } catch (...) {
-    return Napi::Error::New(env, "unknown native error");
-  }
-}
-
 // For calls that are over before another thread would have begun.
 Napi::Value run_on_the_spot(Napi::Env env, Call& call) {
   auto promise = Napi::Promise::Deferred::New(env);
@@ -63,9 +51,29 @@ Napi::Value run_on_the_spot(Napi::Env env, Call& call) {
 
 }  // namespace
 
+Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const CodedFailure& error) {
+    Napi::Error coded = Napi::Error::New(env, error.what());
+    coded.Set("code", Napi::String::New(env, error.code));
+    return coded;
+  } catch (const std::bad_alloc&) {
+    return Napi::Error::New(env, "out of memory");
+  } catch (const std::exception& error) {
+    return Napi::Error::New(env, error.what());
+  } catch (...) {
+    return Napi::Error::New(env, "unknown native error");
+  }
+}
+
 Napi::Value run_now(Napi::Env env, Call& call, size_t threads) {
   auto body = [&call](BlockFeed& feed) { call.run(feed); };
-  ThreadPool::shared().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
+  try {
+    ThreadPool::shared().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
+  } catch (...) {
+    throw to_error(env, std::current_exception());
+  }
   return call.result(env);
 }
 

@@ -6,15 +6,28 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "block_feed.h"
 #include "thread_pool.h"
 
 namespace rvq {
+
+// A failure that programs tell apart by the `code` of the error that it becomes.
+struct CodedFailure : std::runtime_error {
+  CodedFailure(const char* code, const std::string& message) : std::runtime_error(message), code(code) {}
+
+  const char* code;
+};
+
+// The JavaScript error of an exception.
+Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure);
 
 // What the pool runs and what JavaScript gets for it.
 class Call {

@@ -7,11 +7,13 @@
 #include "cpu/codebook.h"
 #include "cpu/moved_codewords.h"
 #include "cpu_options.h"
+#include "requests.h"
 
 namespace rvq {
 
 struct PreparedCodebooks {
   CpuOptions options;
+  Shape shape;
   cpu::Codebooks codebooks;
   std::unique_ptr<const cpu::MovedCodewords> moved;  // since the codewords that the preparation was told of
 

@@ -270,6 +270,8 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.views = reinterpret_cast<const StageView*>(base + views);
   content.weights = spec.weights == nullptr ? nullptr : reinterpret_cast<const float*>(base + weights);
   check(cudaMemcpy(base, image.bytes().data(), image.bytes().size(), cudaMemcpyHostToDevice), "copy of codebooks");
+  // A copy from pageable memory may return before it has arrived, and the streams that search do not wait for this one.
+  check(cudaStreamSynchronize(nullptr), "copy of codebooks");
 }
 
 Codebooks::~Codebooks() = default;

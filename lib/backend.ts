@@ -171,6 +171,58 @@ export interface LowerDistancesRequest {
   readonly distances: Float64Array;
 }
 
+/** Bytes on a device; a call in flight keeps what it uses. */
+export interface DeviceMemory {
+  /** Copies an array to the bytes from `offset` on. */
+  upload(copy: { source: Float32Array | CodeArray; offset: number }): Promise<void>;
+  /** Fills an array from there. */
+  download(copy: { target: Float32Array | CodeArray; offset: number }): Promise<void>;
+  dispose(): void;
+}
+
+/** How long the kernels of a call took, in milliseconds by the device's own clock. */
+export interface DeviceTime {
+  readonly kernelMs: number;
+}
+
+/** The operations on arrays that stay on a device, shaped as those of the other requests; `wide`: codes have 32 bits, else 16. */
+export interface ResidentCodebooks {
+  /** The number of the device. */
+  readonly device: number;
+  allocate(bytes: number): DeviceMemory;
+  encode(request: {
+    readonly vectors: DeviceMemory;
+    readonly count: number;
+    readonly stages: number;
+    readonly codes: DeviceMemory;
+    readonly wide: boolean;
+    /** Where the residuals after the last stage go, where they are wanted. */
+    readonly residuals?: DeviceMemory | undefined;
+  }): Promise<DeviceTime & { readonly bad: BadInput | null }>;
+  decode(request: {
+    readonly codes: DeviceMemory;
+    readonly wide: boolean;
+    readonly count: number;
+    readonly codeStages: number;
+    readonly stages: number;
+    readonly vectors: DeviceMemory;
+  }): Promise<DeviceTime>;
+  /** `AccumulateRequest` with the codes of one stage out of `codeStages`; counts and sums come to the host. */
+  accumulate(request: {
+    readonly vectors: DeviceMemory;
+    readonly count: number;
+    readonly dim: number;
+    readonly codes: DeviceMemory;
+    readonly wide: boolean;
+    readonly codeStages: number;
+    readonly stage: number;
+    readonly numCodewords: number;
+    readonly gridExponents: Int32Array;
+    readonly counts: Float64Array;
+    readonly sums: Float64Array;
+  }): Promise<DeviceTime>;
+}
+
 /** Codebooks in the form a backend searches: packed, centred, with norms. Made once, used by every call, then disposed. */
 export interface PreparedCodebooks {
   encode(request: EncodeRequest): Promise<BadInput | null>;
@@ -180,6 +232,8 @@ export interface PreparedCodebooks {
   distances(request: DistanceRequest): Promise<void>;
   distancesSync(request: DistanceRequest): void;
   assign(request: AssignRequest): Promise<void>;
+  /** For arrays that stay on a device; only backends that have one. */
+  resident?(): ResidentCodebooks;
   /** Frees native memory now; a call in flight finishes first. A second call does nothing. */
   dispose(): void;
 }
@@ -209,4 +263,6 @@ export interface BackendOptions {
    * answer never depends on it.
    */
   readonly threads?: number;
+  /** The number of the GPU that `cuda` uses; default: the first that can. */
+  readonly device?: number;
 }

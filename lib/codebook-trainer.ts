@@ -49,8 +49,8 @@ export class CodebookTrainer {
     this.metadata = metadata;
     this.model = model;
     this.engine = engine;
-    const { backend, threads } = backendOptions;
-    this.backendOptions = { backend, threads };
+    const { backend, threads, device } = backendOptions;
+    this.backendOptions = { backend, threads, device };
     this.state = state;
     this.spare = state.stages.map(({ usage }) => emptyState(usage.length, model.dim));
   }
@@ -86,7 +86,7 @@ export class CodebookTrainer {
   static fromBytes(bytes: Uint8Array, options: BackendChoiceOptions = {}): CodebookTrainer {
     checkOptions("options", options);
     const checkpoint = checkpointFromBytes("bytes", bytes);
-    return new CodebookTrainer(checkpoint, openBackend(options.backend, options.threads), options);
+    return new CodebookTrainer(checkpoint, openBackend(options.backend, options.threads, options.device), options);
   }
 
   /**
@@ -97,7 +97,7 @@ export class CodebookTrainer {
     checkOptions("options", options);
     const { name, bytes } = await readSealedFile(path);
     const checkpoint = checkpointFromBytes(name, bytes);
-    return new CodebookTrainer(checkpoint, openBackend(options.backend, options.threads), options);
+    return new CodebookTrainer(checkpoint, openBackend(options.backend, options.threads, options.device), options);
   }
 
   /** The backend in use. */

@@ -9,6 +9,8 @@ export type RvqErrorCode =
   | "BACKEND_UNAVAILABLE"
   | "DISPOSED"
   | "OUT_OF_MEMORY"
+  | "DEVICE_LOST"
+  | "CUDA"
   | "INVALID_MODEL"
   | "INVALID_CHECKPOINT"
   | "INVALID_STATISTICS"

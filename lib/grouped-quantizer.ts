@@ -160,10 +160,17 @@ export class GroupedQuantizer {
     return GroupedQuantizer.fromModel(name, bytes, options);
   }
 
-  private static fromModel(name: string, bytes: Uint8Array, { backend, threads }: BackendChoiceOptions) {
+  private static fromModel(name: string, bytes: Uint8Array, { backend, threads, device }: BackendChoiceOptions) {
     const { specs, metadata } = groupedModelFromBytes(name, bytes);
     const quantizers = specs.map(({ dim, metric, weights, codebooks }) =>
-      ResidualQuantizer.fromCodebooks(codebooks, { dim, metric, weights: weights ?? undefined, backend, threads }),
+      ResidualQuantizer.fromCodebooks(codebooks, {
+        dim,
+        metric,
+        weights: weights ?? undefined,
+        backend,
+        threads,
+        device,
+      }),
     );
     return new GroupedQuantizer(quantizers, metadata);
   }

@@ -28,6 +28,13 @@ export { CodebookTrainer } from "./codebook-trainer.js";
 export type { CountedCodes } from "./counted-codes.js";
 export type { DeadBelow } from "./dead-codewords.js";
 export type { Description } from "./description.js";
+export { DeviceCodes, DeviceVectors } from "./device/device-arrays.js";
+export type {
+  DeviceEncodeOptions,
+  DeviceQuantizer,
+  DeviceStatistics,
+  DeviceStatisticsOptions,
+} from "./device/device-quantizer.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
 export { frameErrors } from "./frame-errors.js";

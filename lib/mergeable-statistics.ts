@@ -98,14 +98,14 @@ export class Statistics {
     checkOptions("options", options);
     const { dim, metric, id } = quantizer;
     const agreed = checkRange("range", range, dim);
-    const { threads } = options;
-    const engine = openBackend(options.backend ?? quantizer.backend, threads);
+    const { threads, device } = options;
+    const engine = openBackend(options.backend ?? quantizer.backend, threads, device);
     const spec = { dim, metric, weights: quantizer.weights(), codebooks: quantizer.codebooks() };
     const grids = await stageGrids("range", agreed, spec);
     const stages = grids.map((grid, stage) =>
       emptySums(quantizer.codebookSizes[stage], grid, agreed.maxWeight !== null),
     );
-    return new Statistics({ dim, quantizerId: id, range: agreed, rows: 0, stages }, { engine, spec, threads });
+    return new Statistics({ dim, quantizerId: id, range: agreed, rows: 0, stages }, { engine, spec, threads, device });
   }
 
   /**

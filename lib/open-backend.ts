@@ -36,10 +36,16 @@ export interface Status {
 }
 
 /** Every backend in the order of preference; each opens or throws an RvqError that says why not. */
-const openers: readonly { name: BackendName; open: (options: BackendOptions) => Backend }[] = [
-  { name: "cuda", open: () => withAddon(openCuda) },
+const openers: readonly { name: BackendName; open: (options: BackendOptions, auto: boolean) => Backend }[] = [
+  {
+    name: "cuda",
+    open: (options, auto) =>
+      withAddon((addon, file) =>
+        openCuda(addon, file, options, { auto, openCpu: () => openCpu(addon, file, options) }),
+      ),
+  },
   { name: "cpu", open: (options) => withAddon((addon, file) => openCpu(addon, file, options)) },
-  { name: "js", open: openJs },
+  { name: "js", open: (options) => openJs(options) },
 ];
 
 function withAddon(open: (addon: object, file: string) => Backend): Backend {
@@ -54,13 +60,16 @@ function withAddon(open: (addon: object, file: string) => Backend): Backend {
  * an error; nothing falls back silently.
  * @throws RvqError BACKEND_UNAVAILABLE, INVALID_ARGUMENT
  */
-export function openBackend(choice: unknown, threads: unknown): Backend {
-  const options: BackendOptions = threads === undefined ? {} : { threads: checkInteger("threads", threads, 1, 1024) };
+export function openBackend(choice: unknown, threads: unknown, device?: unknown): Backend {
+  const options: BackendOptions = {
+    ...(threads === undefined ? {} : { threads: checkInteger("threads", threads, 1, 1024) }),
+    ...(device === undefined ? {} : { device: checkInteger("device", device, 0, 1023) }),
+  };
   const name = resolveChoice(choice);
   if (name !== "auto") return openNamed(name, options);
   for (const { open } of openers) {
     try {
-      return open(options);
+      return open(options, true);
     } catch {
       // The next in the list; status() tells why this one did not run.
     }
@@ -74,7 +83,7 @@ export function status(): Status {
   const backends = openers.map(({ name, open }): BackendStatus => {
     const native = name === "js" ? null : file;
     try {
-      return { name, available: true, description: open({}).description, reason: null, file: native };
+      return { name, available: true, description: open({}, false).description, reason: null, file: native };
     } catch (error) {
       return { name, available: false, description: "", reason: (error as Error).message, file: native };
     }
@@ -117,7 +126,7 @@ function checkName(name: string, value: unknown): BackendName {
 function openNamed(name: BackendName, options: BackendOptions): Backend {
   const opener = openers.find((candidate) => candidate.name === name);
   try {
-    return (opener as (typeof openers)[number]).open(options);
+    return (opener as (typeof openers)[number]).open(options, false);
   } catch (cause) {
     const reason = (cause as Error).message;
     const remedy = 'use backend "auto" to take the fastest that runs; status() and `rvq doctor` list them all';

@@ -23,6 +23,8 @@ export interface BackendChoiceOptions {
    * thread; with two and more it has large asynchronous `encode` and `train` calls done by so many worker threads.
    */
   readonly threads?: number;
+  /** The number of the GPU that the backend `cuda` uses; default: the first that can run. */
+  readonly device?: number;
 }
 
 export interface FromCodebooksOptions extends BackendChoiceOptions {

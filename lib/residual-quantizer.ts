@@ -21,6 +21,7 @@ import {
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { type Description, describe, informationBits } from "./description.js";
+import { DeviceQuantizer } from "./device/device-quantizer.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
@@ -80,7 +81,7 @@ export class ResidualQuantizer {
   static async train(vectors: Float32Array, options: TrainOptions): Promise<ResidualQuantizer> {
     checkOptions("options", options ?? null);
     const metadata = checkMetadata(options.metadata);
-    const engine = openBackend(options.backend, options.threads);
+    const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainCodebooks(engine, vectors, options);
     return new ResidualQuantizer({ spec, metadata }, engine);
   }
@@ -93,7 +94,7 @@ export class ResidualQuantizer {
   static async trainFromBatches(source: BatchSource, options: BatchTrainOptions): Promise<ResidualQuantizer> {
     checkOptions("options", options ?? null);
     const metadata = checkMetadata(options.metadata);
-    const engine = openBackend(options.backend, options.threads);
+    const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainFromBatches(engine, source, options);
     return new ResidualQuantizer({ spec, metadata }, engine);
   }
@@ -109,7 +110,7 @@ export class ResidualQuantizer {
     const weights = checkWeights(options.weights, dim, metric);
     const spec = { dim, metric, weights, codebooks: checkCodebooks(codebooks, dim, metric) };
     const metadata = checkMetadata(options.metadata);
-    return new ResidualQuantizer({ spec, metadata }, openBackend(options.backend, options.threads));
+    return new ResidualQuantizer({ spec, metadata }, openBackend(options.backend, options.threads, options.device));
   }
 
   /**
@@ -118,7 +119,10 @@ export class ResidualQuantizer {
    */
   static fromBytes(bytes: Uint8Array, options: BackendChoiceOptions = {}): ResidualQuantizer {
     checkOptions("options", options);
-    return new ResidualQuantizer(modelFromBytes("bytes", bytes), openBackend(options.backend, options.threads));
+    return new ResidualQuantizer(
+      modelFromBytes("bytes", bytes),
+      openBackend(options.backend, options.threads, options.device),
+    );
   }
 
   /**
@@ -127,12 +131,21 @@ export class ResidualQuantizer {
    */
   static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<ResidualQuantizer> {
     checkOptions("options", options);
-    return new ResidualQuantizer(await readModel(path), openBackend(options.backend, options.threads));
+    return new ResidualQuantizer(await readModel(path), openBackend(options.backend, options.threads, options.device));
   }
 
   /** The backend in use. */
   get backend(): BackendName {
     return this.engine.name;
+  }
+
+  /**
+   * The same operations on arrays that stay on the GPU, with the backend `cuda`.
+   * @throws RvqError BACKEND_UNAVAILABLE with another backend; DISPOSED
+   */
+  get device(): DeviceQuantizer {
+    this.checkCall({});
+    return new DeviceQuantizer(this.spec, this.engine, this.prepared);
   }
 
   /** Copies of the codebooks, one [K_s][dim] a stage. */

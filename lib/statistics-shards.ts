@@ -14,6 +14,7 @@ export interface Adding {
   readonly spec: CodebookSpec;
   /** As the caller gave it. */
   readonly threads: number | undefined;
+  readonly device: number | undefined;
 }
 
 export interface Shard {
@@ -62,7 +63,7 @@ export async function sumShard(
 /** The same in a worker, of `workers` that share the threads; the shard stays as it is. */
 export async function sumInWorker(
   file: string,
-  { engine, spec, threads }: Adding,
+  { engine, spec, threads, device }: Adding,
   range: VectorRange,
   { vectors, weights }: Shard,
   workers: number,
@@ -74,6 +75,7 @@ export async function sumInWorker(
     range,
     backend: engine.name,
     threads: each,
+    device,
     // Of a view, all that is behind it would be sent.
     vectors: vectors.slice(),
     weights: weights?.slice() ?? null,

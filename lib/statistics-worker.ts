@@ -5,8 +5,8 @@ import { Statistics } from "./mergeable-statistics.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import type { WorkerShard } from "./statistics-workers.js";
 
-async function accumulate({ model, range, backend, threads, vectors, weights }: WorkerShard): Promise<void> {
-  const options = { backend, threads };
+async function accumulate({ model, range, backend, threads, device, vectors, weights }: WorkerShard): Promise<void> {
+  const options = { backend, threads, device };
   const statistics = await Statistics.start(ResidualQuantizer.fromBytes(model, options), range, options);
   await statistics.add(vectors, weights === null ? {} : { weights });
   parentPort?.postMessage(statistics.toBytes());

@@ -15,6 +15,7 @@ export interface WorkerShard {
   readonly range: VectorRange;
   readonly backend: BackendName;
   readonly threads: number;
+  readonly device: number | undefined;
   /** vectors[M][D] */
   readonly vectors: Float32Array;
   /** weights[M] or null. */

@@ -69,6 +69,7 @@ export interface TrainOptions {
   readonly beam?: number;
   readonly backend?: BackendChoice;
   readonly threads?: number;
+  readonly device?: number;
   /** Called after every iteration. */
   readonly onProgress?: (progress: TrainProgress) => void;
   readonly signal?: AbortSignal;

@@ -40,7 +40,7 @@ export async function startByKmeans(firstBatches: unknown, options: StartTrainer
   checkLearning(options, limits.stages);
   const batches: readonly unknown[] = Array.isArray(firstBatches) ? firstBatches : [firstBatches];
   const vectors = concatenate(batches, dim);
-  const engine = openBackend(options.backend, options.threads);
+  const engine = openBackend(options.backend, options.threads, options.device);
   const spec = await trainCodebooks(engine, vectors, { ...options, iterations: options.iterations ?? 10 });
 
   const rule = checkLearning(options, spec.codebooks.length);
@@ -75,7 +75,7 @@ export function startFromCodebooks(codebooksArgument: unknown, options: TrainerF
   const random = firstRandom(checkTrainerSeed(options));
   const stages = codebooks.map((codebook) => ({ ...emptyState(codebook.length / dim, dim), codebook }));
   const checkpoint = { model: { dim, metric, weights, rule }, state: { steps: 0, random, stages }, metadata };
-  return { checkpoint, engine: openBackend(options.backend, options.threads) };
+  return { checkpoint, engine: openBackend(options.backend, options.threads, options.device) };
 }
 
 /** A stream apart from that of k-means with the same seed. */

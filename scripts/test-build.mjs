@@ -3,6 +3,7 @@
 //   node scripts/test-build.mjs emulated [files…]   AVX-512 levels on a processor with AVX2, each forced in turn
 //   node scripts/test-build.mjs sanitize [files…]   AddressSanitizer (without leaks) and UndefinedBehaviorSanitizer
 //   node scripts/test-build.mjs tsan [files…]       ThreadSanitizer
+//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, but for its tensor-core kernels
 //
 // The package's own build in build/Release/ stays as it is.
 
@@ -33,6 +34,11 @@ const builds = {
         UBSAN_OPTIONS: "halt_on_error=1:print_stacktrace=1",
       },
     ],
+  },
+  cuda: {
+    options: ["RVQ_EMULATE_CUDA=ON"],
+    tests: ["contract/", "cuda-", "residual-quantizer", "workers"].map((name) => `test/${name}`),
+    runs: [{ RVQ_TEST_CUDA: "emulated" }],
   },
   tsan: {
     options: ["RVQ_SANITIZE=thread"],

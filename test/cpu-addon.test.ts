@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon } from "../lib/cpu/addon.js";
 import { openCpu } from "../lib/cpu/backend.js";
+import type { CudaAddon } from "../lib/cuda/addon.js";
 import { Random } from "../lib/random.js";
 
 const loaded = loadAddon();
@@ -228,7 +229,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     expect(instructionSets[0]).toBe(instructionSet);
     expect(instructionSets.at(-1)).toBe("portable");
     expect(processors).toBeGreaterThanOrEqual(1);
-    const cuda = addon.cudaInfo();
+    const cuda = (addon as object as CudaAddon).cudaInfo();
     if (cuda.devices.length === 0) expect(cuda.reason).toMatch(/\w/);
     else expect(cuda.reason).toBeNull();
   });

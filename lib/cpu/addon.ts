@@ -38,15 +38,6 @@ export interface CpuInfo {
   readonly processors: number;
 }
 
-export interface CudaInfo {
-  readonly devices: readonly { name: string; computeCapability: string; memoryBytes: number }[];
-  /** CUDA versions, such as "13.0"; null without a driver, or in a build without CUDA. */
-  readonly driverVersion: string | null;
-  readonly runtimeVersion: string | null;
-  /** Why there are no devices; null where there are some. */
-  readonly reason: string | null;
-}
-
 /** Throws a TypeError for any request that does not fit; after dispose() every call throws. */
 export interface CpuCodebooks {
   encode(request: EncodeRequest): Promise<BadInput | null>;
@@ -65,7 +56,6 @@ export interface CpuCodebooks {
 
 export interface Addon {
   cpuInfo(): CpuInfo;
-  cudaInfo(): CudaInfo;
   /** Only in builds for tests: `processors` as it would be with `<root>/proc/self/cgroup` and `<root>/sys/fs/cgroup`. */
   processorsUnder?(root: string): number;
   /** Only in builds for tests: the most threads that asynchronous calls have had at once since this was last asked. */

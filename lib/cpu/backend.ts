@@ -129,7 +129,7 @@ function chooseLevel(levels: readonly string[], wanted: string | undefined): str
 
 /** A stale build of another version may lack something: better said here than as "is not a function" later. */
 function asAddon(addon: object, file: string): Addon {
-  const names = ["cpuInfo", "cudaInfo", "CpuCodebooks", "accumulate", "lowerDistances"] as const;
+  const names = ["cpuInfo", "CpuCodebooks", "accumulate", "lowerDistances"] as const;
   const functions = addon as Readonly<Record<string, unknown>>;
   const missing = names.filter((name) => typeof functions[name] !== "function");
   if (missing.length === 0) return addon as Addon;

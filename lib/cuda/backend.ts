@@ -1,15 +1,138 @@
-// The `cuda` backend: finds the devices and says why it does not run; its kernels are not part of this version.
+// The `cuda` backend: the CUDA core behind the contract of `lib/backend.ts`, with the `cpu` backend for what suits it better.
 
-import type { Backend } from "../backend.js";
-import type { Addon } from "../cpu/backend.js";
-import { RvqError } from "../errors.js";
+import type {
+  AccumulateRequest,
+  Backend,
+  BackendOptions,
+  CodebookSpec,
+  LowerDistancesRequest,
+  PreparedCodebooks,
+} from "../backend.js";
+import { invalidArgument, RvqError } from "../errors.js";
+import type { CudaAddon, CudaDevice } from "./addon.js";
+import { CudaPreparedCodebooks } from "./codebooks.js";
+import { smallestDeviceWork } from "./device-work.js";
+import { asRvqError } from "./errors.js";
 
-/** @throws RvqError BACKEND_UNAVAILABLE, always in this version, with the reason a user can act on */
-export function openCuda(addon: object): Backend {
-  const { reason, devices } = (addon as Addon).cudaInfo();
-  const found = devices.map((device) => device.name).join(", ");
+/** Turing: the oldest that the addon has machine code for. */
+const oldestCapability = 7.5;
+
+/** Multiply-adds of a mid-size GPU in about 50 ms: a call of this size keeps it busy and stays cancellable. */
+const multiplyAddsPerChunk = 2e11;
+/** Elements of a chunk at most: copying 16 MiB holds the event loop for a few milliseconds, and is what a piece on the bus is worth. */
+const elementsPerChunk = 2 ** 22;
+
+/** How the backend was asked for, and the `cpu` backend of the same addon, which is opened when it is first needed. */
+export interface CudaCompany {
+  /** `"auto"`: short calls, and all after the device was lost, go to the processor. */
+  readonly auto: boolean;
+  readonly openCpu: () => Backend;
+}
+
+/**
+ * Opens a device, the first that can run unless `options.device` names one.
+ *
+ * @param addon the exports of rvq.node
+ * @param file where they were loaded from, for the description
+ * @throws RvqError BACKEND_UNAVAILABLE with the reason; INVALID_ARGUMENT for a device that does not exist
+ */
+export function openCuda(addon: object, file: string, options: BackendOptions, company: CudaCompany): Backend {
+  const native = addon as CudaAddon;
+  const { reason, devices } = native.cudaInfo();
+  if (reason !== null) throw new RvqError("BACKEND_UNAVAILABLE", reason);
+  const missing = [
+    "cudaOpen",
+    "cudaLost",
+    "CudaCodebooks",
+    "CudaMemory",
+    "cudaAccumulate",
+    "cudaLowerDistances",
+  ].filter((name) => typeof (addon as Readonly<Record<string, unknown>>)[name] !== "function");
+  if (missing.length > 0) {
+    const what = missing.join(", ");
+    throw new RvqError("BACKEND_UNAVAILABLE", `${file} lacks ${what}; build it again with npm run build`);
+  }
+  const device = chooseDevice(devices, options.device);
+  try {
+    native.cudaOpen({ device });
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new RvqError("BACKEND_UNAVAILABLE", `${devices[device].name}: ${message}`, { cause });
+  }
+  const { name, computeCapability, memoryBytes } = devices[device];
+  const memory = `${(memoryBytes / 2 ** 30).toFixed(1)} GiB`;
+  const description = `${name}, sm_${computeCapability.replace(".", "")}, ${memory}, device ${device}, ${file}`;
+  return new CudaBackend(native, device, description, company);
+}
+
+class CudaBackend implements Backend {
+  readonly name = "cuda";
+  // One whose vectors are copied, one on the device, and one whose result is being taken.
+  readonly chunksInFlight = 3;
+  private openedCpu: Backend | null = null;
+
+  constructor(
+    private readonly addon: CudaAddon,
+    private readonly device: number,
+    readonly description: string,
+    private readonly company: CudaCompany,
+  ) {}
+
+  chunkRows(dim: number, codewordsPerVector: number, copied = true): number {
+    const busy = multiplyAddsPerChunk / (dim * codewordsPerVector);
+    return Math.max(1, Math.floor(Math.min(busy, copied ? elementsPerChunk / dim : Number.POSITIVE_INFINITY)));
+  }
+
+  prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks {
+    const { dim, metric, weights, codebooks } = spec;
+    const { addon, device } = this;
+    return new CudaPreparedCodebooks({
+      device,
+      sizes: codebooks.map((codebook) => codebook.length / dim),
+      dim,
+      auto: this.company.auto,
+      // The device has no use for `previous`: it searches everything again.
+      onDevice: () => new addon.CudaCodebooks({ dim, metric, weights, codebooks, device }),
+      onCpu: () => this.cpu().prepare(spec, previous),
+      lost: () => addon.cudaLost({ device }),
+      allocate: (bytes) => new addon.CudaMemory({ device, bytes }),
+      accumulate: (request) => addon.cudaAccumulateResident(request, { device }),
+    });
+  }
+
+  async accumulate(request: AccumulateRequest): Promise<void> {
+    const work = request.count * request.dim;
+    if (this.goesToCpu(work, smallestDeviceWork.accumulate)) return this.cpu().accumulate(request);
+    await asRvqError(() => this.addon.cudaAccumulate(request, { device: this.device }));
+  }
+
+  async lowerDistances(request: LowerDistancesRequest): Promise<void> {
+    const work = request.count * request.dim;
+    if (this.goesToCpu(work, smallestDeviceWork.lowerDistances)) return this.cpu().lowerDistances(request);
+    await asRvqError(() => this.addon.cudaLowerDistances(request, { device: this.device }));
+  }
+
+  private goesToCpu(work: number, smallest: number): boolean {
+    return this.company.auto && (work < smallest || this.addon.cudaLost({ device: this.device }));
+  }
+
+  private cpu(): Backend {
+    this.openedCpu ??= this.company.openCpu();
+    return this.openedCpu;
+  }
+}
+
+function chooseDevice(devices: readonly CudaDevice[], wanted: number | undefined): number {
+  if (wanted !== undefined && wanted >= devices.length) {
+    const there = devices.map(({ name }, i) => `${i} (${name})`).join(", ");
+    throw invalidArgument("device", `one that exists: ${there}`, wanted);
+  }
+  const runs = ({ computeCapability }: CudaDevice) => Number(computeCapability) >= oldestCapability;
+  const device = wanted ?? Math.max(0, devices.findIndex(runs));
+  if (runs(devices[device])) return device;
+  const { name, computeCapability } = devices[device];
   throw new RvqError(
     "BACKEND_UNAVAILABLE",
-    reason ?? `found ${found}, but this version of rvq has no CUDA kernels yet`,
+    `${name} has compute capability ${computeCapability}; ${oldestCapability} or newer is needed`,
   );
 }

@@ -1,0 +1,55 @@
+// Turns an operation on rows of the CUDA core into a call from JavaScript.
+
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "../cuda/row_stream.h"
+#include "job.h"
+#include "requests.h"
+
+namespace rvq {
+
+// Runs work of the CUDA core; its failures become CodedFailures "OUT_OF_MEMORY", "DEVICE_LOST" or "CUDA", with what to
+// do about them.
+void with_coded_failures(const std::function<void()>& work);
+
+// Multiply-adds that are too many for the JavaScript thread, however few they are: it would wait for the device.
+constexpr double kNeverOnTheSpot = 1e18;
+
+// `owner` keeps alive what the operation borrows.
+template <typename Operation>
+class CudaCall final : public Call {
+ public:
+  template <typename... Arguments>
+  CudaCall(std::shared_ptr<const void> owner, int device, const Arguments&... arguments)
+      : owner_(std::move(owner)), device_(device), operation_(arguments...) {}
+
+  // One for a piece of rows: there are never more pieces than rows.
+  size_t blocks() const override { return operation_.count(); }
+  double work() const override { return kNeverOnTheSpot; }
+  void run(BlockFeed& feed) override {
+    with_coded_failures([&] { cuda::stream_rows(operation_, device_, [&feed] { return feed.next().has_value(); }); });
+  }
+  Napi::Value result(Napi::Env env) override {
+    if constexpr (requires { operation_.code_out_of_range(); }) {
+      if (operation_.code_out_of_range()) throw Napi::RangeError::New(env, "codes: a code has no codeword");
+    }
+    if constexpr (requires { operation_.bad_input(); }) {
+      auto bad = operation_.bad_input();
+      return bad ? bad_input_object(env, bad->zero, bad->row, bad->column) : env.Null();
+    }
+    return env.Undefined();
+  }
+
+ private:
+  std::shared_ptr<const void> owner_;
+  const int device_;
+  Operation operation_;
+};
+
+}  // namespace rvq

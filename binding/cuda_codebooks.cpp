@@ -1,0 +1,152 @@
+// The JavaScript class CudaCodebooks: reads requests, builds the core's operations and runs them now or later.
+
+#include "cuda_codebooks.h"
+
+#include <utility>
+
+#include "../cuda/codebooks.h"
+#include "../cuda/device_state.h"
+#include "../cuda/host_decode.h"
+#include "../cuda/host_search.h"
+#include "arguments.h"
+#include "cuda_call.h"
+#include "cuda_device.h"
+#include "cuda_prepared.h"
+#include "job.h"
+#include "requests.h"
+
+namespace rvq {
+
+namespace {
+
+using Prepared = std::shared_ptr<const CudaPrepared>;
+
+template <typename Operation, typename Request>
+std::unique_ptr<Call> call(const Prepared& prepared, const Request& request) {
+  const cuda::Codebooks& codebooks = *prepared->codebooks;
+  return std::make_unique<CudaCall<Operation>>(prepared, codebooks.device(), codebooks, request);
+}
+
+std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  cpu::EncodeRequest read = read_encode_request(prepared->shape, env, arguments);
+  if (arguments.has("beam")) arguments.size_between("beam", 1, 1);
+  cuda::HostEncodeRequest request{read.vectors, read.count, read.stages, host_codes(read.codes), read.residuals};
+  return call<cuda::HostEncode>(prepared, request);
+}
+
+std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  cpu::DecodeRequest read = read_decode_request(prepared->shape, env, arguments);
+  cuda::HostDecodeRequest request{host_codes(read.codes), read.count, read.code_stages, read.stages, read.vectors};
+  return call<cuda::HostDecode>(prepared, request);
+}
+
+std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  cpu::DistancesRequest read = read_distances_request(prepared->shape, env, arguments);
+  cuda::HostDistancesRequest request{read.vectors, read.count,    host_codes(read.codes), read.code_stages,
+                                     read.stages,  read.weighted, read.distances};
+  return call<cuda::HostDistances>(prepared, request);
+}
+
+std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
+  cpu::AssignRequest read = read_assign_request(prepared->shape, env, arguments);
+  cuda::HostAssignRequest request{read.vectors, read.count, host_codes(read.codes), read.distances,
+                                  read.plain_distances};
+  return call<cuda::HostAssign>(prepared, request);
+}
+
+using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);
+
+// One thread: it feeds the device, and mostly waits.
+Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
+  Arguments arguments(info[0]);
+  std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
+  return Jobs::run_later(info.Env(), std::move(call), 1, arguments.arrays());
+}
+
+Napi::Value now(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
+  Arguments arguments(info[0]);
+  std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
+  return run_now(info.Env(), *call, 1);
+}
+
+}  // namespace
+
+Napi::Function CudaCodebooks::define(Napi::Env env) {
+  return DefineClass(env, "CudaCodebooks",
+                     {
+                         InstanceMethod("encode", &CudaCodebooks::encode),
+                         InstanceMethod("encodeSync", &CudaCodebooks::encode_sync),
+                         InstanceMethod("decode", &CudaCodebooks::decode),
+                         InstanceMethod("decodeSync", &CudaCodebooks::decode_sync),
+                         InstanceMethod("distances", &CudaCodebooks::distances),
+                         InstanceMethod("distancesSync", &CudaCodebooks::distances_sync),
+                         InstanceMethod("assign", &CudaCodebooks::assign),
+                         InstanceMethod("encodeResident", &CudaCodebooks::encode_resident),
+                         InstanceMethod("decodeResident", &CudaCodebooks::decode_resident),
+                         InstanceMethod("dispose", &CudaCodebooks::dispose),
+                     });
+}
+
+CudaCodebooks::CudaCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaCodebooks>(info) {
+  Arguments arguments(info[0]);
+  int device = read_device(arguments);
+  cpu::CodebookSpec read = read_spec(info.Env(), arguments);
+  cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, {}};
+  for (const auto& stage : read.stages) spec.stages.push_back({stage.codewords, stage.num_codewords});
+  auto prepared = std::make_shared<CudaPrepared>();
+  prepared->shape = shape_of(read);
+  run_coded(info.Env(), [&] {
+    cuda::on_device(device, [&] { prepared->codebooks = std::make_unique<cuda::Codebooks>(spec, device); });
+  });
+  prepared_ = std::move(prepared);
+  // Device memory counts too: the collector must know that this small object holds it.
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(prepared_->codebooks->size_bytes()));
+}
+
+void CudaCodebooks::Finalize(Napi::BasicEnv env) { release(env); }
+
+void CudaCodebooks::release(Napi::BasicEnv env) {
+  if (!prepared_) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(prepared_->codebooks->size_bytes()));
+  prepared_.reset();
+}
+
+const Prepared& CudaCodebooks::prepared(Napi::Env env) const {
+  if (!prepared_) throw Napi::Error::New(env, "these codebooks have been disposed");
+  return prepared_;
+}
+
+Napi::Value CudaCodebooks::encode(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_encode);
+}
+
+Napi::Value CudaCodebooks::encode_sync(const Napi::CallbackInfo& info) {
+  return now(prepared(info.Env()), info, read_encode);
+}
+
+Napi::Value CudaCodebooks::decode(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_decode);
+}
+
+Napi::Value CudaCodebooks::decode_sync(const Napi::CallbackInfo& info) {
+  return now(prepared(info.Env()), info, read_decode);
+}
+
+Napi::Value CudaCodebooks::distances(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_distances);
+}
+
+Napi::Value CudaCodebooks::distances_sync(const Napi::CallbackInfo& info) {
+  return now(prepared(info.Env()), info, read_distances);
+}
+
+Napi::Value CudaCodebooks::assign(const Napi::CallbackInfo& info) {
+  return later(prepared(info.Env()), info, read_assign);
+}
+
+Napi::Value CudaCodebooks::dispose(const Napi::CallbackInfo& info) {
+  release(info.Env());
+  return info.Env().Undefined();
+}
+
+}  // namespace rvq

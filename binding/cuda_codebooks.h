@@ -1,0 +1,43 @@
+// The JavaScript class CudaCodebooks: codebooks prepared on a device and the operations that need them.
+
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+namespace rvq {
+
+struct CudaPrepared;
+
+// new CudaCodebooks({ dim, metric, weights, codebooks, device }); requests as in lib/backend.ts, without `beam`. Errors
+// of the device have a `code`: "OUT_OF_MEMORY", "DEVICE_LOST" or "CUDA".
+class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
+ public:
+  static Napi::Function define(Napi::Env env);
+
+  explicit CudaCodebooks(const Napi::CallbackInfo& info);
+  void Finalize(Napi::BasicEnv env) override;
+
+ private:
+  Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value encode_sync(const Napi::CallbackInfo& info);
+  Napi::Value decode(const Napi::CallbackInfo& info);
+  Napi::Value decode_sync(const Napi::CallbackInfo& info);
+  Napi::Value distances(const Napi::CallbackInfo& info);
+  Napi::Value distances_sync(const Napi::CallbackInfo& info);
+  Napi::Value assign(const Napi::CallbackInfo& info);
+  // With CudaMemory: encodeResident({ vectors, count, stages, codes, wide, residuals }), decodeResident({ codes, wide,
+  // count, codeStages, stages, vectors }); promises of a resident_answer.
+  Napi::Value encode_resident(const Napi::CallbackInfo& info);
+  Napi::Value decode_resident(const Napi::CallbackInfo& info);
+  Napi::Value dispose(const Napi::CallbackInfo& info);
+
+  const std::shared_ptr<const CudaPrepared>& prepared(Napi::Env env) const;
+  void release(Napi::BasicEnv env);
+
+  // Shared with the calls in flight; empty after dispose().
+  std::shared_ptr<const CudaPrepared> prepared_;
+};
+
+}  // namespace rvq

@@ -1,0 +1,49 @@
+// What every entry to the CUDA core reads, and the JavaScript functions that are about a device alone.
+
+#include "cuda_device.h"
+
+#include <cstdint>
+
+#include "../cuda/device_state.h"
+#include "cuda_call.h"
+#include "job.h"
+
+namespace rvq {
+
+int read_device(const Arguments& arguments) {
+  constexpr size_t kMostDevice = 1023;
+  return static_cast<int>(arguments.size_between("device", 0, kMostDevice));
+}
+
+void run_coded(Napi::Env env, const std::function<void()>& work) {
+  try {
+    with_coded_failures(work);
+  } catch (...) {
+    throw to_error(env, std::current_exception());
+  }
+}
+
+Napi::Value cuda_open(const Napi::CallbackInfo& info) {
+  int device = read_device(Arguments(info[0]));
+  run_coded(info.Env(), [device] { cuda::open_device(device); });
+  return info.Env().Undefined();
+}
+
+Napi::Value cuda_lost(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), cuda::is_lost(read_device(Arguments(info[0]))));
+}
+
+#ifdef RVQ_TESTING
+Napi::Value cuda_test_limits(const Napi::CallbackInfo& info) {
+  Arguments arguments(info[0]);
+  cuda::set_test_limits({arguments.size("pieceRows"), arguments.size("memoryBytes")});
+  return info.Env().Undefined();
+}
+
+Napi::Value cuda_test_lose(const Napi::CallbackInfo& info) {
+  cuda::mark_lost(read_device(Arguments(info[0])), "lost by a test");
+  return info.Env().Undefined();
+}
+#endif
+
+}  // namespace rvq

@@ -1,0 +1,34 @@
+// What every entry to the CUDA core reads, and the JavaScript functions that are about a device alone.
+
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+
+#include "../cuda/host_search.h"
+#include "arguments.h"
+
+namespace rvq {
+
+// device: its number, which need not exist.
+int read_device(const Arguments& arguments);
+
+// Runs work on the JavaScript thread; a failure becomes an Error with a `code`.
+void run_coded(Napi::Env env, const std::function<void()>& work);
+
+inline cuda::HostCodes host_codes(const cpu::Codes& codes) { return {codes.data, codes.wide}; }
+
+// cudaOpen({ device }): returns when the device has run a kernel of this build; else throws an Error with a `code`.
+Napi::Value cuda_open(const Napi::CallbackInfo& info);
+// cudaLost({ device }): whether some call of this process has found it lost.
+Napi::Value cuda_lost(const Napi::CallbackInfo& info);
+
+#ifdef RVQ_TESTING
+// cudaTestLimits({ pieceRows, memoryBytes }): of pieces and of a lane's device memory from now on; 0: none.
+Napi::Value cuda_test_limits(const Napi::CallbackInfo& info);
+// cudaTestLose({ device }): as if a kernel had crashed there.
+Napi::Value cuda_test_lose(const Napi::CallbackInfo& info);
+#endif
+
+}  // namespace rvq

@@ -1,0 +1,129 @@
+// The JavaScript class CudaMemory, arrays that stay on a device, and the operations on them.
+
+#include "cuda_memory.h"
+
+#include <utility>
+
+#include "../cuda/device_state.h"
+#include "../cuda/resident.h"
+#include "arguments.h"
+#include "cuda_call.h"
+#include "cuda_device.h"
+#include "cuda_task.h"
+#include "job.h"
+
+namespace rvq {
+
+namespace {
+
+// Distinguishes its objects from others that have been wrapped.
+constexpr napi_type_tag kTag = {0x7276712d63756461, 0x2d6d656d6f727931};
+
+}  // namespace
+
+Napi::Function CudaMemory::define(Napi::Env env) {
+  return DefineClass(env, "CudaMemory",
+                     {
+                         InstanceMethod("upload", &CudaMemory::upload),
+                         InstanceMethod("download", &CudaMemory::download),
+                         InstanceMethod("dispose", &CudaMemory::dispose),
+                     });
+}
+
+CudaMemory::CudaMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaMemory>(info) {
+  Arguments arguments(info[0]);
+  int device = read_device(arguments);
+  size_t bytes = arguments.size("bytes");
+  auto block = std::make_shared<Block>();
+  block->device = device;
+  run_coded(info.Env(),
+            [&] { cuda::on_device(device, [&] { block->bytes = cuda::allocate_resident(device, bytes); }); });
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+  block_ = std::move(block);
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(block_->bytes.size()));
+}
+
+void CudaMemory::Finalize(Napi::BasicEnv env) { release(env); }
+
+void CudaMemory::release(Napi::BasicEnv env) {
+  if (!block_) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(block_->bytes.size()));
+  block_.reset();
+}
+
+std::shared_ptr<const CudaMemory::Block> CudaMemory::of(const Napi::Value& value, const char* name, int device,
+                                                        size_t least) {
+  bool tagged = value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
+  std::shared_ptr<const Block> block;
+  if (tagged) block = Unwrap(value.As<Napi::Object>())->block_;
+  if (!block || block->device != device || block->bytes.size() < least) {
+    throw Napi::TypeError::New(value.Env(), std::string(name) + ": expected CudaMemory of " + std::to_string(least) +
+                                                " bytes on device " + std::to_string(device));
+  }
+  return block;
+}
+
+Napi::Value CudaMemory::upload(const Napi::CallbackInfo& info) { return copy(info, "source", true); }
+
+Napi::Value CudaMemory::download(const Napi::CallbackInfo& info) { return copy(info, "target", false); }
+
+Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info, const char* name, bool to_device) {
+  Napi::Env env = info.Env();
+  if (!block_) throw Napi::Error::New(env, "this memory has been disposed of");
+  Arguments arguments(info[0]);
+  size_t bytes = 0;
+  void* host = arguments.numbers(name, &bytes);
+  size_t offset = arguments.size_between("offset", 0, block_->bytes.size());
+  if (bytes > block_->bytes.size() - offset)
+    throw arguments.error(name, "no more bytes than the memory has from offset");
+  auto direction = to_device ? cuda::HostCopy::Direction::kToDevice : cuda::HostCopy::Direction::kFromDevice;
+  auto call =
+      std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->device, direction, block_->bytes.data(), host, bytes);
+  return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
+}
+
+Napi::Value CudaMemory::dispose(const Napi::CallbackInfo& info) {
+  release(info.Env());
+  return info.Env().Undefined();
+}
+
+Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Arguments arguments(info[0]);
+  int device = read_device(Arguments(info[1]));
+  cuda::ResidentAccumulateRequest request{};
+  request.count = arguments.size_between("count", 0, kMostResidentRows);
+  request.dim = arguments.size_between("dim", 1, 1u << 24);
+  request.code_stages = arguments.size_between("codeStages", 1, 1u << 20);
+  request.stage = arguments.size_between("stage", 0, request.code_stages - 1);
+  request.num_codewords = arguments.size_between("numCodewords", 1, UINT32_MAX);
+  request.grid_exponents = arguments.integers("gridExponents", request.dim);
+  request.counts = arguments.doubles("counts", request.num_codewords);
+  request.sums = arguments.doubles("sums", product(env, request.num_codewords, request.dim));
+  bool wide = arguments.boolean("wide");
+  size_t vector_bytes = product(env, product(env, request.count, request.dim), sizeof(float));
+  size_t code_bytes = product(env, product(env, request.count, request.code_stages), wide ? 4 : 2);
+  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", device, vector_bytes);
+  auto codes = CudaMemory::of(arguments.value("codes"), "codes", device, code_bytes);
+  request.vectors = static_cast<const float*>(vectors->bytes.data());
+  request.codes = {codes->bytes.data(), wide};
+  auto outcome = std::make_shared<cuda::ResidentOutcome>();
+  auto call = std::make_unique<CudaTask>(
+      [=] {
+        *outcome = cuda::accumulate_resident(device, request);
+        (void)vectors, (void)codes;
+      },
+      [outcome](Napi::Env env) { return resident_answer(env, *outcome); });
+  return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
+}
+
+Napi::Value resident_answer(Napi::Env env, const cuda::ResidentOutcome& outcome) {
+  if (outcome.code_out_of_range) throw Napi::RangeError::New(env, "codes: a code has no codeword");
+  Napi::Object answer = Napi::Object::New(env);
+  const auto& bad = outcome.bad;
+  answer.Set("bad", bad ? bad_input_object(env, bad->zero, bad->row, bad->column) : env.Null());
+  answer.Set("kernelMs", static_cast<double>(outcome.kernel_ms));
+  return answer;
+}
+
+}  // namespace rvq

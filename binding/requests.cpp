@@ -1,0 +1,130 @@
+// Reads the requests of lib/backend.ts, the same for every native backend.
+
+#include "requests.h"
+
+#include <string>
+
+namespace rvq {
+
+namespace {
+
+void check_wide_enough(const Shape& shape, size_t stages, const cpu::Codes& codes, const Arguments& arguments) {
+  for (size_t s = 0; s < stages; s++) {
+    if (codes.wide || shape.codebook_sizes[s] <= 65536) continue;
+    throw arguments.error("codes", "a Uint32Array for more than 65536 codewords");
+  }
+}
+
+}  // namespace
+
+cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
+  cpu::CodebookSpec spec;
+  spec.dim = arguments.size_between("dim", 1, 1u << 24);
+  std::string metric = arguments.string("metric");
+  if (metric != "l2" && metric != "cosine") throw arguments.error("metric", "\"l2\" or \"cosine\"");
+  spec.metric = metric == "cosine" ? cpu::Metric::kCosine : cpu::Metric::kL2;
+  spec.weights = arguments.floats_or_null("weights", spec.dim);
+  if (spec.weights != nullptr && spec.metric == cpu::Metric::kCosine) {
+    throw arguments.error("weights", "null with the cosine metric");
+  }
+  Napi::Array codebooks = arguments.array("codebooks");
+  for (uint32_t s = 0; s < codebooks.Length(); s++) {
+    size_t length = 0;
+    const float* codewords = float_elements(codebooks.Get(s), "codebooks", &length);
+    size_t num_codewords = length / spec.dim;
+    if (num_codewords == 0 || length % spec.dim != 0 || num_codewords > UINT32_MAX) {
+      throw Napi::TypeError::New(env, "codebooks: expected a multiple of dim elements in each");
+    }
+    spec.stages.push_back({codewords, num_codewords});
+  }
+  if (spec.stages.empty()) throw arguments.error("codebooks", "at least one");
+  return spec;
+}
+
+Shape shape_of(const cpu::CodebookSpec& spec) {
+  Shape shape{spec.dim, {}};
+  for (const auto& stage : spec.stages) shape.codebook_sizes.push_back(stage.num_codewords);
+  return shape;
+}
+
+cpu::EncodeRequest read_encode_request(const Shape& shape, Napi::Env env, Arguments& arguments) {
+  cpu::EncodeRequest request{};
+  request.count = arguments.size("count");
+  request.stages = arguments.size_between("stages", 1, shape.codebook_sizes.size());
+  size_t elements = product(env, request.count, shape.dim);
+  request.vectors = arguments.floats("vectors", elements);
+  request.codes = arguments.codes("codes", product(env, request.count, request.stages));
+  request.residuals = arguments.floats_or_null("residuals", elements);
+  check_wide_enough(shape, request.stages, request.codes, arguments);
+  return request;
+}
+
+cpu::DecodeRequest read_decode_request(const Shape& shape, Napi::Env env, Arguments& arguments) {
+  cpu::DecodeRequest request{};
+  request.count = arguments.size("count");
+  request.stages = arguments.size_between("stages", 1, shape.codebook_sizes.size());
+  request.code_stages = arguments.size("codeStages");
+  if (request.code_stages < request.stages) throw arguments.error("codeStages", "at least stages");
+  request.codes = arguments.codes("codes", product(env, request.count, request.code_stages));
+  request.vectors = arguments.floats("vectors", product(env, request.count, shape.dim));
+  return request;
+}
+
+cpu::DistancesRequest read_distances_request(const Shape& shape, Napi::Env env, Arguments& arguments) {
+  cpu::DistancesRequest request{};
+  request.count = arguments.size("count");
+  request.stages = arguments.size_between("stages", 1, shape.codebook_sizes.size());
+  request.code_stages = arguments.size("codeStages");
+  if (request.code_stages < request.stages) throw arguments.error("codeStages", "at least stages");
+  request.weighted = arguments.boolean("weighted");
+  request.vectors = arguments.floats("vectors", product(env, request.count, shape.dim));
+  request.codes = arguments.codes("codes", product(env, request.count, request.code_stages));
+  request.distances = arguments.doubles("distances", product(env, request.count, request.stages));
+  return request;
+}
+
+cpu::AssignRequest read_assign_request(const Shape& shape, Napi::Env env, Arguments& arguments) {
+  cpu::AssignRequest request{};
+  request.count = arguments.size("count");
+  request.vectors = arguments.floats("vectors", product(env, request.count, shape.dim));
+  request.codes = arguments.codes("codes", request.count);
+  request.distances = arguments.doubles("distances", request.count);
+  if (arguments.has("plainDistances")) request.plain_distances = arguments.doubles("plainDistances", request.count);
+  check_wide_enough(shape, 1, request.codes, arguments);
+  return request;
+}
+
+cpu::AccumulateRequest read_accumulate_request(Napi::Env env, Arguments& arguments) {
+  cpu::AccumulateRequest request{};
+  request.count = arguments.size_between("count", 0, UINT32_MAX);
+  request.dim = arguments.size_between("dim", 1, 1u << 24);
+  request.num_codewords = arguments.size_between("numCodewords", 1, UINT32_MAX);
+  request.grid_exponents = arguments.integers("gridExponents", request.dim);
+  request.vectors = arguments.floats("vectors", product(env, request.count, request.dim));
+  request.codes = arguments.codes("codes", request.count);
+  if (arguments.has("previousCodes")) request.previous = arguments.codes("previousCodes", request.count);
+  request.counts = arguments.doubles("counts", request.num_codewords);
+  request.sums = arguments.doubles("sums", product(env, request.num_codewords, request.dim));
+  return request;
+}
+
+cpu::LowerDistancesRequest read_lower_distances_request(Napi::Env env, Arguments& arguments) {
+  cpu::LowerDistancesRequest request{};
+  request.count = arguments.size("count");
+  request.dim = arguments.size_between("dim", 1, 1u << 24);
+  request.vectors = arguments.floats("vectors", product(env, request.count, request.dim));
+  request.weights = arguments.floats_or_null("weights", request.dim);
+  request.centre = arguments.floats("centre", request.dim);
+  request.distances = arguments.doubles("distances", request.count);
+  return request;
+}
+
+Napi::Value bad_input_object(Napi::Env env, bool zero, size_t row, size_t column) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("kind", zero ? "zero" : "not finite");
+  object.Set("row", static_cast<double>(row));
+  object.Set("column", static_cast<double>(column));
+  return object;
+}
+
+}  // namespace rvq

@@ -1,0 +1,180 @@
+// Operations on codes, or on one centre, for rows in host memory: decode, distances, and a step of k-means++.
+//
+// A piece's arrays lie in a lane's memory in the order in, in and out, out, scratch: one copy goes each way.
+
+#include "host_decode.h"
+
+#include <cuda_runtime.h>
+
+#include <cstring>
+
+#include "decode.h"
+#include "distances.h"
+#include "lane.h"
+#include "layout.h"
+
+namespace rvq::cuda {
+
+struct HostDecode::Places {
+  size_t codes, out_of_range, vectors;
+  size_t in_end, end;
+};
+
+HostDecode::Places HostDecode::places(size_t rows) const {
+  Layout layout;
+  Places at{};
+  at.codes = layout.add(rows * request_.code_stages * request_.codes.bytes_each());
+  at.out_of_range = layout.add(sizeof(unsigned));
+  at.in_end = at.out_of_range + sizeof(unsigned);
+  at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
+  at.end = layout.size();
+  return at;
+}
+
+size_t HostDecode::row_bytes() const {
+  return codebooks_.dim() * sizeof(float) + request_.code_stages * request_.codes.bytes_each();
+}
+
+PieceMemory HostDecode::memory(size_t rows) const {
+  Places at = places(rows);
+  return {at.end, at.end};
+}
+
+void HostDecode::submit(size_t first, size_t rows, Lane& lane) {
+  Places at = places(rows);
+  std::memcpy(lane.host<char>(at.codes), request_.codes.at(first * request_.code_stages),
+              rows * request_.code_stages * request_.codes.bytes_each());
+  *lane.host<unsigned>(at.out_of_range) = 0;
+  lane.upload(at.codes, at.in_end);
+  DecodeRequest request{};
+  request.codes = {lane.device<void>(at.codes), request_.codes.wide};
+  request.count = rows;
+  request.code_stages = request_.code_stages;
+  request.stages = request_.stages;
+  request.vectors = lane.device<float>(at.vectors);
+  request.out_of_range = lane.device<unsigned>(at.out_of_range);
+  decode(codebooks_, request, lane.stream());
+  lane.download(at.out_of_range, at.end);
+}
+
+bool HostDecode::finish(size_t first, size_t rows, Lane& lane) {
+  Places at = places(rows);
+  if (*lane.host<unsigned>(at.out_of_range) != 0) {
+    out_of_range_ = true;
+    return false;
+  }
+  size_t dim = codebooks_.dim();
+  std::memcpy(request_.vectors + first * dim, lane.host<float>(at.vectors), rows * dim * sizeof(float));
+  return true;
+}
+
+struct HostDistances::Places {
+  size_t vectors, codes, out_of_range, distances;
+  size_t in_end, host_end;
+  size_t workspace, end;
+};
+
+HostDistances::Places HostDistances::places(size_t rows) const {
+  Layout layout;
+  Places at{};
+  at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
+  at.codes = layout.add(rows * request_.code_stages * request_.codes.bytes_each());
+  at.out_of_range = layout.add(sizeof(unsigned));
+  at.in_end = at.out_of_range + sizeof(unsigned);
+  at.distances = layout.add(rows * request_.stages * sizeof(double));
+  at.host_end = layout.size();
+  at.workspace = layout.add(distances_workspace_bytes(codebooks_, rows, request_.stages));
+  at.end = layout.size();
+  return at;
+}
+
+size_t HostDistances::row_bytes() const {
+  return codebooks_.dim() * sizeof(float) + request_.code_stages * request_.codes.bytes_each() +
+         request_.stages * sizeof(double);
+}
+
+PieceMemory HostDistances::memory(size_t rows) const {
+  Places at = places(rows);
+  return {at.host_end, at.end};
+}
+
+void HostDistances::submit(size_t first, size_t rows, Lane& lane) {
+  Places at = places(rows);
+  size_t dim = codebooks_.dim();
+  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+  std::memcpy(lane.host<char>(at.codes), request_.codes.at(first * request_.code_stages),
+              rows * request_.code_stages * request_.codes.bytes_each());
+  *lane.host<unsigned>(at.out_of_range) = 0;
+  lane.upload(at.vectors, at.in_end);
+  DistancesRequest request{};
+  request.vectors = lane.device<float>(at.vectors);
+  request.count = rows;
+  request.codes = {lane.device<void>(at.codes), request_.codes.wide};
+  request.code_stages = request_.code_stages;
+  request.stages = request_.stages;
+  request.weighted = request_.weighted;
+  request.distances = lane.device<double>(at.distances);
+  request.workspace = lane.device<void>(at.workspace);
+  request.out_of_range = lane.device<unsigned>(at.out_of_range);
+  distances(codebooks_, request, lane.stream());
+  lane.download(at.out_of_range, at.host_end);
+}
+
+bool HostDistances::finish(size_t first, size_t rows, Lane& lane) {
+  Places at = places(rows);
+  if (*lane.host<unsigned>(at.out_of_range) != 0) {
+    out_of_range_ = true;
+    return false;
+  }
+  size_t stages = request_.stages;
+  std::memcpy(request_.distances + first * stages, lane.host<double>(at.distances), rows * stages * sizeof(double));
+  return true;
+}
+
+struct HostLowerDistances::Places {
+  size_t vectors, centre, weights, distances, end;
+};
+
+HostLowerDistances::Places HostLowerDistances::places(size_t rows) const {
+  Layout layout;
+  Places at{};
+  size_t row = request_.dim * sizeof(float);
+  at.vectors = layout.add(rows * row);
+  at.centre = layout.add(row);
+  at.weights = layout.add(request_.weights == nullptr ? 0 : row);
+  at.distances = layout.add(rows * sizeof(double));
+  at.end = layout.size();
+  return at;
+}
+
+PieceMemory HostLowerDistances::memory(size_t rows) const {
+  Places at = places(rows);
+  return {at.end, at.end};
+}
+
+void HostLowerDistances::submit(size_t first, size_t rows, Lane& lane) {
+  Places at = places(rows);
+  size_t row = request_.dim * sizeof(float);
+  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * request_.dim, rows * row);
+  std::memcpy(lane.host<float>(at.centre), request_.centre, row);
+  if (request_.weights != nullptr) std::memcpy(lane.host<float>(at.weights), request_.weights, row);
+  std::memcpy(lane.host<double>(at.distances), request_.distances + first, rows * sizeof(double));
+  lane.upload(at.vectors, at.end);
+  LowerDistancesRequest request{};
+  request.vectors = lane.device<float>(at.vectors);
+  request.count = rows;
+  request.dim = request_.dim;
+  request.weights = request_.weights == nullptr ? nullptr : lane.device<float>(at.weights);
+  request.centre = lane.device<float>(at.centre);
+  request.distances = lane.device<double>(at.distances);
+  lower_distances(request, lane.stream());
+  lane.download(at.distances, at.end);
+}
+
+bool HostLowerDistances::finish(size_t first, size_t rows, Lane& lane) {
+  Places at = places(rows);
+  std::memcpy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
+  return true;
+}
+
+}  // namespace rvq::cuda

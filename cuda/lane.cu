@@ -1,0 +1,133 @@
+// Lanes: a stream each, with the pinned memory and the device memory that one piece of a call needs at a time.
+
+#include "lane.h"
+
+#include <cuda_runtime.h>
+
+#include <map>
+
+#include "device_state.h"
+#include "failure.h"
+
+namespace rvq::cuda {
+
+namespace {
+
+// Small calls soon find the memory of earlier ones large enough.
+size_t rounded_up(size_t bytes) {
+  constexpr size_t kStep = size_t{1} << 18;
+  return (bytes + kStep - 1) / kStep * kStep;
+}
+
+}  // namespace
+
+Lane::Lane() {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  try {
+    check(cudaEventCreateWithFlags(&event_, cudaEventBlockingSync | cudaEventDisableTiming), "cudaEventCreate");
+  } catch (...) {
+    cudaStreamDestroy(stream_);
+    throw;
+  }
+}
+
+Lane::~Lane() {
+  cudaEventDestroy(event_);
+  cudaStreamDestroy(stream_);
+}
+
+void Lane::reserve(size_t host_bytes, size_t device_bytes) {
+  size_t most = test_limits().memory_bytes;
+  if (most > 0 && device_bytes > most) throw Failure(Failure::Kind::kOutOfMemory, "more memory than the test's limit");
+  // The old memory goes first: there may be no room for both.
+  if (host_bytes > host_.size()) {
+    host_ = PinnedBytes();
+    host_ = PinnedBytes(rounded_up(host_bytes));
+  }
+  if (device_bytes > device_.size()) {
+    device_ = DeviceBytes();
+    device_ = DeviceBytes(rounded_up(device_bytes));
+  }
+}
+
+void Lane::upload(size_t begin, size_t end) {
+  if (begin == end) return;
+  check(cudaMemcpyAsync(device<char>(begin), host<char>(begin), end - begin, cudaMemcpyHostToDevice, stream_),
+        "copy to the device");
+}
+
+void Lane::download(size_t begin, size_t end) {
+  if (begin == end) return;
+  check(cudaMemcpyAsync(host<char>(begin), device<char>(begin), end - begin, cudaMemcpyDeviceToHost, stream_),
+        "copy from the device");
+}
+
+void Lane::wait(bool patient) {
+  if (patient) {
+    check(cudaEventRecord(event_, stream_), "work on the device");
+    check(cudaEventSynchronize(event_), "work on the device");
+  } else {
+    check(cudaStreamSynchronize(stream_), "work on the device");
+  }
+}
+
+void Lane::settle() noexcept {
+  cudaStreamSynchronize(stream_);
+  cudaGetLastError();
+}
+
+LanePool& LanePool::of(int device) {
+  static std::mutex mutex;
+  // Never destroyed: threads of the pool may use them at the end of the process, when the runtime may be gone.
+  static auto* pools = new std::map<int, LanePool>;
+  std::lock_guard<std::mutex> lock(mutex);
+  return (*pools)[device];
+}
+
+LanePool::Lease::~Lease() {
+  if (!lane_) return;
+  lane_->settle();
+  pool_->put_back(std::move(lane_));
+}
+
+LanePool::Lease LanePool::acquire() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  returned_.wait(lock, [this] { return in_use_ < kMostLanes; });
+  return {this, take()};
+}
+
+std::unique_ptr<LanePool::Lease> LanePool::try_acquire() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (in_use_ >= kMostLanes) return nullptr;
+  return std::make_unique<Lease>(this, take());
+}
+
+// With the mutex held.
+std::unique_ptr<Lane> LanePool::take() {
+  std::unique_ptr<Lane> lane;
+  if (idle_.empty()) {
+    lane = std::make_unique<Lane>();
+  } else {
+    lane = std::move(idle_.back());
+    idle_.pop_back();
+  }
+  in_use_++;
+  return lane;
+}
+
+void LanePool::put_back(std::unique_ptr<Lane> lane) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    idle_.push_back(std::move(lane));
+    in_use_--;
+  }
+  returned_.notify_one();
+}
+
+void LanePool::release_idle() {
+  std::vector<std::unique_ptr<Lane>> released;
+  std::lock_guard<std::mutex> lock(mutex_);
+  released.swap(idle_);
+}
+
+}  // namespace rvq::cuda

@@ -1,0 +1,41 @@
+// Starts kernels; what is wrong with a launch is reported by the launch.
+
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "failure.h"
+
+namespace rvq::cuda {
+
+struct Launch {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes;
+  cudaStream_t stream;
+};
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, const Launch& shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
+#ifdef RVQ_EMULATE_CUDA
+  emulation::enqueue_kernel(shape.stream, shape.grid, shape.block,
+                            [=] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<Parameters>(arguments)...);
+#endif
+  check(cudaGetLastError(), name);
+}
+
+// Blocks of `per_block` that hold `count`; a grid has at most 2^31 − 1 of them.
+inline dim3 blocks_for(size_t count, size_t per_block) {
+  return dim3(static_cast<unsigned>((count + per_block - 1) / per_block));
+}
+
+// Threads of a block in x that walk along a row of `width` elements: a power of two, 256 at most.
+inline unsigned threads_along(size_t width) {
+  unsigned threads = 1;
+  while (threads < width && threads < 256) threads *= 2;
+  return threads;
+}
+
+}  // namespace rvq::cuda

@@ -1,0 +1,251 @@
+// Operations on arrays that stay on the device.
+
+#include "resident.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "accumulate.h"
+#include "decode.h"
+#include "device_state.h"
+#include "failure.h"
+#include "host_accumulate.h"
+#include "lane.h"
+#include "layout.h"
+
+namespace rvq::cuda {
+
+namespace {
+
+constexpr unsigned long long kNothingBad = UINT64_MAX;
+
+// Residuals between the stages, of rows that go through all of them together: enough rows that the last blocks of a
+// launch, which leave the device half empty, are few among all.
+constexpr size_t kScratchBytes = size_t{256} << 20;
+
+// Sums are brought home in pieces of so many bytes.
+constexpr size_t kBroughtBytes = size_t{8} << 20;
+
+// Times what is enqueued on a stream between start() and stop().
+class Timer {
+ public:
+  explicit Timer(CUstream_st* stream) : stream_(stream) {
+    check(cudaEventCreateWithFlags(&start_, cudaEventDefault), "cudaEventCreate");
+    try {
+      check(cudaEventCreateWithFlags(&stop_, cudaEventDefault), "cudaEventCreate");
+    } catch (...) {
+      cudaEventDestroy(start_);
+      throw;
+    }
+  }
+  ~Timer() {
+    cudaEventDestroy(start_);
+    cudaEventDestroy(stop_);
+  }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  void start() { check(cudaEventRecord(start_, stream_), "cudaEventRecord"); }
+  void stop() { check(cudaEventRecord(stop_, stream_), "cudaEventRecord"); }
+  // After the stream has been waited for.
+  float ms() const {
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, start_, stop_), "cudaEventElapsedTime");
+    return ms;
+  }
+
+ private:
+  CUstream_st* stream_;
+  cudaEvent_t start_ = nullptr;
+  cudaEvent_t stop_ = nullptr;
+};
+
+// Runs `work(lane)` with a lane of the device.
+template <typename Work>
+void with_lane(int device, const Work& work) {
+  on_device(device, [&] {
+    LanePool::Lease lane = LanePool::of(device).acquire();
+    work(*lane);
+  });
+}
+
+// A failed reserve that may still come off: false once nobody else's idle memory is left.
+bool reserve(Lane& lane, int device, PieceMemory memory, bool least) {
+  try {
+    lane.reserve(memory.host_bytes, memory.device_bytes);
+    return true;
+  } catch (const Failure& failure) {
+    if (failure.kind != Failure::Kind::kOutOfMemory) throw;
+  }
+  LanePool::of(device).release_idle();
+  if (!least) return false;
+  lane.reserve(memory.host_bytes, memory.device_bytes);
+  return true;
+}
+
+struct EncodePlaces {
+  size_t bad, residuals, workspace;
+  PieceMemory memory;
+
+  EncodePlaces(const Codebooks& codebooks, const ResidentEncodeRequest& request, size_t rows) {
+    size_t pieces = (request.count + rows - 1) / rows;
+    Layout layout;
+    bad = layout.add(pieces * sizeof(unsigned long long));
+    memory.host_bytes = layout.size();
+    residuals = layout.add(request.residuals == nullptr ? rows * codebooks.dim() * sizeof(float) : 0);
+    workspace = layout.add(encode_workspace_bytes(codebooks, rows));
+    memory.device_bytes = layout.size();
+  }
+};
+
+// Pieces of about the same size.
+size_t even_rows(size_t count, size_t most) {
+  constexpr size_t kMultiple = 256;
+  size_t pieces = (count + most - 1) / most;
+  size_t rows = (count + pieces - 1) / pieces;
+  return (rows + kMultiple - 1) / kMultiple * kMultiple;
+}
+
+}  // namespace
+
+DeviceBytes allocate_resident(int device, size_t bytes) {
+  try {
+    return DeviceBytes(bytes);
+  } catch (const Failure& failure) {
+    if (failure.kind != Failure::Kind::kOutOfMemory) throw;
+  }
+  LanePool::of(device).release_idle();
+  return DeviceBytes(bytes);
+}
+
+size_t HostCopy::length(size_t first, size_t rows) const { return std::min(rows * kBlock, bytes_ - first * kBlock); }
+
+void HostCopy::submit(size_t first, size_t rows, Lane& lane) {
+  char* pinned = lane.host<char>(0);
+  size_t at = first * kBlock;
+  size_t bytes = length(first, rows);
+  bool to_device = direction_ == Direction::kToDevice;
+  if (to_device) std::memcpy(pinned, host_ + at, bytes);
+  check(to_device ? cudaMemcpyAsync(device_ + at, pinned, bytes, cudaMemcpyHostToDevice, lane.stream())
+                  : cudaMemcpyAsync(pinned, device_ + at, bytes, cudaMemcpyDeviceToHost, lane.stream()),
+        "copy");
+}
+
+bool HostCopy::finish(size_t first, size_t rows, Lane& lane) {
+  if (direction_ == Direction::kFromDevice)
+    std::memcpy(host_ + first * kBlock, lane.host<char>(0), length(first, rows));
+  return true;
+}
+
+ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncodeRequest& request) {
+  ResidentOutcome outcome;
+  if (request.count == 0) return outcome;
+  size_t dim = codebooks.dim();
+  size_t most = request.residuals != nullptr ? request.count : std::max<size_t>(1, kScratchBytes / (dim * 4));
+  with_lane(codebooks.device(), [&](Lane& lane) {
+    size_t rows = even_rows(request.count, most);
+    while (!reserve(lane, codebooks.device(), EncodePlaces(codebooks, request, rows).memory, rows == 1)) {
+      rows = (rows + 1) / 2;
+    }
+    EncodePlaces at(codebooks, request, rows);
+    size_t pieces = (request.count + rows - 1) / rows;
+    std::fill_n(lane.host<unsigned long long>(at.bad), pieces, kNothingBad);
+    lane.upload(at.bad, at.bad + pieces * sizeof(unsigned long long));
+    Timer timer(lane.stream());
+    timer.start();
+    for (size_t piece = 0; piece < pieces; piece++) {
+      size_t first = piece * rows;
+      size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
+      EncodeRequest search{};
+      search.vectors = request.vectors + first * dim;
+      search.count = std::min(rows, request.count - first);
+      search.stages = request.stages;
+      search.codes = {static_cast<char*>(request.codes.data) + first * request.stages * code_bytes, request.codes.wide};
+      search.residuals =
+          request.residuals == nullptr ? lane.device<float>(at.residuals) : request.residuals + first * dim;
+      search.keep_residuals = request.residuals != nullptr;
+      search.bad = lane.device<unsigned long long>(at.bad) + piece;
+      encode(codebooks, search, lane.device<void>(at.workspace), lane.stream());
+    }
+    timer.stop();
+    lane.download(at.bad, at.bad + pieces * sizeof(unsigned long long));
+    lane.wait(true);
+    outcome.kernel_ms = timer.ms();
+    for (size_t piece = 0; piece < pieces && !outcome.bad; piece++) {
+      unsigned long long bad = lane.host<unsigned long long>(at.bad)[piece];
+      if (bad != kNothingBad) outcome.bad = BadInput{bad % 2 == 1, piece * rows + bad / 2 / dim, bad / 2 % dim};
+    }
+  });
+  return outcome;
+}
+
+ResidentOutcome decode_resident(const Codebooks& codebooks, const ResidentDecodeRequest& request) {
+  ResidentOutcome outcome;
+  if (request.count == 0) return outcome;
+  with_lane(codebooks.device(), [&](Lane& lane) {
+    reserve(lane, codebooks.device(), {sizeof(unsigned), sizeof(unsigned)}, true);
+    *lane.host<unsigned>(0) = 0;
+    lane.upload(0, sizeof(unsigned));
+    Timer timer(lane.stream());
+    timer.start();
+    decode(
+        codebooks,
+        {request.codes, request.count, request.code_stages, request.stages, request.vectors, lane.device<unsigned>(0)},
+        lane.stream());
+    timer.stop();
+    lane.download(0, sizeof(unsigned));
+    lane.wait(true);
+    outcome.kernel_ms = timer.ms();
+    outcome.code_out_of_range = *lane.host<unsigned>(0) != 0;
+  });
+  return outcome;
+}
+
+ResidentOutcome accumulate_resident(int device, const ResidentAccumulateRequest& request) {
+  ResidentOutcome outcome;
+  if (request.count == 0) return outcome;
+  size_t sums_length = request.num_codewords * request.dim;
+  Layout layout;
+  size_t grids = layout.add(request.dim * sizeof(int32_t));
+  size_t flag = layout.add(sizeof(unsigned));
+  size_t host_end = layout.size();
+  size_t counts = layout.add(request.num_codewords * sizeof(long long));
+  size_t sums = layout.add(sums_length * sizeof(long long));
+  size_t out_end = layout.size();
+  size_t workspace = layout.add(accumulate_workspace_bytes(request.count, false, request.num_codewords));
+  with_lane(device, [&](Lane& lane) {
+    reserve(lane, device, {std::max(host_end, std::min(out_end, kBroughtBytes)), layout.size()}, true);
+    std::memcpy(lane.host<int32_t>(grids), request.grid_exponents, request.dim * sizeof(int32_t));
+    *lane.host<unsigned>(flag) = 0;
+    lane.upload(grids, host_end);
+    check(cudaMemsetAsync(lane.device<void>(counts), 0, out_end - counts, lane.stream()), "accumulate");
+
+    size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
+    AccumulateRequest rows{};
+    rows.vectors = request.vectors;
+    rows.count = request.count;
+    rows.dim = request.dim;
+    rows.codes = {static_cast<char*>(request.codes.data) + request.stage * code_bytes, request.codes.wide};
+    rows.code_stride = request.code_stages;
+    rows.num_codewords = request.num_codewords;
+    rows.grid_exponents = lane.device<int32_t>(grids);
+    rows.out_of_range = lane.device<unsigned>(flag);
+    Timer timer(lane.stream());
+    timer.start();
+    accumulate(rows, lane.device<long long>(counts), lane.device<long long>(sums), lane.device<void>(workspace),
+               lane.stream());
+    timer.stop();
+    lane.download(flag, host_end);
+    lane.wait(true);
+    outcome.kernel_ms = timer.ms();
+    outcome.code_out_of_range = *lane.host<unsigned>(flag) != 0;
+    if (outcome.code_out_of_range) return;
+    add_from_device(lane.device<long long>(counts), request.num_codewords, request.counts, lane);
+    add_from_device(lane.device<long long>(sums), sums_length, request.sums, lane);
+  });
+  return outcome;
+}
+
+}  // namespace rvq::cuda

@@ -1,0 +1,85 @@
+// Operations on arrays that stay on the device.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "codebooks.h"
+#include "device_memory.h"
+#include "host_search.h"
+#include "row_stream.h"
+#include "search.h"
+
+namespace rvq::cuda {
+
+// Device memory; lanes that nobody uses make room where there is none.
+DeviceBytes allocate_resident(int device, size_t bytes);
+
+// Copies an array in host memory to the device or back, through the pinned memory of lanes.
+class HostCopy final : public RowOperation {
+ public:
+  enum class Direction { kToDevice, kFromDevice };
+
+  HostCopy(Direction direction, void* device, void* host, size_t bytes)
+      : direction_(direction), device_(static_cast<char*>(device)), host_(static_cast<char*>(host)), bytes_(bytes) {}
+
+  size_t count() const override { return (bytes_ + kBlock - 1) / kBlock; }
+  size_t row_bytes() const override { return kBlock; }
+  PieceMemory memory(size_t rows) const override { return {rows * kBlock, 0}; }
+  void submit(size_t first, size_t rows, Lane& lane) override;
+  bool finish(size_t first, size_t rows, Lane& lane) override;
+
+ private:
+  // A row of this operation, in bytes; the last may be shorter.
+  static constexpr size_t kBlock = 512;
+
+  size_t length(size_t first, size_t rows) const;
+
+  const Direction direction_;
+  char* const device_;
+  char* const host_;
+  const size_t bytes_;
+};
+
+// What came of a call, besides what it wrote.
+struct ResidentOutcome {
+  std::optional<BadInput> bad;     // the outputs are then unspecified
+  bool code_out_of_range = false;  // the same
+  float kernel_ms = 0;             // from the first kernel's start to the last one's end, by the device's clock
+};
+
+struct ResidentEncodeRequest {
+  const float* vectors;  // device [count][dim]
+  size_t count;          // below 2^30
+  size_t stages;
+  DeviceCodes codes;  // out, device [count][stages]
+  float* residuals;   // out, device [count][dim] or null; not `vectors`
+};
+ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncodeRequest& request);
+
+struct ResidentDecodeRequest {
+  DeviceCodes codes;  // device [count][code_stages]
+  size_t count;       // below 2^30
+  size_t code_stages;
+  size_t stages;
+  float* vectors;  // out, device [count][dim]
+};
+ResidentOutcome decode_resident(const Codebooks& codebooks, const ResidentDecodeRequest& request);
+
+struct ResidentAccumulateRequest {
+  const float* vectors;  // device [count][dim]
+  size_t count;          // below 2^30
+  size_t dim;
+  DeviceCodes codes;  // device [count][code_stages]
+  size_t code_stages;
+  size_t stage;  // the column of `codes`
+  size_t num_codewords;
+  const int32_t* grid_exponents;  // host [dim]
+  double* counts;                 // in and out, host [num_codewords]
+  double* sums;                   // in and out, host [num_codewords][dim]
+};
+ResidentOutcome accumulate_resident(int device, const ResidentAccumulateRequest& request);
+
+}  // namespace rvq::cuda

@@ -1,0 +1,74 @@
+// The CUDA core of the native addon as TypeScript sees it; absent in builds without nvcc.
+
+import type {
+  AccumulateRequest,
+  AssignRequest,
+  BadInput,
+  CodebookSpec,
+  DecodeRequest,
+  DeviceMemory,
+  DistanceRequest,
+  EncodeRequest,
+  LowerDistancesRequest,
+  ResidentCodebooks,
+} from "../backend.js";
+
+export interface CudaInfo {
+  readonly devices: readonly CudaDevice[];
+  /** CUDA versions, such as "13.0"; null without a driver, or in a build without CUDA. */
+  readonly driverVersion: string | null;
+  readonly runtimeVersion: string | null;
+  /** Why there are no devices; null where there are some. */
+  readonly reason: string | null;
+}
+
+export interface CudaDevice {
+  readonly name: string;
+  /** "9.0" */
+  readonly computeCapability: string;
+  readonly memoryBytes: number;
+}
+
+/** What every entry to the CUDA core is told. */
+export interface CudaOptions {
+  /** The number of a device in `cudaInfo().devices`. */
+  readonly device: number;
+}
+
+/**
+ * Throws a TypeError for any request that does not fit; after dispose() every call throws. Errors of the device have a `code`:
+ * "OUT_OF_MEMORY", "DEVICE_LOST" or "CUDA".
+ */
+export interface CudaCodebooks {
+  /** Without `beam`. */
+  encode(request: EncodeRequest): Promise<BadInput | null>;
+  encodeSync(request: EncodeRequest): BadInput | null;
+  decode(request: DecodeRequest): Promise<void>;
+  decodeSync(request: DecodeRequest): void;
+  distances(request: DistanceRequest): Promise<void>;
+  distancesSync(request: DistanceRequest): void;
+  assign(request: AssignRequest): Promise<void>;
+  encodeResident: ResidentCodebooks["encode"];
+  decodeResident: ResidentCodebooks["decode"];
+  dispose(): void;
+}
+
+export interface CudaAddon {
+  cudaInfo(): CudaInfo;
+  /** Throws an Error with a `code` unless the device has run a kernel of this build; the first time creates its context. */
+  cudaOpen(options: CudaOptions): void;
+  /** Whether a call in this process, on any of its threads, has found the device lost. */
+  cudaLost(options: CudaOptions): boolean;
+  readonly CudaCodebooks: new (spec: CodebookSpec & CudaOptions) => CudaCodebooks;
+  readonly CudaMemory: new (options: CudaOptions & { readonly bytes: number }) => DeviceMemory;
+  cudaAccumulateResident(
+    request: Parameters<ResidentCodebooks["accumulate"]>[0],
+    options: CudaOptions,
+  ): ReturnType<ResidentCodebooks["accumulate"]>;
+  cudaAccumulate(request: AccumulateRequest, options: CudaOptions): Promise<void>;
+  cudaLowerDistances(request: LowerDistancesRequest, options: CudaOptions): Promise<void>;
+  /** Only in builds for tests: rows of a piece and bytes of device memory of a lane from now on; 0: no limit. */
+  cudaTestLimits?(limits: { pieceRows: number; memoryBytes: number }): void;
+  /** Only in builds for tests: the device counts as lost from now on. */
+  cudaTestLose?(options: CudaOptions): void;
+}
