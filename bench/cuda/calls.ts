@@ -1,6 +1,7 @@
-// Calls on arrays of the host, as a service makes them: throughput beside the copy bandwidth, latency, and the steps of k-means.
+// Calls on arrays of the host, as a service makes them: throughput beside the copy bandwidth, latency, and k-means; and what
+// the kernels of decode and of statistics take on arrays of the device.
 
-import { ResidualQuantizer } from "../../lib/index.js";
+import { ResidualQuantizer, vectorRange } from "../../lib/index.js";
 import { openBackend } from "../../lib/open-backend.js";
 import { newCodeArray } from "../../lib/pack-codes.js";
 import { median } from "../interleave.js";
@@ -16,6 +17,9 @@ const distinct = 2 ** 16;
 const turns = 5;
 const lloydIterations = 4;
 
+/** `bytes` that are moved and the bandwidth in GB/s that limits them, where one does. */
+type AddRow = (what: string, ms: number, bytes: number | null, limit: number | null, remark?: string) => void;
+
 /** Rows of different kinds, with the same keys. `going()` is false once the time is up. */
 export async function measureCalls(peers: PeerProcess, copies: Copies, going: () => boolean): Promise<Row[]> {
   const opened = await peers.open({ dim, size, stages, rows: kmeansCount, distinct, forms: 1, compile: false });
@@ -23,7 +27,7 @@ export async function measureCalls(peers: PeerProcess, copies: Copies, going: ()
   const vectors = new Float32Array(count * dim);
   for (let start = 0; start < vectors.length; start += opened.vectors.length) vectors.set(opened.vectors, start);
   const rows: Row[] = [];
-  const row = (what: string, ms: number, bytes: number | null, limit: number | null, remark = "") => {
+  const row: AddRow = (what, ms, bytes, limit, remark = "") => {
     const rate = bytes === null ? null : bytes / ms / 1e6;
     const share = rate === null || limit === null ? "" : (100 * rate) / limit;
     rows.push({ what, ms, "GB/s": rate ?? "", "of the copy bandwidth %": share, remark });
@@ -44,6 +48,8 @@ export async function measureCalls(peers: PeerProcess, copies: Copies, going: ()
     vectors.byteLength,
     copies.toHost,
   );
+
+  if (going()) await measureResident(rq, vectors, copies, row);
 
   // The latency of a call that a service awaits, by the device and by what "auto" takes for so few.
   const auto = ResidualQuantizer.fromCodebooks(codebooks, { dim });
@@ -73,6 +79,43 @@ export async function measureCalls(peers: PeerProcess, copies: Copies, going: ()
     );
   }
   return rows;
+}
+
+/** Kernels alone: decode, and both halves of a k-means iteration. */
+async function measureResident(rq: ResidualQuantizer, vectors: Float32Array, copies: Copies, row: AddRow) {
+  const { device } = rq;
+  // The rows repeat: the magnitudes of the distinct ones are those of all.
+  const range = { ...(await vectorRange(vectors.subarray(0, distinct * dim), { dim })), rows: count };
+  const uploaded = await device.upload(vectors);
+  const codes = await device.encode(uploaded);
+  const decodeMs = await repeated(async () => {
+    const decoded = await device.decode(codes);
+    decoded.dispose();
+    return decoded.kernelMs;
+  });
+  const sumMs = await repeated(async () => (await device.accumulate(uploaded, codes, { range })).kernelMs);
+  const bytes = vectors.byteLength;
+  row(`decode, ${count} vectors, ${stages} stages, on the device`, decodeMs, bytes, copies.device);
+  row(`statistics, ${count} vectors, on the device`, sumMs, bytes, copies.device);
+  for (const array of [codes, uploaded]) array.dispose();
+
+  const some = await device.upload(vectors.subarray(0, kmeansCount * dim));
+  const iterationMs = await repeated(async () => {
+    const nearest = await device.encode(some, { stages: 1 });
+    const { kernelMs } = await device.accumulate(some, nearest, { range });
+    nearest.dispose();
+    return nearest.kernelMs + kernelMs;
+  });
+  row(`k-means iteration, ${kmeansCount} vectors, on the device`, iterationMs, null, null, "search and sums");
+  some.dispose();
+}
+
+/** Median of what a call says that it took, after one that does not count. */
+async function repeated(run: () => Promise<number>): Promise<number> {
+  await run();
+  const times: number[] = [];
+  for (let turn = 0; turn < turns; turn++) times.push(await run());
+  return median(times);
 }
 
 /** Sums and counts of a first stage; the codes are any. */
