@@ -1,7 +1,7 @@
 // Builds what this machine can build: lib/ to dist/, and the native addon where CMake and a C++ compiler are there.
 //
 // Nothing changed: nothing compiled and nothing printed. No compiler: one line, and rvq runs on its `js` backend.
-// A compiler that is there and fails is an error.
+// A compiler that is there and fails is an error. --typescript leaves the addon as it is.
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
@@ -15,7 +15,7 @@ const dist = path.join(root, "dist");
 const incrementalState = path.join(dist, ".tsbuildinfo");
 
 buildTypeScript();
-buildAddon();
+if (!process.argv.includes("--typescript")) buildAddon();
 
 /** lib/**: TypeScript is compiled, any other file is copied; what no longer has a source is removed from dist/. */
 function buildTypeScript() {

@@ -1,7 +1,8 @@
-// The backends under test: all that can run here; the others are shown as skipped, with the reason.
+// The backends under test: all that can run here; the others are shown as skipped, with the reason. RVQ_TEST_BACKENDS, a
+// list such as "cuda,cpu", leaves the others out.
 
 import { loadAddon } from "../../lib/addon.js";
-import type { Backend, BackendName } from "../../lib/backend.js";
+import { type Backend, type BackendName, backendNames } from "../../lib/backend.js";
 import type { Addon } from "../../lib/cpu/addon.js";
 import { openBackend, status } from "../../lib/open-backend.js";
 
@@ -15,18 +16,28 @@ export interface Candidate {
   open(threads?: number): Backend;
 }
 
-export const candidates: readonly Candidate[] = status().backends.flatMap(({ name, available, reason }) =>
-  (name === "js" ? jsForms() : [undefined]).map((form) => {
-    const title = form === undefined ? name : `${name}, ${form}`;
-    return {
-      title: available ? title : `${title} (${reason})`,
-      name,
-      available,
-      form,
-      open: (threads?: number) => withForm(form, () => openBackend(name, threads)),
-    };
-  }),
-);
+export const candidates: readonly Candidate[] = status()
+  .backends.filter(({ name }) => wantedNames().includes(name))
+  .flatMap(({ name, available, reason }) =>
+    (name === "js" ? jsForms() : [undefined]).map((form) => {
+      const title = form === undefined ? name : `${name}, ${form}`;
+      return {
+        title: available ? title : `${title} (${reason})`,
+        name,
+        available,
+        form,
+        open: (threads?: number) => withForm(form, () => openBackend(name, threads)),
+      };
+    }),
+  );
+
+function wantedNames(): readonly string[] {
+  const names = process.env.RVQ_TEST_BACKENDS?.split(",") ?? backendNames;
+  const unknown = names.find((name) => !(backendNames as readonly string[]).includes(name));
+  if (unknown !== undefined)
+    throw new Error(`RVQ_TEST_BACKENDS: one of ${backendNames.join(", ")} is wanted, not "${unknown}"`);
+  return names;
+}
 
 /** The definition first. */
 function jsForms(): string[] {
