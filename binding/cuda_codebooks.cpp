@@ -11,6 +11,7 @@
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
+#include "cuda_memory.h"
 #include "cuda_prepared.h"
 #include "job.h"
 #include "requests.h"
@@ -49,9 +50,12 @@ std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Ar
 
 std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::AssignRequest read = read_assign_request(prepared->shape, env, arguments);
-  cuda::HostAssignRequest request{read.vectors, read.count, host_codes(read.codes), read.distances,
-                                  read.plain_distances};
-  return call<cuda::HostAssign>(prepared, request);
+  int device = prepared->codebooks->device();
+  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, device, read.count, prepared->shape.dim);
+  cuda::HostAssignRequest request{read.vectors,           read.count,     rows.first,
+                                  host_codes(read.codes), read.distances, read.plain_distances};
+  auto owner = std::make_shared<std::pair<Prepared, CudaMemory::Rows>>(prepared, rows);
+  return std::make_unique<CudaCall<cuda::HostAssign>>(owner, device, *prepared->codebooks, request);
 }
 
 using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);

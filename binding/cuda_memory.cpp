@@ -63,6 +63,14 @@ std::shared_ptr<const CudaMemory::Block> CudaMemory::of(const Napi::Value& value
   return block;
 }
 
+CudaMemory::Rows CudaMemory::rows_of(Napi::Env env, const Arguments& arguments, int device, size_t count, size_t dim) {
+  if (!arguments.has("resident")) return {nullptr, nullptr};
+  size_t first = arguments.size("firstRow");
+  size_t last = product(env, product(env, first + count, dim), sizeof(float));
+  std::shared_ptr<const Block> block = of(arguments.value("resident"), "resident", device, last);
+  return {block, static_cast<const float*>(block->bytes.data()) + first * dim};
+}
+
 Napi::Value CudaMemory::upload(const Napi::CallbackInfo& info) { return copy(info, "source", true); }
 
 Napi::Value CudaMemory::download(const Napi::CallbackInfo& info) { return copy(info, "target", false); }

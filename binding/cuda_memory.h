@@ -8,6 +8,7 @@
 
 #include "../cuda/device_memory.h"
 #include "../cuda/resident.h"
+#include "arguments.h"
 
 namespace rvq {
 
@@ -28,6 +29,14 @@ class CudaMemory : public Napi::ObjectWrap<CudaMemory> {
 
   // The memory behind a field of a request, of `least` bytes or more on the device; throws a TypeError otherwise.
   static std::shared_ptr<const Block> of(const Napi::Value& value, const char* name, int device, size_t least);
+
+  // { resident, firstRow }: the rows of a request that are on the device too, in memory that starts with row 0; null
+  // where the request has none.
+  struct Rows {
+    std::shared_ptr<const Block> block;
+    const float* first;
+  };
+  static Rows rows_of(Napi::Env env, const Arguments& arguments, int device, size_t count, size_t dim);
 
  private:
   Napi::Value upload(const Napi::CallbackInfo& info);

@@ -11,6 +11,7 @@
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
+#include "cuda_memory.h"
 #include "job.h"
 #include "requests.h"
 
@@ -23,10 +24,11 @@ Napi::Value cuda_accumulate(const Napi::CallbackInfo& info) {
   cpu::AccumulateRequest read = read_accumulate_request(env, arguments);
   std::optional<cuda::HostCodes> previous;
   if (read.previous) previous = host_codes(*read.previous);
-  cuda::HostAccumulateRequest request{read.vectors,           read.count,  read.dim,
-                                      host_codes(read.codes), previous,    read.num_codewords,
-                                      read.grid_exponents,    read.counts, read.sums};
-  auto call = std::make_unique<CudaCall<cuda::HostAccumulate>>(nullptr, device, request);
+  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, device, read.count, read.dim);
+  cuda::HostAccumulateRequest request{
+      read.vectors, rows.first,         read.count,          read.dim,    host_codes(read.codes),
+      previous,     read.num_codewords, read.grid_exponents, read.counts, read.sums};
+  auto call = std::make_unique<CudaCall<cuda::HostAccumulate>>(rows.block, device, request);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
@@ -35,9 +37,10 @@ Napi::Value cuda_lower_distances(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
   int device = read_device(Arguments(info[1]));
   cpu::LowerDistancesRequest read = read_lower_distances_request(env, arguments);
-  cuda::HostLowerDistancesRequest request{read.vectors, read.count,  read.dim,
+  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, device, read.count, read.dim);
+  cuda::HostLowerDistancesRequest request{read.vectors, rows.first,  read.count,    read.dim,
                                           read.weights, read.centre, read.distances};
-  auto call = std::make_unique<CudaCall<cuda::HostLowerDistances>>(nullptr, device, request);
+  auto call = std::make_unique<CudaCall<cuda::HostLowerDistances>>(rows.block, device, request);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

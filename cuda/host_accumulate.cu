@@ -41,7 +41,7 @@ size_t HostAccumulate::most_used_of(size_t rows) const {
 HostAccumulate::Places HostAccumulate::places(size_t rows) const {
   Layout layout;
   Places at{};
-  at.vectors = layout.add(rows * request_.dim * sizeof(float));
+  at.vectors = layout.add(request_.resident != nullptr ? 0 : rows * request_.dim * sizeof(float));
   at.codes = layout.add(rows * request_.codes.bytes_each());
   at.previous = layout.add(request_.previous ? rows * request_.previous->bytes_each() : 0);
   at.grid_exponents = layout.add(request_.dim * sizeof(int32_t));
@@ -62,7 +62,7 @@ HostAccumulate::Places HostAccumulate::places(size_t rows) const {
 
 size_t HostAccumulate::row_bytes() const {
   size_t codes = request_.codes.bytes_each() + (request_.previous ? request_.previous->bytes_each() : 0);
-  return request_.dim * sizeof(float) + codes;
+  return (request_.resident != nullptr ? 0 : request_.dim * sizeof(float)) + codes;
 }
 
 PieceMemory HostAccumulate::memory(size_t rows) const {
@@ -91,7 +91,9 @@ void HostAccumulate::begin(Lane& lane) {
 void HostAccumulate::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t dim = request_.dim;
-  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+  if (request_.resident == nullptr) {
+    std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+  }
   std::memcpy(lane.host<char>(at.codes), request_.codes.at(first), rows * request_.codes.bytes_each());
   if (request_.previous) {
     std::memcpy(lane.host<char>(at.previous), request_.previous->at(first), rows * request_.previous->bytes_each());
@@ -101,7 +103,7 @@ void HostAccumulate::submit(size_t first, size_t rows, Lane& lane) {
   lane.upload(at.vectors, at.in_end);
 
   AccumulateRequest request{};
-  request.vectors = lane.device<float>(at.vectors);
+  request.vectors = request_.resident != nullptr ? request_.resident + first * dim : lane.device<float>(at.vectors);
   request.count = rows;
   request.dim = dim;
   request.codes = {lane.device<void>(at.codes), request_.codes.wide};

@@ -13,7 +13,8 @@
 namespace rvq::cuda {
 
 struct HostAccumulateRequest {
-  const float* vectors;  // [count][dim]
+  const float* vectors;   // [count][dim]
+  const float* resident;  // the same rows on the device, or null: they are not copied then
   size_t count;
   size_t dim;
   HostCodes codes;  // [count]

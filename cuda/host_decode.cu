@@ -139,12 +139,16 @@ HostLowerDistances::Places HostLowerDistances::places(size_t rows) const {
   Layout layout;
   Places at{};
   size_t row = request_.dim * sizeof(float);
-  at.vectors = layout.add(rows * row);
+  at.vectors = layout.add(request_.resident != nullptr ? 0 : rows * row);
   at.centre = layout.add(row);
   at.weights = layout.add(request_.weights == nullptr ? 0 : row);
   at.distances = layout.add(rows * sizeof(double));
   at.end = layout.size();
   return at;
+}
+
+size_t HostLowerDistances::row_bytes() const {
+  return (request_.resident != nullptr ? 0 : request_.dim * sizeof(float)) + 2 * sizeof(double);
 }
 
 PieceMemory HostLowerDistances::memory(size_t rows) const {
@@ -155,13 +159,16 @@ PieceMemory HostLowerDistances::memory(size_t rows) const {
 void HostLowerDistances::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t row = request_.dim * sizeof(float);
-  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * request_.dim, rows * row);
+  if (request_.resident == nullptr) {
+    std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * request_.dim, rows * row);
+  }
   std::memcpy(lane.host<float>(at.centre), request_.centre, row);
   if (request_.weights != nullptr) std::memcpy(lane.host<float>(at.weights), request_.weights, row);
   std::memcpy(lane.host<double>(at.distances), request_.distances + first, rows * sizeof(double));
   lane.upload(at.vectors, at.end);
   LowerDistancesRequest request{};
-  request.vectors = lane.device<float>(at.vectors);
+  request.vectors =
+      request_.resident != nullptr ? request_.resident + first * request_.dim : lane.device<float>(at.vectors);
   request.count = rows;
   request.dim = request_.dim;
   request.weights = request_.weights == nullptr ? nullptr : lane.device<float>(at.weights);

@@ -73,7 +73,8 @@ class HostDistances final : public RowOperation {
 };
 
 struct HostLowerDistancesRequest {
-  const float* vectors;  // [count][dim]
+  const float* vectors;   // [count][dim]
+  const float* resident;  // the same rows on the device, or null: they are not copied then
   size_t count;
   size_t dim;
   const float* weights;  // [dim] or null
@@ -86,7 +87,7 @@ class HostLowerDistances final : public RowOperation {
   explicit HostLowerDistances(const HostLowerDistancesRequest& request) : request_(request) {}
 
   size_t count() const override { return request_.count; }
-  size_t row_bytes() const override { return request_.dim * sizeof(float) + 2 * sizeof(double); }
+  size_t row_bytes() const override;
   PieceMemory memory(size_t rows) const override;
   void submit(size_t first, size_t rows, Lane& lane) override;
   bool finish(size_t first, size_t rows, Lane& lane) override;

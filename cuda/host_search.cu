@@ -98,7 +98,7 @@ struct HostAssign::Places {
 HostAssign::Places HostAssign::places(size_t rows) const {
   Layout layout;
   Places at{};
-  at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
+  at.vectors = layout.add(request_.resident != nullptr ? 0 : rows * codebooks_.dim() * sizeof(float));
   at.bad = layout.add(sizeof(unsigned long long));
   at.out_of_range = layout.add(sizeof(unsigned));
   at.in_end = layout.size();
@@ -115,7 +115,8 @@ HostAssign::Places HostAssign::places(size_t rows) const {
 
 size_t HostAssign::row_bytes() const {
   size_t numbers = request_.plain_distances == nullptr ? 1 : 2;
-  return codebooks_.dim() * sizeof(float) + request_.codes.bytes_each() + numbers * sizeof(double);
+  size_t vector = request_.resident != nullptr ? 0 : codebooks_.dim() * sizeof(float);
+  return vector + request_.codes.bytes_each() + numbers * sizeof(double);
 }
 
 PieceMemory HostAssign::memory(size_t rows) const {
@@ -126,13 +127,15 @@ PieceMemory HostAssign::memory(size_t rows) const {
 void HostAssign::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t dim = codebooks_.dim();
-  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+  if (request_.resident == nullptr) {
+    std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+  }
   *lane.host<unsigned long long>(at.bad) = kNothingBad;
   *lane.host<unsigned>(at.out_of_range) = 0;
   lane.upload(at.vectors, at.in_end);
 
   EncodeRequest search{};
-  search.vectors = lane.device<float>(at.vectors);
+  search.vectors = request_.resident != nullptr ? request_.resident + first * dim : lane.device<float>(at.vectors);
   search.count = rows;
   search.stages = 1;
   search.codes = {lane.device<void>(at.codes), request_.codes.wide};

@@ -59,6 +59,8 @@ class HostEncode final : public RowOperation {
 struct HostAssignRequest {
   const float* vectors;  // [count][dim], finite; with the cosine metric none is zero
   size_t count;
+  // The same rows on the device, or null: they are not copied then.
+  const float* resident;
   HostCodes codes;          // out [count]
   double* distances;        // out [count], weighted where there are weights
   double* plain_distances;  // out [count] without weights, or null

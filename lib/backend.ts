@@ -38,6 +38,17 @@ export interface BadInput {
   readonly column: number;
 }
 
+/** Rows that a backend has where it computes too; their owner does not change them meanwhile. */
+export interface HeldRows {
+  dispose(): void;
+}
+
+/** Of requests that may read rows which are held. */
+export interface HeldRequest {
+  /** What `Backend.hold` gave for an array of which `vectors` is a part. */
+  readonly held?: HeldRows | null | undefined;
+}
+
 /** What the requests of one long call share. */
 export interface ChunkRequest {
   /**
@@ -120,7 +131,7 @@ export interface DistanceRequest extends ChunkRequest {
  * `encode` gave with that codebook. A backend may use it to search less; what comes out is the same. In k-means, ever more codewords
  * stay where they are from one iteration to the next.
  */
-export interface AssignRequest {
+export interface AssignRequest extends HeldRequest {
   /** vectors[count][D]. */
   readonly vectors: Float32Array;
   readonly count: number;
@@ -139,7 +150,7 @@ export interface AssignRequest {
  * chooses the grids so that |x_{n,i}| / q_i · (all rows ever added) ≤ 2^51: every sum is then an exact integer and
  * independent of order. It belongs to the backend and not to prepared codebooks because it needs no codeword.
  */
-export interface AccumulateRequest {
+export interface AccumulateRequest extends HeldRequest {
   /** vectors[count][D]. */
   readonly vectors: Float32Array;
   readonly count: number;
@@ -158,7 +169,7 @@ export interface AccumulateRequest {
 }
 
 /** distances[n] = min(distances[n], d64(vectors[n], centre)): the step of k-means++ seeding. */
-export interface LowerDistancesRequest {
+export interface LowerDistancesRequest extends HeldRequest {
   /** vectors[count][D]. */
   readonly vectors: Float32Array;
   readonly count: number;
@@ -252,6 +263,11 @@ export interface Backend {
   readonly chunksInFlight: number;
   /** `previous`: another codebook [K_0][D] of the first stage, by which the vectors that will be assigned have their codes. */
   prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks;
+  /**
+   * Brings vectors[…][D] to where the backend computes, for many calls to read; null where that is not worth it or impossible. Only
+   * backends that compute elsewhere have it.
+   */
+  hold?(vectors: Float32Array, dim: number): Promise<HeldRows | null>;
   accumulate(request: AccumulateRequest): Promise<void>;
   lowerDistances(request: LowerDistancesRequest): Promise<void>;
 }

@@ -1,6 +1,6 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
-import type { Backend, CodeArray, Metric } from "./backend.js";
+import type { Backend, CodeArray, HeldRows, Metric } from "./backend.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
@@ -39,12 +39,27 @@ export async function trainCodebook(
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
+  const held = await backend.hold?.(vectors, options.dim);
+  try {
+    return await iterate(backend, vectors, held, random, options);
+  } finally {
+    held?.dispose();
+  }
+}
+
+async function iterate(
+  backend: Backend,
+  vectors: Float32Array,
+  held: HeldRows | null | undefined,
+  random: Random,
+  options: KmeansOptions,
+): Promise<Float32Array> {
   const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
   const count = vectors.length / dim;
   const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
   const codebook =
     typeof options.init === "string"
-      ? await seedCodebook(backend, vectors, random, { ...options, seeding: options.init })
+      ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: options.init })
       : options.init.slice();
 
   const codes = newCodeArray(count, [numCodewords]);
@@ -66,6 +81,7 @@ export async function trainCodebook(
         await prepared.assign({
           vectors: vectors.subarray(first * dim, end * dim),
           count: end - first,
+          held,
           codes: codes.subarray(first, end),
           distances: distances.subarray(first, end),
           plainDistances: weights === null ? undefined : plainDistances.subarray(first, end),
@@ -80,7 +96,7 @@ export async function trainCodebook(
 
     // Update: exact means; clusters that lost every vector start again elsewhere.
     signal?.throwIfAborted();
-    await accumulate(backend, statistics, vectors, codes, before?.codes);
+    await accumulate(backend, statistics, vectors, codes, before?.codes, held);
     before ??= { codebook: new Float32Array(codebook.length), codes: newCodeArray(count, [numCodewords]) };
     before.codebook.set(codebook);
     before.codes.set(codes);

@@ -1,6 +1,6 @@
 // The first codewords of k-means: rows of the data, drawn so that they lie apart.
 
-import type { Backend, Metric } from "./backend.js";
+import type { Backend, HeldRows, Metric } from "./backend.js";
 import { unitVector } from "./canonical.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
@@ -25,6 +25,8 @@ export interface SeedingOptions {
   readonly seeding: Seeding;
   /** Seeds are drawn from a random sample of at most this many rows. */
   readonly sampleSize: number;
+  /** What the backend holds of the vectors. */
+  readonly held?: HeldRows | null | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -35,10 +37,10 @@ export async function seedCodebook(
   random: Random,
   options: SeedingOptions,
 ): Promise<Float32Array> {
-  const { dim, metric, weights, numCodewords, seeding, sampleSize, signal } = options;
+  const { dim, metric, numCodewords, seeding, sampleSize } = options;
   const count = vectors.length / dim;
-  const codebook = new Float32Array(numCodewords * dim);
   if (seeding === "random") {
+    const codebook = new Float32Array(numCodewords * dim);
     // Different rows while there are enough of them.
     const rows = count >= numCodewords ? random.sample(count, numCodewords) : null;
     for (let k = 0; k < numCodewords; k++)
@@ -47,11 +49,29 @@ export async function seedCodebook(
   }
 
   const sample = count <= sampleSize ? vectors : await gatherRows(vectors, random.sample(count, sampleSize), dim);
-  const sampleCount = sample.length / dim;
   const positions = metric === "cosine" ? await unitRows(sample, dim) : sample;
+  if (positions === vectors) return drawApart(backend, sample, positions, random, options);
+  const held = await backend.hold?.(positions, dim);
+  try {
+    return await drawApart(backend, sample, positions, random, { ...options, held });
+  } finally {
+    held?.dispose();
+  }
+}
+
+/** `positions` are the rows of the sample where distances are measured. */
+async function drawApart(
+  backend: Backend,
+  sample: Float32Array,
+  positions: Float32Array,
+  random: Random,
+  { dim, weights, numCodewords, seeding, held, signal }: SeedingOptions,
+): Promise<Float32Array> {
+  const codebook = new Float32Array(numCodewords * dim);
+  const sampleCount = sample.length / dim;
   const lower = (row: number, distances: Float64Array) => {
     const centre = positions.subarray(row * dim, (row + 1) * dim);
-    return backend.lowerDistances({ vectors: positions, count: sampleCount, dim, weights, centre, distances });
+    return backend.lowerDistances({ vectors: positions, count: sampleCount, dim, weights, centre, distances, held });
   };
   let distances = new Float64Array(sampleCount).fill(Infinity);
   let trial = new Float64Array(seeding === "greedy-k-means++" ? sampleCount : 0);

@@ -1,6 +1,6 @@
 // Statistics of codes and codebooks: exact sums and means on an integer grid, usage and perplexity.
 
-import type { Backend, CodeArray } from "./backend.js";
+import type { Backend, CodeArray, HeldRows } from "./backend.js";
 import { StepMeter, type Steps } from "./time-slice.js";
 
 /** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */
@@ -33,9 +33,10 @@ export function accumulate(
   vectors: Float32Array,
   codes: CodeArray,
   previousCodes?: CodeArray,
+  held?: HeldRows | null,
 ): Promise<void> {
   const { dim, gridExponents, counts, sums } = statistics;
-  const rows = { vectors, count: codes.length, dim, codes, previousCodes };
+  const rows = { vectors, count: codes.length, dim, codes, previousCodes, held };
   return backend.accumulate({ ...rows, numCodewords: counts.length, gridExponents, counts, sums });
 }
 

@@ -192,6 +192,45 @@ describe.skipIf(!available)("the cuda backend", () => {
     expect((await allOperations(backend(), numbers(9 * dim, 8))).bad).toBeNull();
   });
 
+  it("trains the same model from rows that it holds, whole and in pieces", async () => {
+    const vectors = numbers(1500 * dim, 12);
+    const train = (name: "js" | "cuda", metric: "l2" | "cosine") =>
+      ResidualQuantizer.train(vectors, { dim, metric, codebookSize: [64, 20], iterations: 5, backend: name });
+    for (const metric of ["l2", "cosine"] as const) {
+      const expected = (await train("js", metric)).toBytes();
+      for (const pieceRows of [0, 333]) {
+        limit({ pieceRows });
+        expect((await train("cuda", metric)).toBytes()).toEqual(expected);
+      }
+    }
+  });
+
+  it("takes held rows from where a request's rows begin, and refuses those that are not there", async () => {
+    const count = 50;
+    const vectors = numbers(count * dim, 13);
+    const held = await backend().hold?.(vectors, dim);
+    const prepared = backend().prepare(spec);
+    const assign = async (from: number, to: number, rows: Float32Array) => {
+      const request = { vectors: rows.subarray(from * dim, to * dim), count: to - from, held };
+      const codes = new Uint16Array(to - from);
+      await prepared.assign({ ...request, codes, distances: new Float64Array(to - from) });
+      return codes;
+    };
+    const all = await assign(0, count, vectors);
+    expect(await assign(17, 29, vectors)).toEqual(all.subarray(17, 29));
+    expect(await assign(49, 50, vectors)).toEqual(all.subarray(49));
+    expect(await assign(0, 50, vectors.slice())).toEqual(all);
+    const beyond = new Float32Array(vectors.buffer, 0, count * dim);
+    const part = await backend().hold?.(beyond.subarray(10 * dim), dim);
+    const outside = { vectors: beyond.subarray(0, dim), count: 1, held: part };
+    await expect(
+      prepared.assign({ ...outside, codes: new Uint16Array(1), distances: new Float64Array(1) }),
+    ).rejects.toThrow("firstRow: expected an integer");
+    held?.dispose();
+    part?.dispose();
+    await expect(assign(0, 1, vectors)).rejects.toThrow("resident: expected CudaMemory");
+  });
+
   it("gives the public API's answers by name and with auto", async () => {
     const vectors = numbers(3000 * dim, 9);
     const open = (name: "js" | "cuda" | "auto") =>

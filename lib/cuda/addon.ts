@@ -47,10 +47,16 @@ export interface CudaCodebooks {
   decodeSync(request: DecodeRequest): void;
   distances(request: DistanceRequest): Promise<void>;
   distancesSync(request: DistanceRequest): void;
-  assign(request: AssignRequest): Promise<void>;
+  assign(request: AssignRequest & ResidentRows): Promise<void>;
   encodeResident: ResidentCodebooks["encode"];
   decodeResident: ResidentCodebooks["decode"];
   dispose(): void;
+}
+
+/** The rows `vectors` of a request on the device too: those from `firstRow` on. */
+export interface ResidentRows {
+  readonly resident?: DeviceMemory | undefined;
+  readonly firstRow?: number | undefined;
 }
 
 export interface CudaAddon {
@@ -65,8 +71,8 @@ export interface CudaAddon {
     request: Parameters<ResidentCodebooks["accumulate"]>[0],
     options: CudaOptions,
   ): ReturnType<ResidentCodebooks["accumulate"]>;
-  cudaAccumulate(request: AccumulateRequest, options: CudaOptions): Promise<void>;
-  cudaLowerDistances(request: LowerDistancesRequest, options: CudaOptions): Promise<void>;
+  cudaAccumulate(request: AccumulateRequest & ResidentRows, options: CudaOptions): Promise<void>;
+  cudaLowerDistances(request: LowerDistancesRequest & ResidentRows, options: CudaOptions): Promise<void>;
   /** Only in builds for tests: rows of a piece and bytes of device memory of a lane from now on; 0: no limit. */
   cudaTestLimits?(limits: { pieceRows: number; memoryBytes: number }): void;
   /** Only in builds for tests: the device counts as lost from now on. */

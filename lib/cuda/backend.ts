@@ -5,6 +5,7 @@ import type {
   Backend,
   BackendOptions,
   CodebookSpec,
+  HeldRows,
   LowerDistancesRequest,
   PreparedCodebooks,
 } from "../backend.js";
@@ -12,7 +13,8 @@ import { invalidArgument, RvqError } from "../errors.js";
 import type { CudaAddon, CudaDevice } from "./addon.js";
 import { CudaPreparedCodebooks } from "./codebooks.js";
 import { smallestDeviceWork } from "./device-work.js";
-import { asRvqError } from "./errors.js";
+import { asRvqError, isLoss } from "./errors.js";
+import { HeldVectors } from "./held-vectors.js";
 
 /** Turing: the oldest that the addon has machine code for. */
 const oldestCapability = 7.5;
@@ -100,16 +102,33 @@ class CudaBackend implements Backend {
     });
   }
 
+  async hold(vectors: Float32Array, dim: number): Promise<HeldRows | null> {
+    const { addon, device } = this;
+    if (vectors.length === 0 || vectors.length % dim !== 0) return null;
+    if (this.goesToCpu(vectors.length, smallestDeviceWork.hold)) return null;
+    try {
+      return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new addon.CudaMemory({ device, bytes })));
+    } catch (error) {
+      // Then every call brings its rows along; what else is wrong they will say.
+      if (isLoss(error)) return null;
+      throw error;
+    }
+  }
+
   async accumulate(request: AccumulateRequest): Promise<void> {
     const work = request.count * request.dim;
     if (this.goesToCpu(work, smallestDeviceWork.accumulate)) return this.cpu().accumulate(request);
-    await asRvqError(() => this.addon.cudaAccumulate(request, { device: this.device }));
+    const { device } = this;
+    await asRvqError(async () => this.addon.cudaAccumulate(HeldVectors.addTo(request, request.dim), { device }));
   }
 
   async lowerDistances(request: LowerDistancesRequest): Promise<void> {
     const work = request.count * request.dim;
-    if (this.goesToCpu(work, smallestDeviceWork.lowerDistances)) return this.cpu().lowerDistances(request);
-    await asRvqError(() => this.addon.cudaLowerDistances(request, { device: this.device }));
+    const { device } = this;
+    const resident = HeldVectors.addTo(request, request.dim);
+    const smallest = smallestDeviceWork[resident.resident === undefined ? "lowerDistances" : "lowerHeldDistances"];
+    if (this.goesToCpu(work, smallest)) return this.cpu().lowerDistances(request);
+    await asRvqError(async () => this.addon.cudaLowerDistances(resident, { device }));
   }
 
   private goesToCpu(work: number, smallest: number): boolean {

@@ -13,6 +13,7 @@ import { RvqError } from "../errors.js";
 import type { CudaCodebooks } from "./addon.js";
 import { smallestDeviceWork } from "./device-work.js";
 import { asRvqError, asRvqErrorSync, isLoss } from "./errors.js";
+import { HeldVectors } from "./held-vectors.js";
 
 export interface CudaCodebooksSource {
   readonly device: number;
@@ -71,8 +72,9 @@ export class CudaPreparedCodebooks implements PreparedCodebooks {
   }
 
   async assign(request: AssignRequest): Promise<void> {
-    const work = request.count * this.source.sizes[0] * this.source.dim;
-    await asRvqError(async () => this.choose(work, smallestDeviceWork.assign).assign(request));
+    const { sizes, dim } = this.source;
+    const codebooks = this.choose(request.count * sizes[0] * dim, smallestDeviceWork.assign);
+    await asRvqError(async () => codebooks.assign(HeldVectors.addTo(request, dim)));
   }
 
   /** All of it is the device's: nothing goes to the processor, also where the choice is automatic. */

@@ -12,4 +12,7 @@ export const smallestDeviceWork = {
   distances: 3e7,
   accumulate: 3e7,
   lowerDistances: Number.POSITIVE_INFINITY,
+  // Rows that are there already: elements.
+  lowerHeldDistances: 3e6,
+  hold: 1e6,
 } as const;
