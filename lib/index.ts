@@ -28,7 +28,7 @@ export { CodebookTrainer } from "./codebook-trainer.js";
 export type { CountedCodes } from "./counted-codes.js";
 export type { DeadBelow } from "./dead-codewords.js";
 export type { Description } from "./description.js";
-export { DeviceCodes, DeviceVectors } from "./device/device-arrays.js";
+export { type DeviceArray, DeviceCodes, DeviceVectors } from "./device/device-arrays.js";
 export type {
   DeviceEncodeOptions,
   DeviceQuantizer,

@@ -5,7 +5,7 @@ import { allocate, type Codes } from "../check.js";
 import { RvqError } from "../errors.js";
 
 /** What both kinds of arrays are. Only a DeviceQuantizer makes them. */
-abstract class DeviceArray {
+export abstract class DeviceArray {
   private memory: DeviceMemory | null;
 
   /** @internal */
