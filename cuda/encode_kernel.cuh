@@ -37,7 +37,7 @@ class EncodeWarp {
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
   static constexpr int kGroups = kWarpgroup && kSteps <= 4 ? 16 : 8;
   // Steps of a row that are read at once.
-  static constexpr int kTogether = kSteps % 2 == 0 ? 2 : 1;
+  static constexpr int kTogether = kSteps % 4 == 0 ? 4 : kSteps % 2 == 0 ? 2 : 1;
 
  public:
   static constexpr TileShape kTile = kWarpgroup  ? warpgroup_tile(kSteps)
@@ -272,17 +272,9 @@ class EncodeWarp {
         }
       }
     }
-    // Not unrolled, and the choice is made of values: it is long, and an array with a changing index would be in memory.
-#pragma unroll 1
-    for (int half = 0; half < 2; half++) {
-      float best[2] = {half == 0 ? kept_[0].best[0] : kept_[1].best[0],
-                       half == 0 ? kept_[0].best[1] : kept_[1].best[1]};
-      Verdict verdict{half == 0 ? verdicts[0].candidates : verdicts[1].candidates,
-                      half == 0 ? verdicts[0].hidden : verdicts[1].hidden,
-                      half == 0 ? verdicts[0].certain : verdicts[1].certain};
-      compare<kLayout>(view, parameters_.dim, parameters_.weights, best, verdict, exists(half),
-                        searched_rows(s) + (first_row_ + half * 8) * parameters_.dim, codes_ + half * 8);
-    }
+    const bool present[2] = {exists(0), exists(1)};
+    compare<kLayout>(view, parameters_.dim, parameters_.weights, kept_, verdicts, present,
+                     searched_rows(s) + first_row_ * parameters_.dim, codes_);
     __syncwarp();
   }
 
