@@ -27,7 +27,7 @@ __device__ __forceinline__ double canonical_distance(const float* x, const float
                                                      int lane, unsigned mask) {
   double sum = 0;
   if (weights == nullptr) {
-#pragma unroll 4
+#pragma unroll 8
     for (int i = lane; i < dim; i += kSumLanes) sum = __dadd_rn(sum, squared_difference(x[i], c[i]));
   } else {
     for (int i = lane; i < dim; i += kSumLanes) {

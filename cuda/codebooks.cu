@@ -239,7 +239,9 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.dim = spec.dim;
   content.cosine = spec.cosine;
   content.device = device;
-  content.tile = tile_for(spec.dim);
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device attribute");
+  content.tile = tile_for(spec.dim, major == 9);
   Image image;
   size_t weights = image.reserve(spec.weights == nullptr ? 0 : spec.dim * sizeof(float));
   if (spec.weights != nullptr) std::memcpy(image.at<float>(weights), spec.weights, spec.dim * sizeof(float));
@@ -287,6 +289,7 @@ const float* Codebooks::codewords(size_t stage) const { return content_->stages[
 const float* Codebooks::weights() const { return content_->weights; }
 size_t Codebooks::size_bytes() const { return content_->memory.size_bytes(); }
 size_t Codebooks::first_tile(size_t stage) const { return content_->first_tiles[stage]; }
+TileShape Codebooks::tile() const { return content_->tile; }
 const unsigned char* Codebooks::packed() const { return content_->packed; }
 const StageView* Codebooks::views() const { return content_->views; }
 

@@ -21,8 +21,9 @@ struct CodebookSpec {
   std::vector<Stage> stages;
 };
 
-// A stage as the kernels see it (stage.cuh).
+// A stage as the kernels see it, and how codewords are packed (stage.cuh).
 struct StageView;
+struct TileShape;
 
 class Codebooks {
  public:
@@ -46,6 +47,7 @@ class Codebooks {
 
   // For the search kernels: views of all stages, the packed tiles of all of them, and the place of a stage's first tile
   // (of `num_stages()`: the number of tiles).
+  TileShape tile() const;
   const StageView* views() const;
   const unsigned char* packed() const;
   size_t first_tile(size_t stage) const;

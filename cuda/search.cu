@@ -4,29 +4,38 @@
 
 #include <algorithm>
 
+#include "bulk_stream.cuh"
 #include "canonical.cuh"
 #include "encode_kernel.cuh"
 #include "failure.h"
+#include "stage.cuh"
 #include "unit_stream.cuh"
 
 namespace rvq::cuda {
 
 namespace {
 
-template <int kSteps, bool kAligned>
+// Pieces of codewords in the ring of the warpgroup kernel.
+constexpr int kRingDepth = 3;
+
+template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(kThreads, least_blocks(kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
-  extern __shared__ __align__(128) unsigned char units[];
-  __shared__ uint32_t codes[kWarps][16 * row_tiles(kSteps)];
-  using Warp = EncodeWarp<kSteps, kAligned>;
-  constexpr size_t kRows = block_rows(kSteps);
-  size_t warp_index = threadIdx.x / 32;
-  size_t blocks = (parameters.count + kRows - 1) / kRows;
+  extern __shared__ __align__(128) unsigned char memory[];
+  __shared__ uint32_t codes[kWarps][kWarpRows];
+  using Warp = EncodeWarp<kEngine, kSteps, kLayout>;
+  size_t blocks = (parameters.count + kBlockRows - 1) / kBlockRows;
   size_t passes = blocks <= blockIdx.x ? 0 : (blocks - blockIdx.x - 1) / gridDim.x + 1;
-  UnitStream<Warp::kUnitBytes, kThreads> stream(parameters.packed, parameters.units, passes, units, depth);
-  Warp warp(parameters, codes[warp_index]);
-  for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) {
-    warp.run(block * kRows + warp_index * 16 * row_tiles(kSteps), [&] { return stream.next(); });
+  Warp warp(parameters, codes[threadIdx.x / 32]);
+  if constexpr (kEngine == Engine::kWarp) {
+    UnitStream<Warp::kUnitBytes, kThreads> stream(parameters.packed, parameters.units, passes, memory, depth);
+    for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) warp.run(block * kBlockRows, stream);
+  } else {
+#ifdef RVQ_WARPGROUP
+    using Stream = BulkStream<Warp::kUnitBytes, kRingDepth, kWarps>;
+    Stream stream(parameters.packed, parameters.units, passes, *reinterpret_cast<typename Stream::Shared*>(memory));
+    for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) warp.run(block * kBlockRows, stream);
+#endif
   }
 }
 
@@ -44,7 +53,7 @@ __global__ void __launch_bounds__(256)
     bool zero = squared_norm == 0;
     for (int i = lane; i < dim; i += kSumLanes) {
       units[row * dim + i] = zero ? INFINITY : unit_element(x[i], squared_norm);
-      if (bad != nullptr && encoding::magnitude(x[i]) >= encoding::kInfinity) atomicMin(bad, 2ull * (row * dim + i));
+      if (bad != nullptr && magnitude(x[i]) >= kInfinityBits) atomicMin(bad, 2ull * (row * dim + i));
     }
     if (bad != nullptr && zero && lane == 0) atomicMin(bad, 2ull * (row * dim) + 1);
   }
@@ -53,12 +62,14 @@ __global__ void __launch_bounds__(256)
 struct Launch {
   int blocks;
   int depth;
+  int shared_bytes;
 };
 
 // Blocks that fill the device, and how far the stream of codewords runs ahead.
-template <int kSteps, bool kAligned>
-Launch plan(int unit_bytes, size_t count) {
-  auto kernel = encode_rows<kSteps, kAligned>;
+template <Engine kEngine, int kSteps, Layout kLayout>
+Launch plan(size_t count) {
+  auto kernel = encode_rows<kEngine, kSteps, kLayout>;
+  constexpr int kUnitBytes = EncodeWarp<kEngine, kSteps, kLayout>::kUnitBytes;
   int device = 0;
   int multiprocessors = 0;
   int shared = 0;
@@ -66,52 +77,60 @@ Launch plan(int unit_bytes, size_t count) {
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), "device attribute");
   constexpr int kReserved = 2048;  // of a block: what the system takes, and the codes
-  int depth = (3 * unit_bytes + kReserved) * least_blocks(kSteps) <= shared ? 3 : 2;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, depth * unit_bytes), "shared memory");
+  int depth = (3 * kUnitBytes + kReserved) * least_blocks(kSteps) <= shared ? 3 : 2;
+  int bytes = depth * kUnitBytes;
+  // The ring's barriers need less than a piece's alignment.
+  if (kEngine == Engine::kWarpgroup) bytes = kRingDepth * (kUnitBytes + 128) + 256;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
   int resident = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, depth * unit_bytes), "occupancy");
-  size_t needed = (count + block_rows(kSteps) - 1) / block_rows(kSteps);
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, bytes), "occupancy");
+  size_t needed = (count + kBlockRows - 1) / kBlockRows;
   size_t most = static_cast<size_t>(std::max(resident, 1)) * multiprocessors;
-  return {static_cast<int>(std::min(needed, most)), depth};
+  return {static_cast<int>(std::min(needed, most)), depth, bytes};
 }
 
-template <int kSteps, bool kAligned>
+template <Engine kEngine, int kSteps, Layout kLayout>
 void launch_with(const EncodeParameters& parameters, cudaStream_t stream) {
-  int unit_bytes = EncodeWarp<kSteps, kAligned>::kUnitBytes;
-  Launch launch = plan<kSteps, kAligned>(unit_bytes, parameters.count);
-  encode_rows<kSteps, kAligned><<<launch.blocks, kThreads, launch.depth * unit_bytes, stream>>>(parameters, launch.depth);
+  Launch launch = plan<kEngine, kSteps, kLayout>(parameters.count);
+  encode_rows<kEngine, kSteps, kLayout>
+      <<<launch.blocks, kThreads, launch.shared_bytes, stream>>>(parameters, launch.depth);
   check(cudaGetLastError(), "encode kernel");
 }
 
-template <int kSteps>
+template <Engine kEngine, int kSteps>
 void launch(const EncodeParameters& parameters, cudaStream_t stream) {
-  auto unaligned = reinterpret_cast<uintptr_t>(parameters.rows) | reinterpret_cast<uintptr_t>(parameters.queries) |
+  auto addresses = reinterpret_cast<uintptr_t>(parameters.rows) | reinterpret_cast<uintptr_t>(parameters.queries) |
                    reinterpret_cast<uintptr_t>(parameters.residuals);
-  if (parameters.dim % 4 == 0 && unaligned % 16 == 0) {
-    launch_with<kSteps, true>(parameters, stream);
+  bool aligned = parameters.dim % 4 == 0 && addresses % 16 == 0;
+  // Few steps are cheap to check one by one.
+  constexpr Layout kWhole = kSteps == 1 || kSteps == 2 ? Layout::kAligned : Layout::kExact;
+  bool whole = kWhole == Layout::kAligned || (kSteps > 0 ? parameters.dim == 16 * kSteps : parameters.dim % 64 == 0);
+  if (aligned && whole) {
+    launch_with<kEngine, kSteps, kWhole>(parameters, stream);
   } else {
-    launch_with<kSteps, false>(parameters, stream);
+    launch_with<kEngine, kSteps, Layout::kAny>(parameters, stream);
   }
 }
 
+template <Engine kEngine>
 void launch(int steps, const EncodeParameters& parameters, cudaStream_t stream) {
   switch (steps) {
     case 1:
-      return launch<1>(parameters, stream);
+      return launch<kEngine, 1>(parameters, stream);
     case 2:
-      return launch<2>(parameters, stream);
+      return launch<kEngine, 2>(parameters, stream);
     case 4:
-      return launch<4>(parameters, stream);
+      return launch<kEngine, 4>(parameters, stream);
     case 6:
-      return launch<6>(parameters, stream);
+      return launch<kEngine, 6>(parameters, stream);
     case 8:
-      return launch<8>(parameters, stream);
+      return launch<kEngine, 8>(parameters, stream);
     case 12:
-      return launch<12>(parameters, stream);
+      return launch<kEngine, 12>(parameters, stream);
     case 16:
-      return launch<16>(parameters, stream);
+      return launch<kEngine, 16>(parameters, stream);
     default:
-      return launch<0>(parameters, stream);
+      return launch<Engine::kWarp, 0>(parameters, stream);
   }
 }
 
@@ -123,13 +142,12 @@ size_t unit_rows_bytes(const Codebooks& codebooks, size_t count) {
 
 // Operands of the rows that are under way at once, where registers do not hold them.
 size_t fragment_bytes(const Codebooks& codebooks, size_t count) {
-  TileShape tile = tile_for(codebooks.dim());
+  TileShape tile = codebooks.tile();
   if (tile.has_bounds()) return 0;
-  size_t unit = static_cast<size_t>(tile.chunk_bytes());
-  Launch aligned = plan<0, true>(static_cast<int>(unit), count);
-  Launch unaligned = plan<0, false>(static_cast<int>(unit), count);
+  Launch aligned = plan<Engine::kWarp, 0, Layout::kExact>(count);
+  Launch unaligned = plan<Engine::kWarp, 0, Layout::kAny>(count);
   size_t blocks = static_cast<size_t>(std::max(aligned.blocks, unaligned.blocks));
-  return blocks * kWarps * row_tiles(0) * 32 * tile.steps * sizeof(uint4);
+  return blocks * kWarps * 32 * tile.steps * sizeof(uint4);
 }
 
 }  // namespace
@@ -142,7 +160,7 @@ size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count) {
 void encode(const Codebooks& codebooks, const EncodeRequest& request, void* workspace, cudaStream_t stream) {
   if (request.count == 0) return;
   CurrentDevice current(codebooks.device());
-  TileShape tile = tile_for(codebooks.dim());
+  TileShape tile = codebooks.tile();
   float* units = static_cast<float*>(workspace);
   void* fragments = static_cast<unsigned char*>(workspace) + unit_rows_bytes(codebooks, request.count);
   // The cosine metric brings the rows of every stage to unit length first: a launch a stage.
@@ -175,7 +193,12 @@ void encode(const Codebooks& codebooks, const EncodeRequest& request, void* work
     } else {
       parameters.bad = request.bad;
     }
-    launch(tile.has_bounds() ? tile.steps : 0, parameters, stream);
+    int steps = tile.has_bounds() ? tile.steps : 0;
+    if (tile.warpgroup) {
+      launch<Engine::kWarpgroup>(steps, parameters, stream);
+    } else {
+      launch<Engine::kWarp>(steps, parameters, stream);
+    }
   }
 }
 

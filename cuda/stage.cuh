@@ -9,15 +9,17 @@
 
 namespace rvq::cuda {
 
-// How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions, so
-// that a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [tile][chunk][group of 8][pair of
-// steps][lane][16 bytes], an odd last step [lane][8 bytes]. Dimension 16·s + 4·t + e stands in operand slot
-// 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for rows. Where the chunk is the whole tile, its
-// codewords' bounds (start, slope) follow.
+// How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions.
+// Dimension 16·s + 4·t + e stands in operand slot 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for
+// rows. Where the chunk is the whole tile, its codewords' bounds (start, slope) follow. Within a chunk:
+//  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8 codewords][pair of
+//    steps][lane][16 bytes], an odd last step [lane][8 bytes];
+//  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes.
 struct TileShape {
   int codewords;
   int steps;        // of 16 dimensions, with padding
   int chunk_steps;  // divides steps
+  bool warpgroup;   // packed for wgmma
 
   __host__ __device__ constexpr int chunk_bytes() const { return codewords * chunk_steps * 32; }
   __host__ __device__ constexpr int chunks() const { return steps / chunk_steps; }
@@ -29,6 +31,12 @@ struct TileShape {
   __host__ __device__ constexpr size_t offset(size_t k, int i) const {
     int n = static_cast<int>(k % codewords);
     int step = i / 16 % chunk_steps;
+    if (warpgroup) {
+      int half = i % 4 / 2;
+      int slot = i % 16 / 4 * 2 + i % 2;
+      return k / codewords * bytes() + static_cast<size_t>(step * 2 + half) * codewords * 16 +
+             static_cast<size_t>(n) * 16 + slot * 2;
+    }
     int lane = n % 8 * 4 + i % 16 / 4;
     size_t in_group = step / 2 < chunk_steps / 2 ? static_cast<size_t>(step) / 2 * 512 + lane * 16 + step % 2 * 8
                                                  : static_cast<size_t>(chunk_steps) / 2 * 512 + lane * 8;
@@ -41,18 +49,23 @@ struct TileShape {
 constexpr int kMostResidentSteps = 16;
 
 __host__ __device__ constexpr TileShape resident_tile(int steps) {
-  return {steps <= 2 ? 256 : steps <= 4 ? 128 : steps <= 8 ? 64 : 32, steps, steps};
+  return {steps <= 2 ? 256 : steps <= 4 ? 128 : 64, steps, steps, false};
 }
 
-__host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4}; }
+__host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4, false}; }
+
+__host__ __device__ constexpr TileShape warpgroup_tile(int steps) {
+  return {steps <= 2 ? 256 : steps <= 8 ? 128 : 64, steps, steps, true};
+}
 
 // Steps for which there is a kernel: dim rounded up to one of these times 16.
 constexpr int kResidentSteps[] = {1, 2, 4, 6, 8, 12, 16};
 
-inline TileShape tile_for(size_t dim) {
+// `warpgroup`: on a device with wgmma.
+inline TileShape tile_for(size_t dim, bool warpgroup) {
   int steps = static_cast<int>((dim + 15) / 16);
   for (int resident : kResidentSteps) {
-    if (steps <= resident) return resident_tile(resident);
+    if (steps <= resident) return warpgroup ? warpgroup_tile(resident) : resident_tile(resident);
   }
   return streamed_tile(steps);
 }
