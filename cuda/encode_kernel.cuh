@@ -28,16 +28,18 @@ constexpr int kBlockRows = kWarps * kWarpRows;
 
 // Blocks a multiprocessor that the registers are held to. The warps of a block share the stream of codewords and are in the
 // same phase of their rows; another block multiplies while this one waits for memory.
-__host__ __device__ constexpr int least_blocks(int steps) { return steps > 8 ? 1 : 2; }
+__host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
+  return steps <= (engine == Engine::kWarpgroup ? 12 : 8) ? 2 : 1;
+}
 
 template <Engine kEngine, int kSteps, Layout kLayout>
 class EncodeWarp {
   static constexpr bool kResident = kSteps > 0;
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = kWarpgroup && kSteps <= 4 ? 16 : 8;
+  static constexpr int kGroups = kWarpgroup ? (kSteps <= 4 ? 8 : 4) : 8;
   // Steps of a row that are read at once.
-  static constexpr int kTogether = kSteps % 2 == 0 ? 2 : 1;
+  static constexpr int kTogether = kSteps % 4 == 0 && kSteps <= 8 && kLayout != Layout::kAny ? 4 : kSteps % 2 == 0 ? 2 : 1;
 
  public:
   static constexpr TileShape kTile = kWarpgroup  ? warpgroup_tile(kSteps)
@@ -133,24 +135,42 @@ class EncodeWarp {
       const unsigned char* unit = stream.take();
       const float4* bounds = reinterpret_cast<const float4*>(unit + kTile.chunk_bytes()) + fragment_column();
       int group = tile * kTileGroups;
-#pragma unroll 1
-      for (int piece = 0; piece < kTileGroups; piece += kGroups) {
-        float sums[kGroups][4];
-        uint64_t codewords = operand_descriptor(unit + piece * 128, kHalfBytes);
-        warpgroup_arrive();
+      // Two sets of sums: while one is ranked the other is being multiplied.
+      float even[kGroups][4];
+      float odd[kGroups][4];
+      uint64_t codewords = operand_descriptor(unit, kHalfBytes);
+      begin(even, codewords);
 #pragma unroll
-        for (int k = 0; k < kSteps; k++) {
-          // The address is in units of sixteen bytes.
-          warpgroup_multiply(sums, operands_[k], codewords + k * (2 * kHalfBytes / 16), k > 0);
+      for (int piece = 0; piece < kTileGroups; piece += 2 * kGroups) {
+        begin(odd, codewords + (piece + kGroups) * 8);
+        warpgroup_wait<1>();
+        hold(even);
+#pragma unroll
+        for (int n = 0; n < kGroups; n++) rank_group(group + piece + n, bounds[(piece + n) * 4], even[n]);
+        if (piece + 2 * kGroups < kTileGroups) {
+          begin(even, codewords + (piece + 2 * kGroups) * 8);
+          warpgroup_wait<1>();
+        } else {
+          warpgroup_wait<0>();
         }
-        warpgroup_commit();
-        warpgroup_wait<0>();
-        hold(sums);
+        hold(odd);
 #pragma unroll
-        for (int n = 0; n < kGroups; n++) rank_group(group + piece + n, bounds[(piece + n) * 4], sums[n]);
+        for (int n = 0; n < kGroups; n++) {
+          rank_group(group + piece + kGroups + n, bounds[(piece + kGroups + n) * 4], odd[n]);
+        }
       }
       stream.release();
     }
+  }
+
+  // Multiplies the rows with the codewords from a group on; the address in the descriptor is in units of sixteen bytes.
+  __device__ __forceinline__ void begin(float (&sums)[kGroups][4], uint64_t codewords) {
+    constexpr int kStep = kTile.codewords * 32 / 16;
+    hold(sums);
+    warpgroup_arrive();
+#pragma unroll
+    for (int k = 0; k < kSteps; k++) warpgroup_multiply(sums, operands_[k], codewords + k * kStep, k > 0);
+    warpgroup_commit();
   }
 #else
   template <typename Stream>
@@ -272,17 +292,9 @@ class EncodeWarp {
         }
       }
     }
-    // Not unrolled, and the choice is made of values: it is long, and an array with a changing index would be in memory.
-#pragma unroll 1
-    for (int half = 0; half < 2; half++) {
-      float best[2] = {half == 0 ? kept_[0].best[0] : kept_[1].best[0],
-                       half == 0 ? kept_[0].best[1] : kept_[1].best[1]};
-      Verdict verdict{half == 0 ? verdicts[0].candidates : verdicts[1].candidates,
-                      half == 0 ? verdicts[0].hidden : verdicts[1].hidden,
-                      half == 0 ? verdicts[0].certain : verdicts[1].certain};
-      compare<kLayout>(view, parameters_.dim, parameters_.weights, best, verdict, exists(half),
-                        searched_rows(s) + (first_row_ + half * 8) * parameters_.dim, codes_ + half * 8);
-    }
+    const bool present[2] = {exists(0), exists(1)};
+    compare<kLayout>(view, parameters_.dim, parameters_.weights, kept_, verdicts, present,
+                     searched_rows(s) + first_row_ * parameters_.dim, codes_);
     __syncwarp();
   }
 

@@ -19,7 +19,7 @@ namespace {
 constexpr int kRingDepth = 3;
 
 template <Engine kEngine, int kSteps, Layout kLayout>
-__global__ void __launch_bounds__(kThreads, least_blocks(kSteps))
+__global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ uint32_t codes[kWarps][kWarpRows];
@@ -77,7 +77,7 @@ Launch plan(size_t count) {
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), "device attribute");
   constexpr int kReserved = 2048;  // of a block: what the system takes, and the codes
-  int depth = (3 * kUnitBytes + kReserved) * least_blocks(kSteps) <= shared ? 3 : 2;
+  int depth = (3 * kUnitBytes + kReserved) * least_blocks(kEngine, kSteps) <= shared ? 3 : 2;
   int bytes = depth * kUnitBytes;
   // The ring's barriers need less than a piece's alignment.
   if (kEngine == Engine::kWarpgroup) bytes = kRingDepth * (kUnitBytes + 128) + 256;

@@ -70,35 +70,73 @@ __device__ __forceinline__ Verdict judge(const StageView& view, int dim, const K
   return verdict;
 }
 
-// codes[r] of those of the eight rows, from `first_row` on, that are open. By the whole warp, one row after the other.
+// codes[r] of those of the warp's sixteen rows, from `first_row` on, that are open. By the whole warp: four candidates at a
+// time, of whichever rows, then the rows with places that must be looked through.
 template <Layout kLayout>
-__device__ __forceinline__ void compare(const StageView& view, int dim, const float* weights,
-                                        const float (&best)[2], const Verdict& verdict, bool exists, const float* first_row, uint32_t* codes) {
-  unsigned open = __ballot_sync(kAll, exists && !verdict.certain && fragment_column() == 0);
+__device__ __forceinline__ void compare(const StageView& view, int dim, const float* weights, const Kept (&kept)[2],
+                                        const Verdict (&verdicts)[2], const bool (&exists)[2], const float* first_row,
+                                        uint32_t* codes) {
   int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll 1
-  while (open != 0) {
-    int leader = __ffs(static_cast<int>(open)) - 1;
-    open &= open - 1;
-    unsigned candidates = __shfl_sync(kAll, verdict.candidates, leader);
-    unsigned hidden = __shfl_sync(kAll, verdict.hidden, leader);
-#ifdef RVQ_COUNT
-    if (lane == 0) {
-      atomicAdd(&compared_rows, 1ull);
-      atomicAdd(&searched_places, static_cast<unsigned long long>(__popc(hidden)));
-    }
-#endif
-    RowSearch<kLayout> search{first_row + static_cast<size_t>(leader / 4) * dim, weights, dim, &view};
-    encoding::Nearest nearest;
-    // The places' bests, in the first eight threads of the warp.
-    float best0 = __shfl_sync(kAll, best[0], leader + (lane & 3));
-    float best1 = __shfl_sync(kAll, best[1], leader + (lane & 3));
-    uint32_t k = codeword_of(view, lane & 4 ? best1 : best0, lane & 3, lane >> 2 & 1);
-    search.drain(candidates & ~hidden, k, nearest);
-    if (hidden != 0) search.consider_places(hidden, nearest);
-    uint32_t code = nearest.of_warp();
-    if (lane == 0) codes[leader / 4] = code;
+  int team = lane / kSumLanes;
+  bool open[2];
+  unsigned open_rows = 0;
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    open[half] = exists[half] && !verdicts[half].certain;
+    // One bit a row: of the first of its four threads.
+    unsigned rows = __ballot_sync(kAll, open[half] && fragment_column() == 0);
+#pragma unroll
+    for (int r = 0; r < 8; r++) open_rows |= (rows >> (4 * r) & 1) << (8 * half + r);
   }
+  if (open_rows == 0) return;
+
+  RowSearch<kLayout> search{weights, dim, &view};
+  // Of row `lane`, for the first sixteen threads.
+  encoding::Nearest nearest;
+#pragma unroll 1
+  for (int kind = 0; kind < 4; kind++) {
+    int half = kind / 2;
+    int parity = kind % 2;
+    float tagged = half == 0 ? (parity == 0 ? kept[0].best[0] : kept[0].best[1])
+                             : (parity == 0 ? kept[1].best[0] : kept[1].best[1]);
+    Verdict verdict = half == 0 ? verdicts[0] : verdicts[1];
+    bool wanted = (half == 0 ? open[0] : open[1]) &&
+                  ((verdict.candidates & ~verdict.hidden) >> (4 * parity + fragment_column()) & 1) != 0;
+    uint32_t k = codeword_of(view, tagged, fragment_column(), parity);
+    unsigned threads = __ballot_sync(kAll, wanted);
+#pragma unroll 1
+    while (threads != 0) {
+      int chosen = take_four(threads, team);
+      uint32_t codeword = __shfl_sync(kAll, k, max(chosen, 0));
+      // Where a thread is not wanted its codeword need not exist.
+      if (chosen < 0) codeword = 0;
+      int row = half * 8 + max(chosen, 0) / 4;
+      double distance = search.distance(first_row + static_cast<size_t>(row) * dim, codeword);
+#pragma unroll
+      for (int t = 0; t < 4; t++) {
+        double other = __shfl_sync(kAll, distance, t * kSumLanes);
+        uint32_t other_k = __shfl_sync(kAll, codeword, t * kSumLanes);
+        int other_row = __shfl_sync(kAll, chosen < 0 ? -1 : row, t * kSumLanes);
+        if (lane == other_row) nearest.take(other, other_k);
+      }
+    }
+  }
+
+#ifdef RVQ_COUNT
+  if (lane == 0) atomicAdd(&compared_rows, static_cast<unsigned long long>(__popc(open_rows)));
+#endif
+#pragma unroll 1
+  for (unsigned rows = open_rows; rows != 0; rows &= rows - 1) {
+    int row = __ffs(static_cast<int>(rows)) - 1;
+    unsigned hidden = __shfl_sync(kAll, row < 8 ? verdicts[0].hidden : verdicts[1].hidden, row % 8 * 4);
+    if (hidden == 0) continue;
+#ifdef RVQ_COUNT
+    if (lane == 0) atomicAdd(&searched_places, static_cast<unsigned long long>(__popc(hidden)));
+#endif
+    encoding::Nearest of_places = search.of_places(first_row + static_cast<size_t>(row) * dim, hidden);
+    if (lane == row) nearest.take(of_places.distance, of_places.codeword);
+  }
+  if (lane < 16 && (open_rows >> lane & 1) != 0) codes[lane] = nearest.codeword == ~0u ? 0 : nearest.codeword;
 }
 
 }  // namespace rvq::cuda

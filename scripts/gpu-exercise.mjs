@@ -4,6 +4,7 @@
 //   node scripts/gpu-exercise.mjs [backend]   with dist/ built; another backend to try this script itself
 
 import { newCodeArray } from "../dist/pack-codes.js";
+import { ResidualQuantizer, vectorRange } from "../dist/index.js";
 import { openBackend } from "../dist/open-backend.js";
 import { Random } from "../dist/random.js";
 
@@ -37,6 +38,7 @@ for (const [index, shape] of shapes.entries()) {
     const input = makeInput(shape, form, index + 1);
     const [actual, expected] = [await runAll(tried, input), await runAll(definition, input)];
     for (const key of Object.keys(expected)) expectSame(actual[key], expected[key], { key, ...shape, ...form });
+    if (tried.name === "cuda") await runResident(input, expected, { ...shape, ...form });
   }
   console.log(`exercise: N ${shape.count} D ${shape.dim} K ${shape.sizes.join(" ")} ${shape.data}`);
 }
@@ -90,6 +92,27 @@ async function runAll(backend, { spec, vectors, centre, count }) {
     moved,
     lowered,
   };
+}
+
+/** The same on arrays that stay on the device; the sums are compared with the counts alone, which no grid changes. */
+async function runResident({ spec, vectors, count }, expected, context) {
+  const { dim, metric, weights, codebooks } = spec;
+  const options = { dim, metric, backend: "cuda", ...(weights === null ? {} : { weights }) };
+  const rq = ResidualQuantizer.fromCodebooks(codebooks, options);
+  const { device } = rq;
+  const uploaded = await device.upload(vectors);
+  const codes = await device.encode(uploaded, { residuals: true });
+  const decoded = await device.decode(codes);
+  const range = await vectorRange(vectors, { dim });
+  const { counts } = await device.accumulate(uploaded, codes, { range });
+  const used = new Float64Array(counts.length);
+  for (let row = 0; row < count; row++) used[expected.codes[row * codebooks.length]]++;
+  expectSame((await codes.download()).data, expected.codes, { key: "codes on the device", ...context });
+  expectSame(await codes.residuals.download(), expected.residuals, { key: "residuals on the device", ...context });
+  expectSame(await decoded.download(), expected.reconstruction, { key: "decoded on the device", ...context });
+  expectSame(counts, used, { key: "counts on the device", ...context });
+  for (const array of [uploaded, codes.residuals, codes, decoded]) array.dispose();
+  rq.dispose();
 }
 
 function makeInput({ count, dim, sizes, data }, { metric, weighted }, seed) {

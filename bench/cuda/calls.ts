@@ -20,8 +20,15 @@ const lloydIterations = 4;
 /** `bytes` that are moved and the bandwidth in GB/s that limits them, where one does. */
 type AddRow = (what: string, ms: number, bytes: number | null, limit: number | null, remark?: string) => void;
 
-/** Rows of different kinds, with the same keys. `going()` is false once the time is up. */
-export async function measureCalls(peers: PeerProcess, copies: Copies, going: () => boolean): Promise<Row[]> {
+export interface Surroundings {
+  readonly peers: PeerProcess;
+  readonly copies: Copies;
+  /** Does a part where there is time for it; what goes wrong there is told, and is no reason to leave out the others. */
+  readonly part: (name: string, work: () => Promise<void>) => Promise<void>;
+}
+
+/** Rows of different kinds, with the same keys. */
+export async function measureCalls({ peers, copies, part }: Surroundings): Promise<Row[]> {
   const opened = await peers.open({ dim, size, stages, rows: kmeansCount, distinct, forms: 1, compile: false });
   const { codebooks } = opened;
   const vectors = new Float32Array(count * dim);
@@ -34,50 +41,44 @@ export async function measureCalls(peers: PeerProcess, copies: Copies, going: ()
   };
 
   const rq = ResidualQuantizer.fromCodebooks(codebooks, { dim, backend: "cuda" });
-  const codes = await rq.encode(vectors);
-  const into = new Float32Array(vectors.length);
-  row(
-    `encode, ${count} vectors, ${stages} stages, host to host`,
-    await timed(() => rq.encode(vectors)),
-    vectors.byteLength,
-    copies.toDevice,
-  );
-  row(
-    `decode, ${count} vectors, ${stages} stages, host to host`,
-    await timed(() => rq.decode(codes, { into })),
-    vectors.byteLength,
-    copies.toHost,
-  );
-
-  if (going()) await measureResident(rq, vectors, copies, row);
+  const auto = ResidualQuantizer.fromCodebooks(codebooks, { dim });
+  const bytes = vectors.byteLength;
+  await part("host to host", async () => {
+    const codes = await rq.encode(vectors);
+    const into = new Float32Array(vectors.length);
+    const encodeMs = await timed(() => rq.encode(vectors));
+    row(`encode, ${count} vectors, ${stages} stages, host to host`, encodeMs, bytes, copies.toDevice);
+    const decodeMs = await timed(() => rq.decode(codes, { into }));
+    row(`decode, ${count} vectors, ${stages} stages, host to host`, decodeMs, bytes, copies.toHost);
+  });
+  await part("on the device", () => measureResident(rq, vectors, copies, row));
 
   // The latency of a call that a service awaits, by the device and by what "auto" takes for so few.
-  const auto = ResidualQuantizer.fromCodebooks(codebooks, { dim });
   for (const few of [1, 16, 256]) {
     for (const [quantizer, name] of [
       [rq, "cuda"],
       [auto, "auto"],
     ] as const) {
-      if (!going()) continue;
-      const { middle, tail } = await latency(() => quantizer.encode(vectors.subarray(0, few * dim)));
-      const remark = `99th percentile ${(1000 * tail).toFixed(0)} µs${few === 1 && name === "cuda" ? ", target ≤ 150" : ""}`;
-      row(`encode, ${few} vectors, ${stages} stages, ${name}`, middle, null, null, remark);
+      await part("latency", async () => {
+        const { middle, tail } = await latency(() => quantizer.encode(vectors.subarray(0, few * dim)));
+        const target = few === 1 && name === "cuda" ? ", target ≤ 0.15 ms" : "";
+        const remark = `99th percentile ${(1000 * tail).toFixed(0)} µs${target}`;
+        row(`encode, ${few} vectors, ${stages} stages, ${name}`, middle, null, null, remark);
+      });
     }
   }
-  auto.dispose();
-  rq.dispose();
 
-  if (going()) row(`statistics, ${count} vectors, host to host`, await statistics(vectors), vectors.byteLength, null);
-  if (going()) {
+  await part("statistics", async () => {
+    row(`statistics, ${count} vectors, host to host`, await statistics(vectors), bytes, copies.toDevice);
+  });
+  await part("k-means", async () => {
     const some = vectors.subarray(0, kmeansCount * dim);
     row(`k-means iteration, ${kmeansCount} vectors`, await lloyd(some, codebooks[0]), null, null);
-    row(
-      `k-means iteration, ${kmeansCount} vectors, PyTorch on the device`,
-      await peers.kmeans(kmeansCount),
-      null,
-      null,
-    );
-  }
+    const peerMs = await peers.kmeans(kmeansCount);
+    row(`k-means iteration, ${kmeansCount} vectors, PyTorch on the device`, peerMs, null, null);
+  });
+  auto.dispose();
+  rq.dispose();
   return rows;
 }
 
