@@ -11,10 +11,10 @@
 #include <algorithm>
 
 #include "accumulate.h"
+#include "array_layout.h"
 #include "device_memory.h"
 #include "grid.cuh"
 #include "launch.cuh"
-#include "layout.h"
 #include "stage_table.cuh"
 
 namespace rvq::cuda {
@@ -42,7 +42,7 @@ struct WorkspaceLayout {
   size_t entries, net, total, cleared, places, slots, sorted, bytes;
 
   WorkspaceLayout(size_t count, bool moving, size_t num_codewords) {
-    Layout layout;
+    ArrayLayout layout;
     entries = layout.add(num_codewords * sizeof(uint32_t));
     net = layout.add(num_codewords * sizeof(int32_t));
     total = layout.add(sizeof(uint32_t));

@@ -8,9 +8,9 @@
 #include <cstring>
 
 #include "accumulate.h"
+#include "array_layout.h"
 #include "failure.h"
 #include "lane.h"
-#include "layout.h"
 
 namespace rvq::cuda {
 
@@ -39,7 +39,7 @@ size_t HostAccumulate::most_used_of(size_t rows) const {
 }
 
 HostAccumulate::Places HostAccumulate::places(size_t rows) const {
-  Layout layout;
+  ArrayLayout layout;
   Places at{};
   at.vectors = layout.add(request_.resident != nullptr ? 0 : rows * request_.dim * sizeof(float));
   at.codes = layout.add(rows * request_.codes.bytes_each());

@@ -8,10 +8,10 @@
 
 #include <cstring>
 
+#include "array_layout.h"
 #include "decode.h"
 #include "distances.h"
 #include "lane.h"
-#include "layout.h"
 
 namespace rvq::cuda {
 
@@ -21,7 +21,7 @@ struct HostDecode::Places {
 };
 
 HostDecode::Places HostDecode::places(size_t rows) const {
-  Layout layout;
+  ArrayLayout layout;
   Places at{};
   at.codes = layout.add(rows * request_.code_stages * request_.codes.bytes_each());
   at.out_of_range = layout.add(sizeof(unsigned));
@@ -75,7 +75,7 @@ struct HostDistances::Places {
 };
 
 HostDistances::Places HostDistances::places(size_t rows) const {
-  Layout layout;
+  ArrayLayout layout;
   Places at{};
   at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
   at.codes = layout.add(rows * request_.code_stages * request_.codes.bytes_each());
@@ -136,7 +136,7 @@ struct HostLowerDistances::Places {
 };
 
 HostLowerDistances::Places HostLowerDistances::places(size_t rows) const {
-  Layout layout;
+  ArrayLayout layout;
   Places at{};
   size_t row = request_.dim * sizeof(float);
   at.vectors = layout.add(request_.resident != nullptr ? 0 : rows * row);

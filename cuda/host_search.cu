@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "array_layout.h"
 #include "distances.h"
 #include "lane.h"
-#include "layout.h"
 
 namespace rvq::cuda {
 
@@ -28,7 +28,7 @@ struct HostEncode::Places {
 };
 
 HostEncode::Places HostEncode::places(size_t rows) const {
-  Layout layout;
+  ArrayLayout layout;
   Places at{};
   size_t matrix = rows * codebooks_.dim() * sizeof(float);
   at.vectors = layout.add(matrix);
@@ -96,7 +96,7 @@ struct HostAssign::Places {
 };
 
 HostAssign::Places HostAssign::places(size_t rows) const {
-  Layout layout;
+  ArrayLayout layout;
   Places at{};
   at.vectors = layout.add(request_.resident != nullptr ? 0 : rows * codebooks_.dim() * sizeof(float));
   at.bad = layout.add(sizeof(unsigned long long));

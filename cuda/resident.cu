@@ -8,12 +8,12 @@
 #include <cstring>
 
 #include "accumulate.h"
+#include "array_layout.h"
 #include "decode.h"
 #include "device_state.h"
 #include "failure.h"
 #include "host_accumulate.h"
 #include "lane.h"
-#include "layout.h"
 
 namespace rvq::cuda {
 
@@ -91,7 +91,7 @@ struct EncodePlaces {
 
   EncodePlaces(const Codebooks& codebooks, const ResidentEncodeRequest& request, size_t rows) {
     size_t pieces = (request.count + rows - 1) / rows;
-    Layout layout;
+    ArrayLayout layout;
     bad = layout.add(pieces * sizeof(unsigned long long));
     memory.host_bytes = layout.size();
     residuals = layout.add(request.residuals == nullptr ? rows * codebooks.dim() * sizeof(float) : 0);
@@ -207,7 +207,7 @@ ResidentOutcome accumulate_resident(int device, const ResidentAccumulateRequest&
   ResidentOutcome outcome;
   if (request.count == 0) return outcome;
   size_t sums_length = request.num_codewords * request.dim;
-  Layout layout;
+  ArrayLayout layout;
   size_t grids = layout.add(request.dim * sizeof(int32_t));
   size_t flag = layout.add(sizeof(unsigned));
   size_t host_end = layout.size();

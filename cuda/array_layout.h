@@ -6,7 +6,7 @@
 
 namespace rvq::cuda {
 
-class Layout {
+class ArrayLayout {
  public:
   // The offset of an array of so many bytes: aligned to 256, as device memory is.
   size_t add(size_t bytes) {
