@@ -1,6 +1,6 @@
-// Streams pieces of global memory, which lie one after the other, through a ring in shared memory, by the bulk copy engine.
-// Warps take and release pieces on their own: none waits for another that is not a whole ring behind. The last to release a
-// place of the ring has it filled again. Only for sm_90a.
+// Streams pieces of global memory, which lie one after the other, through a ring in shared memory, by the bulk copy
+// engine. Warps take and release pieces on their own: none waits for another that is not a whole ring behind. The last
+// to release a place of the ring has it filled again. Only for sm_90a.
 
 #pragma once
 

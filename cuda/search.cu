@@ -27,6 +27,13 @@ __global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
   size_t blocks = (parameters.count + kBlockRows - 1) / kBlockRows;
   size_t passes = blocks <= blockIdx.x ? 0 : (blocks - blockIdx.x - 1) / gridDim.x + 1;
   Warp warp(parameters, codes[threadIdx.x / 32]);
+#ifdef RVQ_WARPGROUP
+  // Where there is wgmma, the other kernels are never launched.
+  constexpr bool kLaunched = kEngine == Engine::kWarpgroup || kSteps == 0;
+#else
+  constexpr bool kLaunched = kEngine == Engine::kWarp;
+#endif
+  if constexpr (!kLaunched) return;
   if constexpr (kEngine == Engine::kWarp) {
     UnitStream<Warp::kUnitBytes, kThreads> stream(parameters.packed, parameters.units, passes, memory, depth);
     for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) warp.run(block * kBlockRows, stream);
