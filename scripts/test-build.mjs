@@ -38,7 +38,7 @@ const builds = {
   cuda: {
     options: ["RVQ_EMULATE_CUDA=ON"],
     tests: ["contract/", "cuda-", "residual-quantizer", "workers"].map((name) => `test/${name}`),
-    runs: [{ RVQ_TEST_CUDA: "emulated" }],
+    runs: [{ RVQ_EMULATED_DEVICES: "1" }],
   },
   tsan: {
     options: ["RVQ_SANITIZE=thread"],
@@ -50,8 +50,10 @@ const builds = {
 };
 
 const requireLevel = `
-  const [file, level] = process.argv.slice(1);
-  if (!require(file).cpuInfo().instructionSets.includes(level)) throw new Error(file + " has no level " + level);
+  const [file, level, device] = process.argv.slice(1);
+  const addon = require(file);
+  if (!addon.cpuInfo().instructionSets.includes(level)) throw new Error(file + " has no level " + level);
+  if (device !== "") addon.cudaOpen({ device: Number(device) });
 `;
 
 const [name, ...files] = process.argv.slice(2);
@@ -71,9 +73,9 @@ for (const settings of build.runs) {
   if (build.libraries) environment.LD_PRELOAD = build.libraries.map(runtime).join(" ");
   const said = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
   console.log(`test-build: ${name}, ${said.join(" ")}`);
-  // An addon that does not load, or a level that is missing, would only be skipped.
-  const expected = settings.RVQ_CPU ?? "portable";
-  run(process.execPath, ["-e", requireLevel, path.join(folder, "build/Release/rvq.node"), expected], environment);
+  // An addon that does not load, or a level or a device that is missing, would only be skipped.
+  const expected = [settings.RVQ_CPU ?? "portable", settings.RVQ_EMULATED_DEVICES === undefined ? "" : "0"];
+  run(process.execPath, ["-e", requireLevel, path.join(folder, "build/Release/rvq.node"), ...expected], environment);
   const tests = files.length > 0 ? files : build.tests;
   run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...tests], environment);
 }
