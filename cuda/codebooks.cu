@@ -247,9 +247,8 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.dim = spec.dim;
   content.cosine = spec.cosine;
   content.device = device;
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device attribute");
-  content.tile = tile_for(spec.dim, major == 9);
+  ProductTest products = test_products(device);
+  content.tile = tile_for(spec.dim, products.warpgroup);
   Image image;
   size_t weights = image.reserve(spec.weights == nullptr ? 0 : spec.dim * sizeof(float));
   if (spec.weights != nullptr) std::memcpy(image.at<float>(weights), spec.weights, spec.dim * sizeof(float));
@@ -257,7 +256,7 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   std::vector<StageBuilder> builders;
   size_t tiles = 0;
   for (size_t s = 0; s < spec.stages.size(); s++) {
-    builders.emplace_back(spec, s, content.tile, sums_are_trusted(device), image);
+    builders.emplace_back(spec, s, content.tile, products.trusted, image);
     content.first_tiles.push_back(tiles);
     tiles += builders.back().tiles();
   }

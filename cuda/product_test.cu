@@ -1,12 +1,13 @@
-// Whether a device's tensor cores sum as exactly as the screen's bound takes for granted.
+// What a device's tensor cores do, by trying them.
 
 #include "product_test.h"
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstring>
+#include <map>
 #include <mutex>
-#include <vector>
 
 #include "device_memory.h"
 #include "failure.h"
@@ -73,8 +74,13 @@ __device__ float worst_of(const float (&sums)[4][4], int pattern, int first_row)
   return worst;
 }
 
-// worst: the largest error of all, as the bits of a float32 that is not negative. A block of four warps a pattern.
-__global__ void __launch_bounds__(128) measure_sums(unsigned* worst) {
+struct Measured {
+  unsigned worst;      // the largest error of all, as the bits of a float32 that is not negative
+  unsigned warpgroup;  // whether wgmma was among what was tried
+};
+
+// A block of four warps a pattern.
+__global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   int pattern = static_cast<int>(blockIdx.x);
   int first_row = static_cast<int>(threadIdx.x) / 32 * 16;
   uint4 rows[kSteps];
@@ -117,32 +123,34 @@ __global__ void __launch_bounds__(128) measure_sums(unsigned* worst) {
   warpgroup_wait<0>();
   hold(sums);
   error = fmaxf(error, worst_of(sums, pattern, first_row));
+  measured->warpgroup = 1;
 #endif
-  atomicMax(worst, __float_as_uint(error));
+  atomicMax(&measured->worst, __float_as_uint(error));
 }
 
-bool measure(int device) {
+ProductTest measure(int device) {
   CurrentDevice current(device);
-  DeviceArray<unsigned> worst(1);
-  check(cudaMemset(worst.data(), 0, sizeof(unsigned)), "test of products");
-  measure_sums<<<kPatterns, 128>>>(worst.data());
+  DeviceArray<Measured> measured(1);
+  check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
+  measure_sums<<<kPatterns, 128>>>(measured.data());
   check(cudaGetLastError(), "test of products");
+  Measured result{};
+  check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");
   float error = 0;
-  check(cudaMemcpy(&error, worst.data(), sizeof error, cudaMemcpyDeviceToHost), "test of products");
-  // Zero would be a kernel that has not run: 128 sums of 24 bits cannot all be exact.
-  return error > 0 && static_cast<double>(error) <= 0.5 * product_rounding(kDim);
+  std::memcpy(&error, &result.worst, sizeof error);
+  // Zero would be a kernel that has not run: so many sums of 24 bits cannot all be exact.
+  return {error > 0 && static_cast<double>(error) <= 0.5 * product_rounding(kDim), result.warpgroup != 0};
 }
 
 }  // namespace
 
-bool sums_are_trusted(int device) {
+ProductTest test_products(int device) {
   static std::mutex mutex;
-  static std::vector<signed char> known;  // by device: −1 not measured
+  static std::map<int, ProductTest> known;
   std::lock_guard lock(mutex);
-  size_t index = static_cast<size_t>(device);
-  if (known.size() <= index) known.resize(index + 1, -1);
-  if (known[index] < 0) known[index] = measure(device) ? 1 : 0;
-  return known[index] == 1;
+  auto found = known.find(device);
+  if (found == known.end()) found = known.emplace(device, measure(device)).first;
+  return found->second;
 }
 
 }  // namespace rvq::cuda
