@@ -12,6 +12,7 @@
 
 #include "device_memory.h"
 #include "failure.h"
+#include "product_test.h"
 #include "screen_bound.h"
 #include "stage.cuh"
 
@@ -72,8 +73,14 @@ struct Offsets {
 
 class StageBuilder {
  public:
-  StageBuilder(const CodebookSpec& spec, size_t stage, TileShape tile, Image& image)
-      : spec_(spec), dim_(spec.dim), count_(spec.stages[stage].num_codewords), tile_(tile), image_(image) {
+  // `trusted`: the device's sums are what the screen needs.
+  StageBuilder(const CodebookSpec& spec, size_t stage, TileShape tile, bool trusted, Image& image)
+      : spec_(spec),
+        dim_(spec.dim),
+        count_(spec.stages[stage].num_codewords),
+        tile_(tile),
+        trusted_(trusted),
+        image_(image) {
     const float* codewords = spec.stages[stage].codewords;
     offsets_.codewords = image.reserve(count_ * dim_ * sizeof(float));
     std::memcpy(image.at<float>(offsets_.codewords), codewords, count_ * dim_ * sizeof(float));
@@ -158,9 +165,9 @@ class StageBuilder {
     for (size_t i = 0; i < dim_; i++) centre[i] = static_cast<float>(sums[i] / std::max(number, 1.0));
   }
 
-  // False where the codebook cannot be screened.
+  // False where the codebook, or any on this device, cannot be screened.
   bool choose_scale(const float* codewords, const std::vector<bool>& repeated, StageView& view) {
-    if (dim_ > kMostScreenedDim) return false;
+    if (dim_ > kMostScreenedDim || !trusted_) return false;
     const float* centre = image_.at<float>(offsets_.centre);
     double largest = 0;
     for (size_t k = 0; k < count_; k++) {
@@ -214,6 +221,7 @@ class StageBuilder {
   size_t dim_;
   size_t count_;
   TileShape tile_;
+  bool trusted_;
   Image& image_;
   Offsets offsets_{};
   int exponent_ = 0;
@@ -239,9 +247,8 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.dim = spec.dim;
   content.cosine = spec.cosine;
   content.device = device;
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device attribute");
-  content.tile = tile_for(spec.dim, major == 9);
+  ProductTest products = test_products(device);
+  content.tile = tile_for(spec.dim, products.warpgroup);
   Image image;
   size_t weights = image.reserve(spec.weights == nullptr ? 0 : spec.dim * sizeof(float));
   if (spec.weights != nullptr) std::memcpy(image.at<float>(weights), spec.weights, spec.dim * sizeof(float));
@@ -249,7 +256,7 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   std::vector<StageBuilder> builders;
   size_t tiles = 0;
   for (size_t s = 0; s < spec.stages.size(); s++) {
-    builders.emplace_back(spec, s, content.tile, image);
+    builders.emplace_back(spec, s, content.tile, products.trusted, image);
     content.first_tiles.push_back(tiles);
     tiles += builders.back().tiles();
   }

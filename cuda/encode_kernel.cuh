@@ -1,9 +1,9 @@
 // Residual encoding: a warp takes 16 rows through all stages. In each it turns its rows into float16 operands
-// (row_operands.cuh), multiplies them with the stage's codewords, which the block streams through shared memory, keeps the
-// two best upper ends of the score (screen_bound.h) of every eighth codeword, and settles the codes (settle.cuh).
+// (row_operands.cuh), multiplies them with the stage's codewords, which the block streams through shared memory, keeps
+// the two best upper ends of the score (screen_bound.h) of every eighth codeword, and settles the codes (settle.cuh).
 //
-// The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, in a part of
-// global memory that stays in the second-level cache. The residuals themselves are read and written once a stage.
+// The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, in a part
+// of global memory that stays in the second-level cache. The residuals themselves are read and written once a stage.
 
 #pragma once
 
@@ -26,18 +26,22 @@ constexpr int kThreads = 32 * kWarps;
 constexpr int kWarpRows = 16;
 constexpr int kBlockRows = kWarps * kWarpRows;
 
-// Blocks a multiprocessor that the registers are held to. The warps of a block share the stream of codewords and are in the
-// same phase of their rows; another block multiplies while this one waits for memory.
-__host__ __device__ constexpr int least_blocks(int steps) { return steps > 8 ? 1 : 2; }
+// Blocks a multiprocessor that the registers are held to. The warps of a block share the stream of codewords and are in
+// the same phase of their rows; another block multiplies while this one waits for memory.
+__host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
+  return steps <= (engine == Engine::kWarpgroup ? 12 : 8) ? 2 : 1;
+}
 
 template <Engine kEngine, int kSteps, Layout kLayout>
 class EncodeWarp {
   static constexpr bool kResident = kSteps > 0;
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = kWarpgroup && kSteps <= 4 ? 16 : 8;
+  static constexpr int kGroups = kWarpgroup ? (kSteps <= 4 ? 8 : 4) : 8;
   // Steps of a row that are read at once.
-  static constexpr int kTogether = kSteps % 4 == 0 ? 4 : kSteps % 2 == 0 ? 2 : 1;
+  static constexpr int kTogether = kSteps % 4 == 0 && kSteps <= 8 && kLayout != Layout::kAny ? 4
+                                   : kSteps % 2 == 0                                         ? 2
+                                                                                             : 1;
 
  public:
   static constexpr TileShape kTile = kWarpgroup  ? warpgroup_tile(kSteps)
@@ -133,24 +137,42 @@ class EncodeWarp {
       const unsigned char* unit = stream.take();
       const float4* bounds = reinterpret_cast<const float4*>(unit + kTile.chunk_bytes()) + fragment_column();
       int group = tile * kTileGroups;
-#pragma unroll 1
-      for (int piece = 0; piece < kTileGroups; piece += kGroups) {
-        float sums[kGroups][4];
-        uint64_t codewords = operand_descriptor(unit + piece * 128, kHalfBytes);
-        warpgroup_arrive();
+      // Two sets of sums: while one is ranked the other is being multiplied.
+      float even[kGroups][4];
+      float odd[kGroups][4];
+      uint64_t codewords = operand_descriptor(unit, kHalfBytes);
+      begin(even, codewords);
 #pragma unroll
-        for (int k = 0; k < kSteps; k++) {
-          // The address is in units of sixteen bytes.
-          warpgroup_multiply(sums, operands_[k], codewords + k * (2 * kHalfBytes / 16), k > 0);
+      for (int piece = 0; piece < kTileGroups; piece += 2 * kGroups) {
+        begin(odd, codewords + (piece + kGroups) * 8);
+        warpgroup_wait<1>();
+        hold(even);
+#pragma unroll
+        for (int n = 0; n < kGroups; n++) rank_group(group + piece + n, bounds[(piece + n) * 4], even[n]);
+        if (piece + 2 * kGroups < kTileGroups) {
+          begin(even, codewords + (piece + 2 * kGroups) * 8);
+          warpgroup_wait<1>();
+        } else {
+          warpgroup_wait<0>();
         }
-        warpgroup_commit();
-        warpgroup_wait<0>();
-        hold(sums);
+        hold(odd);
 #pragma unroll
-        for (int n = 0; n < kGroups; n++) rank_group(group + piece + n, bounds[(piece + n) * 4], sums[n]);
+        for (int n = 0; n < kGroups; n++) {
+          rank_group(group + piece + kGroups + n, bounds[(piece + kGroups + n) * 4], odd[n]);
+        }
       }
       stream.release();
     }
+  }
+
+  // Multiplies the rows with the codewords from a group on; the address in the descriptor is in units of sixteen bytes.
+  __device__ __forceinline__ void begin(float (&sums)[kGroups][4], uint64_t codewords) {
+    constexpr int kStep = kTile.codewords * 32 / 16;
+    hold(sums);
+    warpgroup_arrive();
+#pragma unroll
+    for (int k = 0; k < kSteps; k++) warpgroup_multiply(sums, operands_[k], codewords + k * kStep, k > 0);
+    warpgroup_commit();
   }
 #else
   template <typename Stream>
@@ -236,8 +258,7 @@ class EncodeWarp {
         Kept& kept = kept_[half];
         float start = parity == 0 ? bounds.x : bounds.z;
         float slope = parity == 0 ? bounds.y : bounds.w;
-        float upper =
-            fmaf(states_[half].radius, slope, fmaf(sums[2 * half + parity], states_[half].inverse, start));
+        float upper = fmaf(states_[half].radius, slope, fmaf(sums[2 * half + parity], states_[half].inverse, start));
         float tagged = __uint_as_float((__float_as_uint(upper) & keep) | static_cast<uint32_t>(group));
         kept.second[parity] = fmaxf(kept.second[parity], fminf(kept.best[parity], tagged));
         kept.best[parity] = fmaxf(kept.best[parity], tagged);
@@ -298,8 +319,8 @@ class EncodeWarp {
       if (!exists(half)) continue;
       size_t first = row_of(half) * parameters_.dim;
       const float* x = thread_elements(from + first);
-      const float* codeword = thread_elements(
-          view.codewords + static_cast<size_t>(codes_[half * 8 + fragment_row()]) * parameters_.dim);
+      const float* codeword =
+          thread_elements(view.codewords + static_cast<size_t>(codes_[half * 8 + fragment_row()]) * parameters_.dim);
       float* to = thread_elements(parameters_.residuals + first);
       int steps = (parameters_.dim + 15) / 16;
 #pragma unroll 4

@@ -155,6 +155,9 @@ void HostAccumulate::end(Lane& lane) {
   if (few_) return;
   add_from_device(counts_.data(), counts_.size(), request_.counts, lane);
   add_from_device(sums_.data(), sums_.size(), request_.sums, lane);
+  // Here, not on the thread that deletes this: freeing waits for all that the device does.
+  counts_ = DeviceArray<long long>();
+  sums_ = DeviceArray<long long>();
 }
 
 void add_from_device(const long long* from, size_t length, double* to, Lane& lane) {

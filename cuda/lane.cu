@@ -52,13 +52,13 @@ void Lane::reserve(size_t host_bytes, size_t device_bytes) {
 
 void Lane::upload(size_t begin, size_t end) {
   if (begin == end) return;
-  check(cudaMemcpyAsync(device<char>(begin), host<char>(begin), end - begin, cudaMemcpyHostToDevice, stream_),
+  check(cudaMemcpyAsync(device<char>(begin), host<char>(begin), end - begin, cudaMemcpyHostToDevice, stream()),
         "copy to the device");
 }
 
 void Lane::download(size_t begin, size_t end) {
   if (begin == end) return;
-  check(cudaMemcpyAsync(host<char>(begin), device<char>(begin), end - begin, cudaMemcpyDeviceToHost, stream_),
+  check(cudaMemcpyAsync(host<char>(begin), device<char>(begin), end - begin, cudaMemcpyDeviceToHost, stream()),
         "copy from the device");
 }
 
@@ -69,9 +69,12 @@ void Lane::wait(bool patient) {
   } else {
     check(cudaStreamSynchronize(stream_), "work on the device");
   }
+  busy_ = false;
 }
 
 void Lane::settle() noexcept {
+  if (!busy_) return;
+  busy_ = false;
   cudaStreamSynchronize(stream_);
   cudaGetLastError();
 }

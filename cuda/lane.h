@@ -39,7 +39,11 @@ class Lane {
   T* device(size_t offset) const {
     return reinterpret_cast<T*>(static_cast<char*>(device_.data()) + offset);
   }
-  CUstream_st* stream() const { return stream_; }
+  // For work to be enqueued.
+  CUstream_st* stream() {
+    busy_ = true;
+    return stream_;
+  }
   size_t host_bytes() const { return host_.size(); }
 
   // Enqueue copies of [begin, end).
@@ -50,12 +54,13 @@ class Lane {
   // of microseconds.
   void wait(bool patient);
 
-  // For destructors: the same, whatever happened.
+  // For destructors: the same where it has not been waited for, whatever happened.
   void settle() noexcept;
 
  private:
   CUstream_st* stream_ = nullptr;
   CUevent_st* event_ = nullptr;
+  bool busy_ = false;
   PinnedBytes host_;
   DeviceBytes device_;
 };

@@ -9,17 +9,15 @@
 namespace rvq::cuda {
 
 // sums[4] += a · b, a 16×16 (row-major) and b 16×8 of float16, float32 sums: the fragments of mma.sync.m16n8k16. With
-// g = lane / 4 and t = lane % 4: sums are (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1); a holds columns 2t, 2t+1 of rows g
-// and g+8, then columns 2t+8, 2t+9 of them; b holds rows 2t, 2t+1 and 2t+8, 2t+9 of column g.
+// g = lane / 4 and t = lane % 4: sums are (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1); a holds columns 2t, 2t+1 of rows
+// g and g+8, then columns 2t+8, 2t+9 of them; b holds rows 2t, 2t+1 and 2t+8, 2t+9 of column g.
 __device__ __forceinline__ void multiply_add(float (&sums)[4], const uint4& a, uint32_t b0, uint32_t b1) {
 #if __CUDA_ARCH__ >= 800
-  asm(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 #else
-  asm(
-      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%8}, {%0,%1,%2,%3};\n"
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%8}, {%0,%1,%2,%3};\n"
       "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%6,%7}, {%9}, {%0,%1,%2,%3};\n"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));

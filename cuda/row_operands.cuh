@@ -94,7 +94,7 @@ struct RowState {
 
 // Sixteen rows of a warp at the start of a stage: rows 8·half + fragment_row() for half 0 and 1, by thread_elements().
 struct RowTile {
-  const float* from[2];       // the row; where there is none, another
+  const float* from[2];  // the row; where there is none, another
   bool exists[2];
   bool subtract;
   const float* codewords[2];  // to be subtracted first
@@ -126,8 +126,8 @@ __device__ __forceinline__ uint32_t round_pair(float a, float b, Sums& sums) {
   return *reinterpret_cast<uint32_t*>(&pair);
 }
 
-// Steps first … first + kTogether − 1 of two rows: what is read is asked for before anything is written, because the compiler
-// cannot know that it is not the same.
+// Steps first … first + kTogether − 1 of two rows: what is read is asked for before anything is written, because the
+// compiler cannot know that it is not the same.
 template <int kTogether, Layout kLayout>
 __device__ __forceinline__ void make_steps(const RowTile& tile, const StageView& view, int dim, int first,
                                            const float (&scale)[2], Sums (&sums)[2], uint4 (&operands)[kTogether]) {
@@ -177,7 +177,8 @@ __device__ __forceinline__ void make_steps(const RowTile& tile, const StageView&
 
 // The magnitude of the largest element in the screen's space; whether one is not finite as it was given, and where the
 // first of those is. By the whole warp; rarely.
-__device__ __forceinline__ uint32_t find_largest(const float* elements, const StageView& view, int dim, uint32_t* not_finite) {
+__device__ __forceinline__ uint32_t find_largest(const float* elements, const StageView& view, int dim,
+                                                 uint32_t* not_finite) {
   const float* row = elements - fragment_column() * 4;
   uint32_t largest = 0;
   uint32_t first = ~0u;
@@ -193,10 +194,10 @@ __device__ __forceinline__ uint32_t find_largest(const float* elements, const St
 
 }  // namespace operands
 
-// Turns a tile of rows into operands for a stage, after the codewords of the one before have been taken off, and says what
-// becomes of its two rows. `make(tile, scale, sums)` does the work, by make_steps; once more for rows that are far out.
-// Rows that are not finite are reported in `bad` as 2 · (place of the first element), counted from `all_rows`, where `bad`
-// is not null. By the whole warp.
+// Turns a tile of rows into operands for a stage, after the codewords of the one before have been taken off, and says
+// what becomes of its two rows. `make(tile, scale, sums)` does the work, by make_steps; once more for rows that are far
+// out. Rows that are not finite are reported in `bad` as 2 · (place of the first element), counted from `all_rows`,
+// where `bad` is not null. By the whole warp.
 template <typename Make>
 __device__ __forceinline__ void make_operands(RowTile tile, const StageView& view, int dim, const float* all_rows,
                                               unsigned long long* bad, RowState (&states)[2], const Make& make) {
@@ -230,7 +231,7 @@ __device__ __forceinline__ void make_operands(RowTile tile, const StageView& vie
         states[half].not_finite = true;
         if (bad != nullptr && tile.exists[half] && fragment_column() == 0) {
           atomicMin(bad, 2ull * (static_cast<unsigned long long>(tile.from[half] - fragment_column() * 4 - all_rows) +
-                                  not_finite));
+                                 not_finite));
         }
       } else if (exponent > operands::kLargestExponent + operands::kMostReduction) {
         states[half].unknown = true;

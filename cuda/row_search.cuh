@@ -53,10 +53,10 @@ __device__ __forceinline__ int take_four(unsigned& threads, int team) {
 
 // Methods are called by the whole warp; each team of eight threads has a codeword of its own.
 //
-// Many codewords are first compared by distances in float32, d32 = Σ (x_i − c_i)²: a difference is rounded once and never
-// underflows, its square and its sums fewer than D times. So with γ = (D + 8)·2^-24, rounded up, |d32 − d| ≤ γ·d + η,
-// η = D·2^-148 for what underflows; the canonical distance is d to a few 2^-53. Those that can be nearest have
-// d32 ≤ (m·(1 + γ) + 2η)/(1 − γ), m the smallest; where that is near overflow, and with weights, all remain.
+// Many codewords are first compared by distances in float32, d32 = Σ (x_i − c_i)²: a difference is rounded once and
+// never underflows, its square and its sums fewer than D times. So with γ = (D + 8)·2^-24, rounded up, |d32 − d| ≤ γ·d
+// + η, η = D·2^-148 for what underflows; the canonical distance is d to a few 2^-53. Those that can be nearest have d32
+// ≤ (m·(1 + γ) + 2η)/(1 − γ), m the smallest; where that is near overflow, and with weights, all remain.
 template <Layout kLayout>
 struct RowSearch {
   const float* weights;  // or null
@@ -77,24 +77,27 @@ struct RowSearch {
     uint32_t first_k = 0;
     uint32_t second_k = 0;
     if (weights == nullptr) {
-      each(places, [&](int k) {
-        float distances[kTogether];
-        float32_distances(row, k, distances);
+      each(
+          places,
+          [&](int k) {
+            float distances[kTogether];
+            float32_distances(row, k, distances);
 #pragma unroll
-        for (int n = 0; n < kTogether; n++) {
-          int codeword = k + 32 * n;
-          if (codeword >= view->num_codewords) continue;
-          float d = distances[n];
-          if (!(d < third)) continue;
-          third = fminf(third, fmaxf(second, d));
-          uint32_t loser = d < first ? first_k : static_cast<uint32_t>(codeword);
-          float lost = fmaxf(first, d);
-          if (d < first) first_k = static_cast<uint32_t>(codeword);
-          first = fminf(first, d);
-          if (lost < second) second_k = loser;
-          second = fminf(second, lost);
-        }
-      }, 32 * kTogether);
+            for (int n = 0; n < kTogether; n++) {
+              int codeword = k + 32 * n;
+              if (codeword >= view->num_codewords) continue;
+              float d = distances[n];
+              if (!(d < third)) continue;
+              third = fminf(third, fmaxf(second, d));
+              uint32_t loser = d < first ? first_k : static_cast<uint32_t>(codeword);
+              float lost = fmaxf(first, d);
+              if (d < first) first_k = static_cast<uint32_t>(codeword);
+              first = fminf(first, d);
+              if (lost < second) second_k = loser;
+              second = fminf(second, lost);
+            }
+          },
+          32 * kTogether);
     }
     float least = first;
 #pragma unroll
@@ -105,11 +108,14 @@ struct RowSearch {
 
     encoding::Nearest nearest;
     if (__any_sync(kAll, !usable || third <= reach)) {
-      each(places, [&](int k) {
-        bool exists = k < view->num_codewords;
-        double d = distance(row, exists ? static_cast<uint32_t>(k) : 0);
-        if (exists) nearest.take(d, static_cast<uint32_t>(k));
-      }, 32);
+      each(
+          places,
+          [&](int k) {
+            bool exists = k < view->num_codewords;
+            double d = distance(row, exists ? static_cast<uint32_t>(k) : 0);
+            if (exists) nearest.take(d, static_cast<uint32_t>(k));
+          },
+          32);
     } else {
 #pragma unroll 1
       for (int rank = 0; rank < 2; rank++) {

@@ -10,8 +10,8 @@
 //   |x̂·ĉ_k/q − X·C_k| ≤ e_x·n_k + n_x·e_k                                                      (Cauchy and Schwarz)
 //   the sum on the tensor cores is off by at most γ·n_x·(n_k + e_k). Products of float16 are exact; they are aligned to
 //     the largest of 16 and the running sum and cut off below 24 bits of it (Turing to Ada; 25 on Hopper), so a step of
-//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and D/16 steps D·17/16·2^-23. γ = (D + 16)·2^-22 leaves twice that, and
-//     covers the roundings of the two multiply-adds that make the score.
+//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and D/16 steps D·17/16·2^-23. γ = (D + 16)·2^-22 leaves twice that,
+//     and covers the roundings of the two multiply-adds that make the score.
 //   h_k and the multiply-adds round h_k: γ_h = 2^-21 of it.
 // So |Ŝ_k − S_k| ≤ n_x·(θ·n_k + e_k + γ·(n_k + e_k)) + γ_h·h_k with θ = e_x/n_x ≤ ρ·g_k + γ_h·h_k, where
 //   g_k = θ₀·n_k + e_k + γ·(n_k + e_k) belongs to the codeword, ρ = n_x·max(1, θ/θ₀) to the row.
@@ -19,11 +19,11 @@
 //
 // Where numbers underflow, an operand or a norm is off by far less than 2^-40: `kFloor` is added to e_x and to g_k.
 //
-// What decides is the canonical d64, which is |X − C|²/p² to within (⌈D/8⌉ + 6)·2^-53 of itself (binding/cpu/error_bound.h
-// has the proof): `order`·(n_x + e_x + n)² on either side, n the largest n_k.
+// What decides is the canonical d64, which is |X − C|²/p² to within (⌈D/8⌉ + 6)·2^-53 of itself
+// (binding/cpu/error_bound.h has the proof): `order`·(n_x + e_x + n)² on either side, n the largest n_k.
 //
-// Upper ends U_k = Ŝ_k + ρ·g_k + γ_h·h_k are what the kernel ranks; U_k − 2·(ρ·g_k + γ_h·h_k) is a lower end. Codeword j
-// is not nearest if U_j + order's part < the lower end of another.
+// Upper ends U_k = Ŝ_k + ρ·g_k + γ_h·h_k are what the kernel ranks; U_k − 2·(ρ·g_k + γ_h·h_k) is a lower end. Codeword
+// j is not nearest if U_j + order's part < the lower end of another.
 
 #pragma once
 

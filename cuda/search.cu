@@ -44,7 +44,7 @@ constexpr int kRingDepth = 3;
 // launch <1, 12, *> on 90a: shared 3 * 25216 + 256
 // launch <1, 16, *> on 90a: shared 3 * 33408 + 256
 template <Engine kEngine, int kSteps, Layout kLayout>
-__global__ void __launch_bounds__(kThreads, least_blocks(kSteps))
+__global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ uint32_t codes[kWarps][kWarpRows];
@@ -52,6 +52,13 @@ __global__ void __launch_bounds__(kThreads, least_blocks(kSteps))
   size_t blocks = (parameters.count + kBlockRows - 1) / kBlockRows;
   size_t passes = blocks <= blockIdx.x ? 0 : (blocks - blockIdx.x - 1) / gridDim.x + 1;
   Warp warp(parameters, codes[threadIdx.x / 32]);
+#ifdef RVQ_WARPGROUP
+  // Where there is wgmma, the other kernels are never launched.
+  constexpr bool kLaunched = kEngine == Engine::kWarpgroup || kSteps == 0;
+#else
+  constexpr bool kLaunched = kEngine == Engine::kWarp;
+#endif
+  if constexpr (!kLaunched) return;
   if constexpr (kEngine == Engine::kWarp) {
     UnitStream<Warp::kUnitBytes, kThreads> stream(parameters.packed, parameters.units, passes, memory, depth);
     for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) warp.run(block * kBlockRows, stream);
@@ -102,7 +109,7 @@ Launch plan(size_t count) {
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), "device attribute");
   constexpr int kReserved = 2048;  // of a block: what the system takes, and the codes
-  int depth = (3 * kUnitBytes + kReserved) * least_blocks(kSteps) <= shared ? 3 : 2;
+  int depth = (3 * kUnitBytes + kReserved) * least_blocks(kEngine, kSteps) <= shared ? 3 : 2;
   int bytes = depth * kUnitBytes;
   // The ring's barriers need less than a piece's alignment.
   if (kEngine == Engine::kWarpgroup) bytes = kRingDepth * (kUnitBytes + 128) + 256;

@@ -23,7 +23,8 @@ struct EncodeRequest {
   size_t count;          // below 2^31
   size_t stages;
   DeviceCodes codes;  // out, device [count][stages]
-  // Out, device [count][dim]: the residuals after the last stage; never null, may be `vectors`. Used between the stages.
+  // Out, device [count][dim]: the residuals after the last stage; never null, may be `vectors`. Used between the
+  // stages.
   float* residuals;
   bool keep_residuals = true;  // Whether those after the last stage are wanted.
   // In and out, device: lowered to 2 · (index of the first element that is not finite) or, with the cosine metric, to

@@ -24,8 +24,8 @@ struct Kept {
   float second[2];
 };
 
-// What is known of the nearest codeword of a row: bit 4·parity + column of `candidates` stands for the best of the place
-// of that thread and parity, of `hidden` for a place that may have hidden a third one.
+// What is known of the nearest codeword of a row: bit 4·parity + column of `candidates` stands for the best of the
+// place of that thread and parity, of `hidden` for a place that may have hidden a third one.
 struct Verdict {
   unsigned candidates;
   unsigned hidden;
@@ -70,8 +70,8 @@ __device__ __forceinline__ Verdict judge(const StageView& view, int dim, const K
   return verdict;
 }
 
-// codes[r] of those of the warp's sixteen rows, from `first_row` on, that are open. By the whole warp: four candidates at a
-// time, of whichever rows, then the rows with places that must be looked through.
+// codes[r] of those of the warp's sixteen rows, from `first_row` on, that are open. By the whole warp: four candidates
+// at a time, of whichever rows, then the rows with places that must be looked through.
 template <Layout kLayout>
 __device__ __forceinline__ void compare(const StageView& view, int dim, const float* weights, const Kept (&kept)[2],
                                         const Verdict (&verdicts)[2], const bool (&exists)[2], const float* first_row,

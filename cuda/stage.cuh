@@ -12,7 +12,8 @@ namespace rvq::cuda {
 // How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions.
 // Dimension 16·s + 4·t + e stands in operand slot 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for
 // rows. Where the chunk is the whole tile, its codewords' bounds (start, slope) follow. Within a chunk:
-//  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8 codewords][pair of
+//  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8 codewords][pair
+//  of
 //    steps][lane][16 bytes], an odd last step [lane][8 bytes];
 //  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes.
 struct TileShape {
@@ -81,8 +82,8 @@ struct StageView {
   float largest_norm;      // of a codeword in the screen's space
   int num_codewords;
   int tiles;
-  uint32_t index_mask;     // low bits of a score that hold the group of 8 codewords it came from
-  bool screened;           // else every row is compared with every codeword
+  uint32_t index_mask;  // low bits of a score that hold the group of 8 codewords it came from
+  bool screened;        // else every row is compared with every codeword
 };
 
 }  // namespace rvq::cuda

@@ -1,5 +1,5 @@
-// Streams pieces of global memory, which lie one after the other, through shared memory: two or three ahead of the block's
-// threads, again from the first after the last.
+// Streams pieces of global memory, which lie one after the other, through shared memory: two or three ahead of the
+// block's threads, again from the first after the last.
 
 #pragma once
 

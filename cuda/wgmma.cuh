@@ -29,7 +29,8 @@ __device__ __forceinline__ void warpgroup_wait() {
 
 #define RVQ_SUMS4(s, n) "+f"(s[n][0]), "+f"(s[n][1]), "+f"(s[n][2]), "+f"(s[n][3])
 
-// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32, 64 or 128 codewords; sums[n] of group n as in multiply_add.
+// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32, 64 or 128 codewords; sums[n] of group n as in
+// multiply_add.
 __device__ __forceinline__ void warpgroup_multiply(float (&s)[4][4], const uint4& a, uint64_t b, bool accumulate) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
@@ -89,8 +90,8 @@ __device__ __forceinline__ void arrive(uint64_t* barrier) {
 
 __device__ __forceinline__ void wait_for_phase(uint64_t* barrier, uint32_t phase) {
   asm volatile(
-      "{\n.reg .pred p;\nWAIT:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra DONE;\nbra WAIT;\nDONE:\n}\n"
-      ::"r"(shared_address(barrier)),
+      "{\n.reg .pred p;\nWAIT:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra DONE;\nbra "
+      "WAIT;\nDONE:\n}\n" ::"r"(shared_address(barrier)),
       "r"(phase)
       : "memory");
 }
@@ -99,11 +100,10 @@ __device__ __forceinline__ void wait_for_phase(uint64_t* barrier, uint32_t phase
 __device__ __forceinline__ void copy_bulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
-          shared_address(shared)),
-      "l"(global), "r"(bytes), "r"(shared_address(barrier))
-      : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
+                   shared_address(shared)),
+               "l"(global), "r"(bytes), "r"(shared_address(barrier))
+               : "memory");
 }
 
 #endif

@@ -9,6 +9,7 @@ import { limits } from "../check.js";
 export const ranges = {
   // As many as any backend takes.
   threads: [1, 1024],
+  device: [0, 1023],
   // One codeword carries no information; more than 16 bits a codebook want more frames than there is speech.
   codewords: [2, 65_536],
   stages: [1, limits.stages],

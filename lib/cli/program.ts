@@ -3,7 +3,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { demoRecipe } from "../audio/recipe.js";
 import { backendNames } from "../backend.js";
-import { type BackendChoice, RvqError, status } from "../index.js";
+import { RvqError, status } from "../index.js";
 import { integerIn, positiveNumber, ranges } from "./arguments.js";
 import type { CommandContext, Output } from "./context.js";
 import { convertCommand } from "./convert.js";
@@ -55,12 +55,12 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
         .default("auto"),
     )
     .option("--threads <n>", "threads to use at most; the answer never depends on it", integerIn(ranges.threads))
+    .option("--device <n>", "the GPU that the backend cuda uses; default: the first that can", integerIn(ranges.device))
     .exitOverride()
     .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(`rvq: ${text}`) });
 
   const context = (): CommandContext => {
-    const { backend, threads } = program.opts<{ backend: BackendChoice; threads?: number }>();
-    return { stdout, stderr, signal, backend: threads === undefined ? { backend } : { backend, threads } };
+    return { stdout, stderr, signal, backend: program.opts<CommandContext["backend"]>() };
   };
 
   // Subcommands are made by `command`, so that they inherit the settings above.

@@ -48,7 +48,7 @@ export async function trainByKmeans(
       },
     };
     // What `ResidualQuantizer.train` does, but for its copy of the vectors: they take most of the memory.
-    const engine = openBackend(backend.backend, backend.threads);
+    const engine = openBackend(backend.backend, backend.threads, backend.device);
     const { codebooks } = await trainCodebooks(engine, vectors, options, keepVectors ? "copy" : "overwrite");
     const quantizer = ResidualQuantizer.fromCodebooks(codebooks, { dim, ...backend, metadata });
     progress.update(stages);

@@ -1,0 +1,156 @@
+// What a device's tensor cores do, by trying them.
+
+#include "product_test.h"
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "device_memory.h"
+#include "failure.h"
+#include "mma.cuh"
+#include "row_operands.cuh"
+#include "screen_bound.h"
+#include "stage.cuh"
+#include "wgmma.cuh"
+
+namespace rvq::cuda {
+
+namespace {
+
+constexpr int kSteps = 8;
+constexpr int kDim = 16 * kSteps;
+constexpr int kPatterns = 64;
+
+__device__ uint32_t scramble(uint32_t x) {
+  x ^= x >> 16;
+  x *= 0x7feb352d;
+  x ^= x >> 15;
+  x *= 0x846ca68b;
+  return x ^ x >> 16;
+}
+
+// Element i of row or codeword `vector` in a pattern. Sums lose most where a few products are large, many are just too
+// small to be kept beside them, and the large ones cancel.
+__device__ __half element(int pattern, int vector, int i, bool of_codeword) {
+  uint32_t random = scramble(static_cast<uint32_t>(((pattern * 512 + vector) * 2 + of_codeword) * kDim + i));
+  float mantissa = 1 + static_cast<float>(random >> 22) * 0x1p-10f;
+  bool large = i % (1 + pattern % 16) == 0;
+  int below = pattern / 16 % 4 * 4;
+  float magnitude = large ? mantissa * 64 : mantissa * exp2f(static_cast<float>(-below));
+  bool negative = pattern % 3 == 0 ? large && i % 2 == 1 : pattern % 3 == 1 ? (random & 1) != 0 : false;
+  return __float2half_rn(negative && !of_codeword ? -magnitude : magnitude);
+}
+
+__device__ uint32_t pair(int pattern, int vector, int i, bool of_codeword) {
+  __half2 both = __halves2half2(element(pattern, vector, i, of_codeword), element(pattern, vector, i + 1, of_codeword));
+  return *reinterpret_cast<uint32_t*>(&both);
+}
+
+// The largest error of the thread's sums in units of |x|·|c|.
+__device__ float worst_of(const float (&sums)[4][4], int pattern, int first_row) {
+  float worst = 0;
+  for (int n = 0; n < 4; n++) {
+    for (int s = 0; s < 4; s++) {
+      int row = first_row + s / 2 * 8 + fragment_row();
+      int codeword = n * 8 + fragment_column() * 2 + s % 2;
+      double exact = 0;
+      double row_norm = 0;
+      double codeword_norm = 0;
+      for (int i = 0; i < kDim; i++) {
+        double x = __half2float(element(pattern, row, i, false));
+        double c = __half2float(element(pattern, codeword, i, true));
+        exact += x * c;
+        row_norm += x * x;
+        codeword_norm += c * c;
+      }
+      worst = fmaxf(worst,
+                    static_cast<float>(fabs(static_cast<double>(sums[n][s]) - exact) / sqrt(row_norm * codeword_norm)));
+    }
+  }
+  return worst;
+}
+
+struct Measured {
+  unsigned worst;      // the largest error of all, as the bits of a float32 that is not negative
+  unsigned warpgroup;  // whether wgmma was among what was tried
+};
+
+// A block of four warps a pattern.
+__global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
+  int pattern = static_cast<int>(blockIdx.x);
+  int first_row = static_cast<int>(threadIdx.x) / 32 * 16;
+  uint4 rows[kSteps];
+  for (int k = 0; k < kSteps; k++) {
+    int i = k * 16 + fragment_column() * 4;
+    rows[k] = {pair(pattern, first_row + fragment_row(), i, false),
+               pair(pattern, first_row + 8 + fragment_row(), i, false),
+               pair(pattern, first_row + fragment_row(), i + 2, false),
+               pair(pattern, first_row + 8 + fragment_row(), i + 2, false)};
+  }
+  float sums[4][4] = {};
+  for (int k = 0; k < kSteps; k++) {
+    for (int n = 0; n < 4; n++) {
+      int i = k * 16 + fragment_column() * 4;
+      multiply_add(sums[n], rows[k], pair(pattern, n * 8 + fragment_row(), i, true),
+                   pair(pattern, n * 8 + fragment_row(), i + 2, true));
+    }
+  }
+  float error = worst_of(sums, pattern, first_row);
+
+#ifdef RVQ_WARPGROUP
+  constexpr int kCodewords = 32;
+  constexpr TileShape kTile{kCodewords, kSteps, kSteps, true};
+  __shared__ alignas(128) unsigned char codewords[kTile.chunk_bytes()];
+  for (int place = static_cast<int>(threadIdx.x); place < kCodewords * kDim; place += 128) {
+    int k = place / kDim;
+    int i = place % kDim;
+    *reinterpret_cast<__half*>(codewords + kTile.offset(k, i)) = element(pattern, k, i, true);
+  }
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+  __syncthreads();
+  constexpr int kHalfBytes = kCodewords * 16;
+  uint64_t descriptor = operand_descriptor(codewords, kHalfBytes);
+  warpgroup_arrive();
+#pragma unroll
+  for (int k = 0; k < kSteps; k++) {
+    warpgroup_multiply(sums, rows[k], descriptor + k * (2 * kHalfBytes / 16), k > 0);
+  }
+  warpgroup_commit();
+  warpgroup_wait<0>();
+  hold(sums);
+  error = fmaxf(error, worst_of(sums, pattern, first_row));
+  measured->warpgroup = 1;
+#endif
+  atomicMax(&measured->worst, __float_as_uint(error));
+}
+
+ProductTest measure(int device) {
+  CurrentDevice current(device);
+  DeviceArray<Measured> measured(1);
+  check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
+  measure_sums<<<kPatterns, 128>>>(measured.data());
+  check(cudaGetLastError(), "test of products");
+  Measured result{};
+  check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");
+  float error = 0;
+  std::memcpy(&error, &result.worst, sizeof error);
+  // Zero would be a kernel that has not run: so many sums of 24 bits cannot all be exact.
+  return {error > 0 && static_cast<double>(error) <= 0.5 * product_rounding(kDim), result.warpgroup != 0};
+}
+
+}  // namespace
+
+ProductTest test_products(int device) {
+  static std::mutex mutex;
+  static std::map<int, ProductTest> known;
+  std::lock_guard lock(mutex);
+  auto found = known.find(device);
+  if (found == known.end()) found = known.emplace(device, measure(device)).first;
+  return found->second;
+}
+
+}  // namespace rvq::cuda
