@@ -79,6 +79,7 @@ def open_data(request):
     held.clear()
     # Some peers refer to themselves.
     gc.collect()
+    torch.set_float32_matmul_precision("highest")
     if device.type == "cuda":
         torch.cuda.empty_cache()
     dim, size, stages, distinct = request["dim"], request["size"], request["stages"], request["distinct"]
