@@ -32,6 +32,7 @@ std::atomic<size_t> memory_bytes{0};
 
 constexpr unsigned kAnswer = 42;
 
+// launch: threads 1
 __global__ void answer(unsigned* out) { *out = kAnswer; }
 
 }  // namespace

@@ -18,6 +18,31 @@ namespace {
 // Pieces of codewords in the ring of the warpgroup kernel.
 constexpr int kRingDepth = 3;
 
+// Dynamic shared memory as `plan` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
+// launch <0, 0, *>: shared 3 * 8192
+// launch <0, 1, *>: shared 3 * 10240
+// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432
+// launch <0, 2, *> on 86 89 120: shared 2 * 18432
+// launch <0, 2, *>: shared 3 * 18432
+// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408
+// launch <0, 4, *> on 86 89 120: shared 2 * 17408
+// launch <0, 4, *>: shared 3 * 17408
+// launch <0, 6, *> on 75: shared 2 * 12800
+// launch <0, 6, *>: shared 3 * 12800
+// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896
+// launch <0, 8, *> on 86 89 120: shared 2 * 16896
+// launch <0, 8, *>: shared 3 * 16896
+// launch <0, 12, *> on 75: shared 2 * 25088
+// launch <0, 12, *>: shared 3 * 25088
+// launch <0, 16, *> on 75: shared 2 * 33280
+// launch <0, 16, *>: shared 3 * 33280
+// launch <1, 1, *> on 90a: shared 3 * 10368 + 256
+// launch <1, 2, *> on 90a: shared 3 * 18560 + 256
+// launch <1, 4, *> on 90a: shared 3 * 17536 + 256
+// launch <1, 6, *> on 90a: shared 3 * 25728 + 256
+// launch <1, 8, *> on 90a: shared 3 * 33920 + 256
+// launch <1, 12, *> on 90a: shared 3 * 25216 + 256
+// launch <1, 16, *> on 90a: shared 3 * 33408 + 256
 template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {

@@ -8,7 +8,7 @@
 // the comment above the kernel, one line or more of this form, of which the first that fits counts:
 //
 //   // launch: threads 256, blocks 2, shared 49152             blocks a multiprocessor at least, bytes of dynamic shared memory
-//   // launch <8, *> on 75 86: threads 128, blocks 2, shared 3 * 16896     for some template arguments and architectures
+//   // launch <8, *> on 75 86: threads 128, blocks 2, shared 3 * 16896 + 256   for some template arguments and architectures
 //   // launch: threads 256, blocks 1, stack 64, spills 32      so many bytes of stack, stored and loaded spills at most
 //
 // What is not given is taken from __launch_bounds__; a kernel with dynamic shared memory must say how much.
@@ -95,9 +95,10 @@ function parseLaunch(line, where) {
   }
   const values = {};
   for (const part of match[3].split(", ")) {
-    const [, key, first, second = "1"] = /^(threads|blocks|shared|stack|spills) (\d+)(?: \* (\d+))?$/.exec(part) ?? [];
+    const [, key, first, factor = "1", more = "0"] =
+      /^(threads|blocks|shared|stack|spills) (\d+)(?: \* (\d+))?(?: \+ (\d+))?$/.exec(part) ?? [];
     if (key === undefined) fail(`${where}: not understood: ${part}`);
-    values[key] = Number(first) * Number(second);
+    values[key] = Number(first) * Number(factor) + Number(more);
   }
   const pattern = match[1]?.split(", ") ?? [];
   return [{ pattern, targets: match[2]?.split(" ") ?? [], values }];

@@ -107,6 +107,9 @@ function parse({ file, sm }, { report, ptx }) {
     const heading = /Compiling entry function '(\w+)'/.exec(line);
     if (heading) {
       const text = entries.get(heading[1]) ?? "";
+      current = undefined;
+      // A kernel for other architectures' instructions: nothing is left of it on this one.
+      if (/^[^{]*\{\s*ret;\s*\}/.test(text)) continue;
       current = { file, sm, mangled: heading[1], stack: 0, spills: 0, shared: 0, registers: 0 };
       current.threads = numberIn(/\.maxntid (\d+)/, text);
       current.blocks = numberIn(/\.minnctapersm (\d+)/, text);

@@ -31,8 +31,8 @@ const card = {
 
 /** What the kernel of cuda/encode_kernel.cuh does: each number is read off its code. */
 const kernel = {
-  warps: 4,
-  rowTiles: (steps) => (steps > 8 ? 1 : 2),
+  warps: 8,
+  warpRows: 16,
   steps: [1, 2, 4, 6, 8, 12, 16],
   /** A pair: tag (one three-input logic instruction), minimum and two maxima of the two best. */
   aluPerPair: 4,
@@ -67,7 +67,7 @@ if (process.argv.includes("--docs")) document(table.join("\n"));
 function predict({ name, dim, size, stages }) {
   const steps = kernel.steps.find((least) => 16 * least >= dim);
   const padded = 16 * steps;
-  const warpRows = 16 * kernel.rowTiles(steps);
+  const { warpRows } = kernel;
   const blockRows = kernel.warps * warpRows;
   // What is read of one codeword: float16 operands, and two floats of its bound.
   const codewordBytes = 2 * padded + 8;

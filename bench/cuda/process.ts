@@ -9,8 +9,8 @@ import type { Readable, Writable } from "node:stream";
 
 /** RVQ_PYTHON names the interpreter that has PyTorch. */
 const python = process.env.RVQ_PYTHON ?? "python3";
-/** Where a peer compiles or tunes, half a minute; past this the process is ended. */
-const patienceMs = 90_000;
+/** Where a peer compiles or tunes, or PyTorch is read from a cold disk, half a minute; past this the process is ended. */
+const patienceMs = 120_000;
 
 export interface Card {
   readonly name: string;
