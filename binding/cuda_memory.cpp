@@ -85,8 +85,8 @@ Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info, const char* name, b
   if (bytes > block_->bytes.size() - offset)
     throw arguments.error(name, "no more bytes than the memory has from offset");
   auto direction = to_device ? cuda::HostCopy::Direction::kToDevice : cuda::HostCopy::Direction::kFromDevice;
-  auto call =
-      std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->device, direction, block_->bytes.data(), host, bytes);
+  char* place = static_cast<char*>(block_->bytes.data()) + offset;
+  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->device, direction, place, host, bytes);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

@@ -53,7 +53,9 @@ function packNode() {
 
 function buildAddon() {
   const options = ["RVQ_REQUIRE_CUDA=ON", "RVQ_TESTING=ON", `CMAKE_CUDA_ARCHITECTURES=${arch}`];
-  const flags = ["build", "--log-level", "error", "--out", path.join(work, "build")];
+  // CMake does not look at the architectures again in a folder that it knows.
+  const place = path.join(work, `build-${arch.replaceAll(";", "+")}`);
+  const flags = ["build", "--log-level", "error", "--out", place];
   console.log(`gpu-pack: compiling the addon with ${options.join(" ")}`);
   run(process.execPath, [
     path.join(root, "node_modules/cmake-js/bin/cmake-js"),
@@ -63,7 +65,7 @@ function buildAddon() {
   ]);
   const target = path.join(folder, "build/Release/rvq.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
-  fs.copyFileSync(path.join(work, "build/Release/rvq.node"), target);
+  fs.copyFileSync(path.join(place, "Release/rvq.node"), target);
   run("strip", [target]);
 }
 

@@ -37,6 +37,16 @@ describe.skipIf(!available)("device arrays", () => {
     expect(await (await device.uploadCodes(codes)).download()).toEqual(codes);
   });
 
+  it("hold what was uploaded in several pieces", async () => {
+    const { device } = open();
+    const rows = Math.floor((40 * 2 ** 20) / (dim * 4));
+    const many = Float32Array.from({ length: rows * dim }, (_, i) => i);
+    const resident = await device.upload(many);
+    // Not toEqual, which looks at ten million elements one by one.
+    expect(Buffer.compare(Buffer.from((await resident.download()).buffer), Buffer.from(many.buffer))).toBe(0);
+    resident.dispose();
+  }, 20_000);
+
   it("are encoded and decoded to the same bytes", async () => {
     const { device } = open();
     const js = open("js");
