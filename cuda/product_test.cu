@@ -79,7 +79,8 @@ struct Measured {
   unsigned warpgroup;  // whether wgmma was among what was tried
 };
 
-// A block of four warps a pattern.
+// A block of four warps a pattern. Run once: its arrays may be in memory.
+// launch: stack 192
 __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   int pattern = static_cast<int>(blockIdx.x);
   int first_row = static_cast<int>(threadIdx.x) / 32 * 16;

@@ -19,29 +19,29 @@ namespace {
 constexpr int kRingDepth = 3;
 
 // Dynamic shared memory as `plan` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
-// launch <0, 0, *>: shared 3 * 8192
+// What is spilled is of the stages' ends: the loops that multiply and rank have none of it.
+// launch <0, 0, *>: shared 3 * 8192, stack 64, spills 340
 // launch <0, 1, *>: shared 3 * 10240
-// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432
-// launch <0, 2, *> on 86 89 120: shared 2 * 18432
-// launch <0, 2, *>: shared 3 * 18432
-// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408
-// launch <0, 4, *> on 86 89 120: shared 2 * 17408
-// launch <0, 4, *>: shared 3 * 17408
-// launch <0, 6, *> on 75: shared 2 * 12800
-// launch <0, 6, *>: shared 3 * 12800
-// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896
-// launch <0, 8, *> on 86 89 120: shared 2 * 16896
-// launch <0, 8, *>: shared 3 * 16896
+// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432, stack 16, spills 76
+// launch <0, 2, *> on 86 89 120: shared 2 * 18432, stack 16, spills 76
+// launch <0, 2, *>: shared 3 * 18432, stack 16, spills 76
+// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408, stack 120, spills 272
+// launch <0, 4, *> on 86 89 120: shared 2 * 17408, stack 120, spills 272
+// launch <0, 4, *>: shared 3 * 17408, stack 120, spills 272
+// launch <0, 6, *> on 75: shared 2 * 12800, stack 304, spills 656
+// launch <0, 6, *>: shared 3 * 12800, stack 304, spills 656
+// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896, stack 160, spills 548
+// launch <0, 8, *> on 86 89 120: shared 2 * 16896, stack 160, spills 548
+// launch <0, 8, *>: shared 3 * 16896, stack 160, spills 548
 // launch <0, 12, *> on 75: shared 2 * 25088
 // launch <0, 12, *>: shared 3 * 25088
-// launch <0, 16, *> on 75: shared 2 * 33280
-// launch <0, 16, *>: shared 3 * 33280
+// launch <0, 16, *>: shared 3 * 16640, stack 8, spills 32
 // launch <1, 1, *> on 90a: shared 3 * 10368 + 256
 // launch <1, 2, *> on 90a: shared 3 * 18560 + 256
-// launch <1, 4, *> on 90a: shared 3 * 17536 + 256
-// launch <1, 6, *> on 90a: shared 3 * 25728 + 256
-// launch <1, 8, *> on 90a: shared 3 * 33920 + 256
-// launch <1, 12, *> on 90a: shared 3 * 25216 + 256
+// launch <1, 4, *> on 90a: shared 3 * 17536 + 256, stack 16, spills 72
+// launch <1, 6, *> on 90a: shared 3 * 25728 + 256, stack 16, spills 60
+// launch <1, 8, *> on 90a: shared 3 * 33920 + 256, stack 56, spills 260
+// launch <1, 12, *> on 90a: shared 3 * 25216 + 256, stack 120, spills 446
 // launch <1, 16, *> on 90a: shared 3 * 33408 + 256
 template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
 
 // units[row] = the row brought to unit length, by eight threads a row. A row of zeros has no direction: its unit row is
 // marked by the infinity that gets code 0. With `bad` not null, rows that are zero or not finite are reported there.
+// launch on 100: stack 16, spills 28
 __global__ void __launch_bounds__(256)
     make_unit_rows(const float* rows, float* units, size_t count, int dim, unsigned long long* bad) {
   int lane = static_cast<int>(threadIdx.x) % kSumLanes;

@@ -50,7 +50,7 @@ struct TileShape {
 constexpr int kMostResidentSteps = 16;
 
 __host__ __device__ constexpr TileShape resident_tile(int steps) {
-  return {steps <= 2 ? 256 : steps <= 4 ? 128 : 64, steps, steps, false};
+  return {steps <= 2 ? 256 : steps <= 4 ? 128 : steps <= 8 ? 64 : 32, steps, steps, false};
 }
 
 __host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4, false}; }
