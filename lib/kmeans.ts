@@ -1,13 +1,15 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
+import { assignRows, newAssignment } from "./assign-rows.js";
 import type { Backend, CodeArray, Metric } from "./backend.js";
+import { moveExcess } from "./balance.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import { type Seeding, seedCodebook, sumOf } from "./seed-codebook.js";
-import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "./statistics.js";
-import { inSlices, nextSlice, runInSlices, StepMeter, type Steps, sliceOver } from "./time-slice.js";
+import { accumulate, emptyStatistics, gridExponentFor, meanSteps, type Usage, usageOfCounts } from "./statistics.js";
+import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 export interface KmeansOptions {
   readonly dim: number;
@@ -23,9 +25,19 @@ export interface KmeansOptions {
   readonly shrinkage: number;
   /** Clusters with fewer vectors than this, or than half the mean if that is less, start again elsewhere, as empty ones do. */
   readonly minClusterSize: number;
-  /** Called after every iteration with the mean squared error per element of the assignment just made. */
-  readonly onIteration: (iteration: number, mse: number) => void;
+  /** Vectors that a cluster has at most, K · room ≥ N; N and more are no limit. */
+  readonly room: number;
+  /** Called after every iteration, with the assignment just made. */
+  readonly onIteration: (progress: KmeansProgress) => void;
   readonly signal?: AbortSignal;
+}
+
+export interface KmeansProgress {
+  /** From 0. */
+  readonly iteration: number;
+  /** Mean squared error per element. */
+  readonly mse: number;
+  readonly usage: Usage;
 }
 
 /**
@@ -39,7 +51,7 @@ export async function trainCodebook(
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
+  const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, room, signal } = options;
   const count = vectors.length / dim;
   const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
   const codebook =
@@ -47,40 +59,36 @@ export async function trainCodebook(
       ? await seedCodebook(backend, vectors, random, { ...options, seeding: options.init })
       : options.init.slice();
 
-  const codes = newCodeArray(count, [numCodewords]);
+  // In the metric that decides: what weights hide is no reason to re-seed.
+  const assignment = newAssignment(count, numCodewords, weights);
+  const { codes, distances, plainDistances } = assignment;
+  const balanced = room < count;
+  // By distance alone: an assignment starts from the one before.
+  const nearest = balanced ? { ...assignment, codes: codes.slice() } : assignment;
   // What the assignment before used and gave: the backend searches less for it, and only rows that changed move.
   let before: { codebook: Float32Array; codes: CodeArray } | undefined;
-  // In the metric that decides: what weights hide is no reason to re-seed.
-  const distances = new Float64Array(count);
-  const plainDistances = weights === null ? distances : new Float64Array(count);
   let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
     // Assign, and measure what was assigned.
-    const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] }, before?.codebook);
+    const spec = { dim, metric, weights, codebooks: [codebook] };
+    const prepared = backend.prepare(spec, before?.codebook);
     try {
-      // One chunk at a time, to keep to the threads asked for; nothing is copied, so they may be large.
-      const chunkRows = backend.chunkRows(dim, numCodewords, false);
-      for (let first = 0; first < count; first += chunkRows) {
-        signal?.throwIfAborted();
-        const end = Math.min(count, first + chunkRows);
-        await prepared.assign({
-          vectors: vectors.subarray(first * dim, end * dim),
-          count: end - first,
-          codes: codes.subarray(first, end),
-          distances: distances.subarray(first, end),
-          plainDistances: weights === null ? undefined : plainDistances.subarray(first, end),
-        });
-        if (sliceOver()) await nextSlice();
-      }
+      await assignRows(backend, prepared, vectors, nearest, numCodewords, signal);
     } finally {
       prepared.dispose();
     }
-    options.onIteration(iteration, (await sumOf(plainDistances)) / vectors.length);
-    if (before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes))) break;
+    if (balanced) {
+      codes.set(nearest.codes);
+      await moveExcess(backend, spec, vectors, assignment, room, signal);
+    }
+    const mse = (await sumOf(plainDistances)) / vectors.length;
+    const settled = before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes));
+    if (!settled) await accumulate(backend, statistics, vectors, codes, before?.codes);
+    options.onIteration({ iteration, mse, usage: usageOfCounts(statistics.counts.slice()) });
+    if (settled) break;
 
     // Update: exact means; clusters that lost every vector start again elsewhere.
     signal?.throwIfAborted();
-    await accumulate(backend, statistics, vectors, codes, before?.codes);
     before ??= { codebook: new Float32Array(codebook.length), codes: newCodeArray(count, [numCodewords]) };
     before.codebook.set(codebook);
     before.codes.set(codes);
