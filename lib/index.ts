@@ -94,8 +94,10 @@ export type { TrainOptions, TrainProgress } from "./train.js";
 export type { BatchSource, BatchTrainOptions, BatchTrainProgress } from "./train-batches.js";
 export type {
   LearningOptions,
+  StartProgress,
   StartTrainerOptions,
   StepOptions,
   TrainerFromCodebooksOptions,
+  TrainerGroupOptions,
 } from "./trainer-options.js";
 export type { StageReport, StepResult } from "./training-step.js";

@@ -6,7 +6,7 @@ import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import type { RowOptions } from "./row-options.js";
-import type { TrainOptions } from "./train.js";
+import type { TrainOptions, TrainProgress } from "./train.js";
 
 /** How a trainer learns: what decides its bytes, apart from codebooks and batches. */
 export interface LearningOptions {
@@ -31,8 +31,17 @@ export interface LearningOptions {
   readonly seed?: number;
 }
 
+export interface TrainerGroupOptions {
+  /**
+   * The product form: how many groups of as many dimensions each, or the dimensions of each group, which are neighbours. Sizes, stages
+   * and all else are those of each group. Default: no groups.
+   */
+  readonly groups?: number | readonly number[];
+}
+
 export interface StartTrainerOptions
   extends LearningOptions,
+    TrainerGroupOptions,
     BackendChoiceOptions,
     Pick<
       TrainOptions,
@@ -45,15 +54,21 @@ export interface StartTrainerOptions
       | "sampleSize"
       | "shrinkage"
       | "minClusterSize"
-      | "onProgress"
       | "signal"
       | "metadata"
     > {
   /** Iterations of k-means a stage at most. Default 10. */
   readonly iterations?: number;
+  /** Called after every iteration of k-means; with `groups` it tells which group, from 0, and errors are those of the group. */
+  readonly onProgress?: (progress: StartProgress) => void;
 }
 
-export interface TrainerFromCodebooksOptions extends LearningOptions, FromCodebooksOptions {}
+export interface StartProgress extends TrainProgress {
+  readonly group?: number;
+  readonly groups?: number;
+}
+
+export interface TrainerFromCodebooksOptions extends LearningOptions, TrainerGroupOptions, FromCodebooksOptions {}
 
 export interface StepOptions extends RowOptions {
   /** Whether the result has the reconstruction of the batch. Default false. */
