@@ -21,7 +21,6 @@ import { checkGroupedContent, columnsInSlices, GroupLayout } from "./group-layou
 import { groupedModelFromBytes, groupedModelToBytes } from "./grouped-model-file.js";
 import type { FromGroupedCodebooksOptions, GroupedDescription, GroupedTrainOptions } from "./grouped-options.js";
 import { groupsFromCodebooks, refineGroups, specOf, trainGroups } from "./grouped-training.js";
-import { readModelBytes } from "./model-file.js";
 import { newCodeArray } from "./pack-codes.js";
 import {
   type BackendChoiceOptions,
@@ -34,6 +33,7 @@ import {
 } from "./quantizer-options.js";
 import type { RefineOptions } from "./refine.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
+import { readSealedFile } from "./sealed-bytes.js";
 import { stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { inSlices, nextSlice, sliceOver } from "./time-slice.js";
@@ -117,7 +117,7 @@ export class GroupedQuantizer {
    */
   static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<GroupedQuantizer> {
     checkOptions("options", options);
-    const { name, bytes } = await readModelBytes(path);
+    const { name, bytes } = await readSealedFile(path);
     return GroupedQuantizer.fromModel(name, bytes, options);
   }
 
