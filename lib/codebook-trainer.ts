@@ -14,6 +14,7 @@ import { openBackend } from "./open-backend.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkRows } from "./row-options.js";
+import { RowWorkers } from "./row-workers.js";
 import { readSealedFile } from "./sealed-bytes.js";
 import { stepByStatistics } from "./statistics-step.js";
 import { type Checkpoint, checkpointFromBytes, checkpointToBytes } from "./trainer-file.js";
@@ -44,6 +45,7 @@ export class CodebookTrainer {
   private parts: readonly TrainerPart[];
   /** Memory for the states after the next step. */
   private spares: readonly (readonly StageState[])[];
+  private workers: RowWorkers | null = null;
   /** Settles when the last call in line is done. */
   private lastInLine: Promise<unknown> = Promise.resolve();
 
@@ -136,7 +138,8 @@ export class CodebookTrainer {
     return this.inLine(async () => {
       checked.signal?.throwIfAborted();
       const { engine, parts, spares, layout } = this;
-      const { next, result } = await computeGroupedStep(engine, parts, spares, layout, plain, rows, checked);
+      const workers = this.workersOf(checked.workers);
+      const { next, result } = await computeGroupedStep(engine, parts, spares, layout, plain, rows, checked, workers);
       this.advance(next);
       return result;
     });
@@ -195,6 +198,14 @@ export class CodebookTrainer {
    */
   async save(path: string | URL): Promise<void> {
     await writeFileAtomic(path, this.toBytes());
+  }
+
+  /** Those of the last step, where it had as many. */
+  private workersOf(size: number): RowWorkers | null {
+    if (this.workers !== null && this.workers.size === size) return this.workers;
+    this.workers?.end();
+    this.workers = size === 1 ? null : new RowWorkers(size, this.engine.name, this.backendOptions.threads);
+    return this.workers;
   }
 
   /** Of every column of the codes. */

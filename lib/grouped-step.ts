@@ -8,6 +8,7 @@ import { columnsInSlices, type GroupLayout } from "./group-layout.js";
 import type { StageState } from "./moving-average.js";
 import { newCodeArray } from "./pack-codes.js";
 import type { CheckedRows } from "./row-options.js";
+import type { RowWorkers } from "./row-workers.js";
 import { inSlices } from "./time-slice.js";
 import type { CheckedStep } from "./trainer-options.js";
 import { computeStep, type StepResult, type TrainerPart, type TrainerState } from "./training-step.js";
@@ -25,6 +26,7 @@ export async function computeGroupedStep(
   batch: Float32Array,
   checkedRows: CheckedRows,
   step: CheckedStep,
+  workers: RowWorkers | null,
 ): Promise<{ next: TrainerState[]; result: StepResult }> {
   const { dim, stages, groups } = layout;
   const rows = await gatherCounting("batch", batch, dim, checkedRows);
@@ -35,7 +37,7 @@ export async function computeGroupedStep(
   let drawn: Uint16Array | null | undefined;
   for (const [group, part] of parts.entries()) {
     const own = parts.length === 1 ? rows : await rowsOfGroup(rows, dim, layout.columns[group], group);
-    const done = await computeStep(backend, part, spares[group], own, checkedRows, step, drawn);
+    const done = await computeStep(backend, part, spares[group], own, checkedRows, step, workers, drawn);
     drawn = done.stagesOfRow;
     next.push(done.next);
     results.push(done.result);

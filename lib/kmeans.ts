@@ -1,15 +1,17 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
-import { assignRows, newAssignment } from "./assign-rows.js";
+import { newAssignment } from "./assign-rows.js";
 import type { Backend, CodeArray, Metric } from "./backend.js";
 import { moveExcess } from "./balance.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
+import type { RowWorkers } from "./row-workers.js";
 import { type Seeding, seedCodebook, sumOf } from "./seed-codebook.js";
-import { accumulate, emptyStatistics, gridExponentFor, meanSteps, type Usage, usageOfCounts } from "./statistics.js";
+import { emptyStatistics, gridExponentFor, meanSteps, type Usage, usageOfCounts } from "./statistics.js";
 import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
+import { RowsHere, RowsOfWorkers } from "./training-rows.js";
 
 export interface KmeansOptions {
   readonly dim: number;
@@ -30,6 +32,8 @@ export interface KmeansOptions {
   /** Called after every iteration, with the assignment just made. */
   readonly onIteration: (progress: KmeansProgress) => void;
   readonly signal?: AbortSignal;
+  /** Who assigns and sums parts of the vectors; undefined: this thread. */
+  readonly workers?: RowWorkers | undefined;
 }
 
 export interface KmeansProgress {
@@ -53,6 +57,9 @@ export async function trainCodebook(
 ): Promise<Float32Array> {
   const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, room, signal } = options;
   const count = vectors.length / dim;
+  const here = new RowsHere(backend, vectors);
+  const { workers } = options;
+  const rows = workers === undefined ? here : new RowsOfWorkers(workers, here, vectors, dim);
   const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
   const codebook =
     typeof options.init === "string"
@@ -71,19 +78,14 @@ export async function trainCodebook(
   for (let iteration = 0; iteration < iterations; iteration++) {
     // Assign, and measure what was assigned.
     const spec = { dim, metric, weights, codebooks: [codebook] };
-    const prepared = backend.prepare(spec, before?.codebook);
-    try {
-      await assignRows(backend, prepared, vectors, nearest, numCodewords, signal);
-    } finally {
-      prepared.dispose();
-    }
+    await rows.assign(spec, before?.codebook, nearest, signal);
     if (balanced) {
       codes.set(nearest.codes);
       await moveExcess(backend, spec, vectors, assignment, room, signal);
     }
     const mse = (await sumOf(plainDistances)) / vectors.length;
     const settled = before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes));
-    if (!settled) await accumulate(backend, statistics, vectors, codes, before?.codes);
+    if (!settled) await rows.accumulate(statistics, codes, before?.codes);
     options.onIteration({ iteration, mse, usage: usageOfCounts(statistics.counts.slice()) });
     if (settled) break;
 

@@ -16,6 +16,7 @@ import {
   checkSignal,
   checkVectors,
   checkWeights,
+  checkWorkers,
   limits,
 } from "./check.js";
 import { invalidArgument } from "./errors.js";
@@ -25,6 +26,7 @@ import { checkBeam } from "./quantizer-options.js";
 import { Random } from "./random.js";
 import { type RefineProgress, refineCodebooks } from "./refine.js";
 import { nonZeroRows, subtractCodewords, subtractStage } from "./residual-rows.js";
+import { RowWorkers } from "./row-workers.js";
 import { type Seeding, seedings } from "./seed-codebook.js";
 import { inSlices } from "./time-slice.js";
 
@@ -75,6 +77,11 @@ export interface TrainOptions {
   readonly beam?: number;
   readonly backend?: BackendChoice;
   readonly threads?: number;
+  /**
+   * Worker threads that share the vectors in k-means, each with a backend of its own and its part of `threads`; they take a second copy
+   * of the vectors. The bytes do not depend on it. Default 1: this thread, whose backend may use threads of its own.
+   */
+  readonly workers?: number;
   /** Called after every iteration. */
   readonly onProgress?: (progress: TrainProgress) => void;
   readonly signal?: AbortSignal;
@@ -120,6 +127,7 @@ export async function trainCodebooks(
     refinements,
     beam,
     onProgress,
+    numWorkers,
     ...kmeans
   } = checkTrainOptions(options);
   const { signal } = kmeans;
@@ -130,32 +138,38 @@ export async function trainCodebooks(
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
   // By the end the vectors may be gone: the caller's, or overwritten by residuals.
   const vectors = refinements === 0 ? null : residuals.slice();
+  const workers = numWorkers === 1 ? undefined : new RowWorkers(numWorkers, backend.name, options.threads);
   const codebooks: Float32Array[] = [];
-  for (const [stage, numCodewords] of sizes.entries()) {
-    const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
-    const room = roomOf(capacities[stage], rows.length / dim, numCodewords);
-    const codebook = await trainCodebook(backend, rows, random, {
-      dim,
-      metric,
-      weights,
-      numCodewords,
-      ...kmeans,
-      init: inits[stage],
-      minClusterSize: minClusterSizes[stage],
-      room,
-      onIteration({ iteration, mse, usage: { perplexity } }) {
-        // Rows left out above have no error, so the mean is taken over all elements.
-        const overall = mse * (rows.length / residuals.length);
-        const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
-        const { iterations } = kmeans;
-        onProgress?.({ stage, stages: sizes.length, iteration, iterations, mse: overall, snrDb, perplexity });
-      },
-    });
-    codebooks.push(codebook);
-    if (stage + 1 === sizes.length) break;
-    const spec = { dim, metric, weights, codebooks: [codebook] };
-    if (capacities[stage] === Infinity) await subtractStage(backend, spec, residuals, signal);
-    else await subtractCodewords(codebook, await balancedCodes(backend, spec, residuals, room, signal), residuals);
+  try {
+    for (const [stage, numCodewords] of sizes.entries()) {
+      const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
+      const room = roomOf(capacities[stage], rows.length / dim, numCodewords);
+      const codebook = await trainCodebook(backend, rows, random, {
+        dim,
+        metric,
+        weights,
+        numCodewords,
+        ...kmeans,
+        init: inits[stage],
+        minClusterSize: minClusterSizes[stage],
+        room,
+        workers,
+        onIteration({ iteration, mse, usage: { perplexity } }) {
+          // Rows left out above have no error, so the mean is taken over all elements.
+          const overall = mse * (rows.length / residuals.length);
+          const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
+          const { iterations } = kmeans;
+          onProgress?.({ stage, stages: sizes.length, iteration, iterations, mse: overall, snrDb, perplexity });
+        },
+      });
+      codebooks.push(codebook);
+      if (stage + 1 === sizes.length) break;
+      const spec = { dim, metric, weights, codebooks: [codebook] };
+      if (capacities[stage] === Infinity) await subtractStage(backend, spec, residuals, signal);
+      else await subtractCodewords(codebook, await balancedCodes(backend, spec, residuals, room, signal), residuals);
+    }
+  } finally {
+    workers?.end();
   }
   const spec = { dim, metric, weights, codebooks };
   if (vectors === null) return spec;
@@ -219,6 +233,7 @@ export function checkTrainOptions(options: TrainOptions) {
     seed: checkSeed(options.seed ?? 0),
     iterations: checkInteger("iterations", options.iterations ?? 20, 1, 1_000_000),
     inits: typeof inits === "string" ? new Array<typeof inits>(stages).fill(inits) : inits,
+    numWorkers: checkWorkers(options.workers),
     sampleSize: checkInteger("sampleSize", options.sampleSize ?? 65_536, 1, 2 ** 32),
     refinements,
     beam,

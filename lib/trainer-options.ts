@@ -1,6 +1,6 @@
 // The options of CodebookTrainer, their defaults and checks.
 
-import { checkInteger, checkNumber, checkOptions, checkSeed, checkSignal } from "./check.js";
+import { checkInteger, checkNumber, checkOptions, checkSeed, checkSignal, checkWorkers } from "./check.js";
 import type { DeadBelow } from "./dead-codewords.js";
 import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
@@ -54,6 +54,7 @@ export interface StartTrainerOptions
       | "sampleSize"
       | "shrinkage"
       | "minClusterSize"
+      | "workers"
       | "signal"
       | "metadata"
     > {
@@ -73,6 +74,11 @@ export interface TrainerFromCodebooksOptions extends LearningOptions, TrainerGro
 export interface StepOptions extends RowOptions {
   /** Whether the result has the reconstruction of the batch. Default false. */
   readonly reconstruct?: boolean;
+  /**
+   * Worker threads that share the rows, each with a backend of its own and its part of the trainer's threads; they start with the first
+   * step and end when idle. The bytes do not depend on it. Default 1: this thread, whose backend may use threads of its own.
+   */
+  readonly workers?: number;
   /** Aborts the step, which then has changed nothing. */
   readonly signal?: AbortSignal;
 }
@@ -112,14 +118,16 @@ export function checkTrainerSeed(options: LearningOptions): number {
 
 export interface CheckedStep {
   readonly reconstruct: boolean;
+  readonly workers: number;
   readonly signal: AbortSignal | undefined;
 }
 
 export function checkStep(options: StepOptions): CheckedStep {
   const reconstruct = checkBoolean("reconstruct", options.reconstruct ?? false);
   const signal = checkSignal("signal", options.signal);
+  const workers = checkWorkers(options.workers);
   signal?.throwIfAborted();
-  return { reconstruct, signal };
+  return { reconstruct, workers, signal };
 }
 
 function checkDecay(value: unknown): Decay {

@@ -8,9 +8,11 @@ import { averageSteps, decayAt, type StageState } from "./moving-average.js";
 import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
 import type { CheckedRows } from "./row-options.js";
-import { addRows, emptySums, massesOf, stageGrids } from "./stage-sums.js";
-import { type StageOfRows, walkStages } from "./stage-walk.js";
+import type { RowWorkers } from "./row-workers.js";
+import { massesOf, type StageSums, stageGrids } from "./stage-sums.js";
+import type { StageOfRows } from "./stage-walk.js";
 import { type Usage, usageOfCounts } from "./statistics.js";
+import { walkAndSum } from "./step-rows.js";
 import { inSlices, runInSlices } from "./time-slice.js";
 import type { CheckedStep, LearningRule } from "./trainer-options.js";
 
@@ -80,6 +82,7 @@ export async function computeStep(
   rows: CountingRows,
   checkedRows: CheckedRows,
   { reconstruct, signal }: CheckedStep,
+  workers: RowWorkers | null,
   given?: Uint16Array | null,
 ): Promise<{ next: TrainerState; result: StepResult; stagesOfRow: Uint16Array | null }> {
   const { dim, metric, weights, rule } = model;
@@ -96,11 +99,9 @@ export async function computeStep(
   const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
   const reports: StageReport[] = [];
   let lastErrors = 0;
-  const visit = async (stageRows: StageOfRows) => {
-    const { stage, residuals, counted } = stageRows;
+  const visit = async (stageRows: StageOfRows, sums: StageSums) => {
+    const { stage } = stageRows;
     const errors = await stageErrors(stageRows, rows.weights, stagesOfRow, numStages);
-    const sums = emptySums(sizes[stage], grids[stage], rows.weights !== null);
-    await addRows(backend, sums, residuals, counted, rows.weights);
     const after = spare[stage];
     await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, after));
     const dead = deadCodewords(after.usage, rule.deadBelow);
@@ -117,7 +118,7 @@ export async function computeStep(
     await scatterCodes(stageRows, rows, data, numStages);
   };
   const spec = { dim, metric, weights, codebooks };
-  await walkStages(backend, spec, rows.vectors, { stagesOfRow, measure: true, signal, refuse: rows.refuse }, visit);
+  await walkAndSum(backend, workers, { spec, rows, grids, stagesOfRow, signal }, visit);
 
   const idle = rows.range.rows === 0;
   const codes = { count: checkedRows.count, stages: numStages, data };
