@@ -36,7 +36,9 @@ port.on("message", (request: RowRequest) => {
 async function answer(request: RowRequest): Promise<unknown> {
   switch (request.kind) {
     case "hold":
-      ({ vectors, dim } = request);
+      // Out of the shared memory.
+      vectors = request.vectors.slice();
+      dim = request.dim;
       assignment = null;
       return null;
     case "assign":
@@ -80,7 +82,7 @@ async function walk({ spec, grids, vectors: rows, weights, stagesOfRow }: WalkRe
   const stages: WalkedStage[] = [];
   const options = { stagesOfRow, measure: true, signal: undefined, refuse: (bad: BadInput) => new Refusal(bad) };
   try {
-    await walkStages(backend, spec, rows, options, async ({ stage, residuals, ...assigned }) => {
+    await walkStages(backend, spec, rows.slice(), options, async ({ stage, residuals, ...assigned }) => {
       const sums = emptySums(spec.codebooks[stage].length / spec.dim, grids[stage], weights !== null);
       await addRows(backend, sums, residuals, assigned.counted, weights);
       stages.push({ ...assigned, sums });

@@ -3,7 +3,7 @@
 import type { Backend, CodebookSpec } from "./backend.js";
 import type { CountingRows } from "./counting-rows.js";
 import { newCodeArray } from "./pack-codes.js";
-import type { RowWorkers, WalkResult } from "./row-workers.js";
+import { type RowWorkers, sharedCopy, type WalkResult } from "./row-workers.js";
 import { addRows, addSums, emptySums, type StageGrid, type StageSums } from "./stage-sums.js";
 import { type StageOfRows, type WalkOptions, walkStages } from "./stage-walk.js";
 import { inSlices } from "./time-slice.js";
@@ -46,8 +46,8 @@ async function walkInWorkers(workers: RowWorkers, step: StepRows): Promise<reado
     kind: "walk" as const,
     spec,
     grids,
+    vectors: sharedCopy(vectors.subarray(first * spec.dim, end * spec.dim)),
     // Of a view, all that is behind it would be sent.
-    vectors: vectors.slice(first * spec.dim, end * spec.dim),
     weights: weights?.slice(first, end) ?? null,
     stagesOfRow: stagesOfRow?.slice(first, end) ?? null,
   }));

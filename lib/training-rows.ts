@@ -2,7 +2,7 @@
 
 import { type Assignment, assignRows, partOfAssignment } from "./assign-rows.js";
 import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
-import type { RowWorkers } from "./row-workers.js";
+import { type RowWorkers, sharedCopy } from "./row-workers.js";
 import { accumulate, type StageStatistics } from "./statistics.js";
 import { inSlices } from "./time-slice.js";
 
@@ -65,7 +65,7 @@ export class RowsOfWorkers implements TrainingRows {
     try {
       if (!workers.usable) throw new Error("workers have failed");
       if (!this.held) {
-        const copies = parts.map(({ first, end }) => vectors.slice(first * dim, end * dim));
+        const copies = parts.map(({ first, end }) => sharedCopy(vectors.subarray(first * dim, end * dim)));
         await workers.run(
           copies.map((copy) => ({ kind: "hold" as const, dim, vectors: copy })),
           signal,
