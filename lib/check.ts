@@ -77,6 +77,11 @@ export function checkSeed(value: unknown): number {
   return checkInteger("seed", value, 0, Number.MAX_SAFE_INTEGER);
 }
 
+/** How many worker threads; 1 is this thread alone. */
+export function checkWorkers(value: unknown): number {
+  return checkInteger("workers", value ?? 1, 1, 1024);
+}
+
 /** A plain view of a Float32Array of any realm whose memory is this thread's own: not shared, not detached. */
 export function checkFloat32(name: string, value: unknown): Float32Array {
   if (!types.isFloat32Array(value)) throw invalidArgument(name, "a Float32Array", value);

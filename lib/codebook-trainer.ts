@@ -1,16 +1,20 @@
-// CodebookTrainer: learns the codebooks of a plain or residual quantizer from a stream of batches by moving averages.
+// CodebookTrainer: learns the codebooks of a plain, residual or grouped quantizer from a stream of batches by moving averages.
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
 import { checkOptions, checkVectors } from "./check.js";
 import { deadCodewords } from "./dead-codewords.js";
 import { invalidArgument } from "./errors.js";
+import { GroupLayout } from "./group-layout.js";
+import { GroupedQuantizer } from "./grouped-quantizer.js";
+import { computeGroupedStep } from "./grouped-step.js";
 import { Statistics } from "./mergeable-statistics.js";
 import { emptyState, type StageState } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
-import type { BackendChoiceOptions } from "./quantizer-options.js";
+import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkRows } from "./row-options.js";
+import { RowWorkers } from "./row-workers.js";
 import { readSealedFile } from "./sealed-bytes.js";
 import { stepByStatistics } from "./statistics-step.js";
 import { type Checkpoint, checkpointFromBytes, checkpointToBytes } from "./trainer-file.js";
@@ -21,43 +25,51 @@ import {
   type TrainerFromCodebooksOptions,
 } from "./trainer-options.js";
 import { startByKmeans, startFromCodebooks } from "./trainer-start.js";
-import { computeStep, type StepResult, type TrainerModel, type TrainerState } from "./training-step.js";
+import type { StepResult, TrainerPart, TrainerState } from "./training-step.js";
 
 export class CodebookTrainer {
   readonly dim: number;
   readonly metric: Metric;
   readonly stages: number;
+  /** groups[G]: dimensions of each group of a product form; null without. */
+  readonly groups: readonly number[] | null;
+  /** Of every column of the codes: with groups stage by stage, group by group. */
   readonly codebookSizes: readonly number[];
   /** A frozen copy of the JSON object given at creation; in checkpoints, and in the quantizers that the trainer makes. */
   readonly metadata: Readonly<Record<string, unknown>>;
 
-  private readonly model: TrainerModel;
+  private readonly layout: GroupLayout;
   private readonly engine: Backend;
   private readonly backendOptions: BackendChoiceOptions;
-  /** After the last step that is done; replaced as a whole. */
-  private state: TrainerState;
-  /** Memory for the state after the next step. */
-  private spare: readonly StageState[];
+  /** One a group, after the last step that is done; replaced as a whole. */
+  private parts: readonly TrainerPart[];
+  /** Memory for the states after the next step. */
+  private spares: readonly (readonly StageState[])[];
+  private workers: RowWorkers | null = null;
   /** Settles when the last call in line is done. */
   private lastInLine: Promise<unknown> = Promise.resolve();
 
-  private constructor({ model, state, metadata }: Checkpoint, engine: Backend, backendOptions: BackendChoiceOptions) {
-    this.dim = model.dim;
-    this.metric = model.metric;
-    this.stages = state.stages.length;
-    this.codebookSizes = state.stages.map(({ usage }) => usage.length);
+  private constructor({ groups, parts, metadata }: Checkpoint, engine: Backend, backendOptions: BackendChoiceOptions) {
+    this.layout = new GroupLayout(
+      parts.map(({ model }) => model.dim),
+      parts.map(({ state }) => state.stages.map(({ usage }) => usage.length)),
+    );
+    this.dim = this.layout.dim;
+    this.metric = parts[0].model.metric;
+    this.stages = this.layout.stages;
+    this.groups = groups;
+    this.codebookSizes = this.layout.codebookSizes;
     this.metadata = metadata;
-    this.model = model;
     this.engine = engine;
     const { backend, threads, device } = backendOptions;
     this.backendOptions = { backend, threads, device };
-    this.state = state;
-    this.spare = state.stages.map(({ usage }) => emptyState(usage.length, model.dim));
+    this.parts = parts;
+    this.spares = parts.map(({ model, state }) => state.stages.map(({ usage }) => emptyState(usage.length, model.dim)));
   }
 
   /**
    * A trainer whose codebooks come from the first batches by k-means, stage after stage on what the stages before left over. Each
-   * codeword stands for as many rows as it serves in a batch of them on average.
+   * codeword stands for as many rows as it serves in a batch of them on average. With `groups` each group starts so, group g from seed + g.
    * @param firstBatches vectors[N][dim], or several such arrays, one a batch
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE; the signal's reason when aborted
    */
@@ -70,11 +82,14 @@ export class CodebookTrainer {
   }
 
   /**
-   * A trainer that goes on from given codebooks, codebooks[s] being [K_s][dim]; they are copied. It takes them to have been used
-   * equally, as often as the rows of its first batch say.
+   * A trainer that goes on from given codebooks, codebooks[s] being [K_s][dim], with `groups` codebooks[g][s] [K_gs][width of group g];
+   * they are copied. It takes them to have been used equally, as often as the rows of its first batch say.
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE
    */
-  static fromCodebooks(codebooks: readonly Float32Array[], options: TrainerFromCodebooksOptions): CodebookTrainer {
+  static fromCodebooks(
+    codebooks: readonly Float32Array[] | readonly (readonly Float32Array[])[],
+    options: TrainerFromCodebooksOptions,
+  ): CodebookTrainer {
     const { checkpoint, engine } = startFromCodebooks(codebooks, options);
     return new CodebookTrainer(checkpoint, engine, options);
   }
@@ -107,7 +122,7 @@ export class CodebookTrainer {
 
   /** Steps done. */
   get steps(): number {
-    return this.state.steps;
+    return this.parts[0].state.steps;
   }
 
   /**
@@ -122,8 +137,9 @@ export class CodebookTrainer {
     const rows = checkRows(options, plain.length / this.dim);
     return this.inLine(async () => {
       checked.signal?.throwIfAborted();
-      const { engine, model, state, spare } = this;
-      const { next, result } = await computeStep(engine, model, state, spare, plain, rows, checked);
+      const { engine, parts, spares, layout } = this;
+      const workers = this.workersOf(checked.workers);
+      const { next, result } = await computeGroupedStep(engine, parts, spares, layout, plain, rows, checked, workers);
       this.advance(next);
       return result;
     });
@@ -131,43 +147,49 @@ export class CodebookTrainer {
 
   /**
    * A step by statistics of a batch that were made elsewhere by `quantizer()`, in shards or as a whole. The same as `step`, but for
-   * quantize dropout, and for dead codewords, which need rows: a later `step` starts those again.
+   * quantize dropout, and for dead codewords, which need rows: a later `step` starts those again. Not with groups.
    * @throws RvqError INVALID_ARGUMENT
    */
   async update(statistics: Statistics): Promise<void> {
     if (!(statistics instanceof Statistics)) throw invalidArgument("statistics", "Statistics", statistics);
+    if (this.groups !== null) throw invalidArgument("statistics", "a batch for step(): groups have none", "Statistics");
     return this.inLine(async () => {
-      const { model, state, spare } = this;
-      this.advance(await stepByStatistics(model, state, spare, statistics));
+      this.advance([await stepByStatistics(this.parts[0], this.spares[0], statistics)]);
     });
   }
 
-  /** How many codewords of each stage are dead now. */
+  /** How many codewords of each column of the codes are dead now. */
   deadCodewords(): number[] {
-    return this.state.stages.map(({ usage }) => deadCodewords(usage, this.model.rule.deadBelow).length);
+    const { deadBelow } = this.parts[0].model.rule;
+    return this.columns().map(({ usage }) => deadCodewords(usage, deadBelow).length);
   }
 
-  /** Copies of the codebooks as they are now, one [K_s][dim] a stage. */
+  /** Copies of the codebooks as they are now, one [K_s][dim] a stage; with groups one [K][width] for each column of the codes. */
   codebooks(): Float32Array[] {
-    return this.state.stages.map(({ codebook }) => codebook.slice());
+    return this.columns().map(({ codebook }) => codebook.slice());
   }
 
-  /** A quantizer of the codebooks as they are now. */
+  /**
+   * A quantizer of the codebooks as they are now.
+   * @throws RvqError INVALID_ARGUMENT with groups, which are `groupedQuantizer`'s
+   */
   quantizer(): ResidualQuantizer {
-    const { dim, metric, metadata } = this;
-    const weights = this.model.weights ?? undefined;
-    return ResidualQuantizer.fromCodebooks(this.codebooks(), {
-      dim,
-      metric,
-      weights,
-      metadata,
-      ...this.backendOptions,
-    });
+    if (this.groups !== null) {
+      throw invalidArgument("trainer", "one without groups, or groupedQuantizer()", `${this.groups.length} groups`);
+    }
+    return ResidualQuantizer.fromCodebooks(this.codebooks(), this.quantizerOptions());
+  }
+
+  /** A grouped quantizer of the codebooks as they are now; without groups it has a single one. */
+  groupedQuantizer(): GroupedQuantizer {
+    const codebooks = this.parts.map(({ state }) => state.stages.map(({ codebook }) => codebook));
+    return GroupedQuantizer.fromCodebooks(codebooks, { ...this.quantizerOptions(), groups: this.layout.groups });
   }
 
   /** The state after the last step that is done, with everything that decides later ones: the same bytes on every backend. */
   toBytes(): Uint8Array {
-    return checkpointToBytes({ model: this.model, state: this.state, metadata: this.metadata });
+    const { groups, parts, metadata } = this;
+    return checkpointToBytes({ groups, parts, metadata });
   }
 
   /**
@@ -178,10 +200,31 @@ export class CodebookTrainer {
     await writeFileAtomic(path, this.toBytes());
   }
 
-  private advance(next: TrainerState): void {
-    if (next === this.state) return;
-    this.spare = this.state.stages;
-    this.state = next;
+  /** Those of the last step, where it had as many. */
+  private workersOf(size: number): RowWorkers | null {
+    if (this.workers !== null && this.workers.size === size) return this.workers;
+    this.workers?.end();
+    this.workers = size === 1 ? null : new RowWorkers(size, this.engine.name, this.backendOptions.threads);
+    return this.workers;
+  }
+
+  /** Of every column of the codes. */
+  private columns(): StageState[] {
+    const { parts } = this;
+    return parts[0].state.stages.flatMap((_, stage) => parts.map(({ state }) => state.stages[stage]));
+  }
+
+  private quantizerOptions(): FromCodebooksOptions {
+    const { dim, metric, metadata, parts } = this;
+    const weights = joinWeights(parts.map(({ model }) => model.weights));
+    return { dim, metric, weights, metadata, ...this.backendOptions };
+  }
+
+  /** All parts step, or none does. */
+  private advance(next: readonly TrainerState[]): void {
+    if (next[0] === this.parts[0].state) return;
+    this.spares = this.parts.map(({ state }) => state.stages);
+    this.parts = this.parts.map(({ model }, group) => ({ model, state: next[group] }));
   }
 
   private inLine<Result>(work: () => Promise<Result>): Promise<Result> {
@@ -189,4 +232,9 @@ export class CodebookTrainer {
     this.lastInLine = turn.catch(() => {});
     return turn;
   }
+}
+
+function joinWeights(parts: readonly (Float32Array | null)[]): Float32Array | undefined {
+  const numbers = parts.flatMap((part) => (part === null ? [] : [...part]));
+  return numbers.length === 0 ? undefined : Float32Array.from(numbers);
 }

@@ -16,8 +16,8 @@ export interface CountingRows {
   /** weights[M]; null: each counts as 1. */
   readonly weights: Float32Array | null;
   readonly range: VectorRange;
-  /** The error for what a search refuses in `vectors`. */
-  readonly refuse: (bad: BadInput) => Error;
+  /** The error for what a search refuses in `vectors`, or in a part of them that has a name. */
+  readonly refuse: (bad: BadInput, part?: string) => Error;
 }
 
 /** Copies the rows of batch[N][D], called `name`, that count; the caller leaves it alone until the promise settles. */
@@ -53,9 +53,14 @@ export async function gatherCounting(
   });
   const overflown = magnitudes.includes(Infinity) ? firstBadInput(vectors, dim, false) : null;
   const range = { rows: counting, magnitudes: [...magnitudes], maxWeight: weights === null ? null : maxWeight };
-  const refuse = (bad: BadInput) => {
+  const refuse = (bad: BadInput, part?: string) => {
     const value = vectors[bad.row * dim + bad.column];
-    return badInput(name, { ...bad, row: rows === null ? bad.row : rows[bad.row] }, 0, value);
+    return badInput(
+      part === undefined ? name : `${name}, ${part}`,
+      { ...bad, row: rows === null ? bad.row : rows[bad.row] },
+      0,
+      value,
+    );
   };
   if (overflown !== null) throw refuse(overflown);
   return { vectors, rows, weights, range, refuse };

@@ -26,13 +26,6 @@ export interface Description {
 
 export function describe(spec: CodebookSpec, vectorsPerSecond: number | undefined): Description {
   const codebookSizes = spec.codebooks.map((codebook) => codebook.length / spec.dim);
-  const rates = codebookSizes.map((_, stage) => {
-    const sizes = codebookSizes.slice(0, stage + 1);
-    const bitsPerVector = informationBits(sizes);
-    const packed = sizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
-    const bitsPerSecond = vectorsPerSecond === undefined ? null : bitsPerVector * vectorsPerSecond;
-    return { stages: stage + 1, bitsPerVector, packedBitsPerVector: packed, bitsPerSecond };
-  });
   return {
     dim: spec.dim,
     metric: spec.metric,
@@ -41,8 +34,23 @@ export function describe(spec: CodebookSpec, vectorsPerSecond: number | undefine
     codebookSizes,
     codebookBytes: spec.codebooks.reduce((sum, codebook) => sum + codebook.byteLength, 0),
     log2Capacity: informationBits(codebookSizes),
-    rates,
+    rates: ratesOf(codebookSizes, 1, vectorsPerSecond),
   };
+}
+
+/** Rates of the first 1, 2, … stages, each of so many columns of the codes. */
+export function ratesOf(
+  codebookSizes: readonly number[],
+  columnsPerStage: number,
+  vectorsPerSecond: number | undefined,
+): Description["rates"] {
+  return Array.from({ length: codebookSizes.length / columnsPerStage }, (_, stage) => {
+    const sizes = codebookSizes.slice(0, (stage + 1) * columnsPerStage);
+    const bitsPerVector = informationBits(sizes);
+    const packed = sizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
+    const bitsPerSecond = vectorsPerSecond === undefined ? null : bitsPerVector * vectorsPerSecond;
+    return { stages: stage + 1, bitsPerVector, packedBitsPerVector: packed, bitsPerSecond };
+  });
 }
 
 /** Σ log2 K_s. */

@@ -2,31 +2,26 @@
 
 import { createHash } from "node:crypto";
 import { writeFileAtomic } from "./atomic-file.js";
-import type { BackendName, CodebookSpec, Metric } from "./backend.js";
-import { firstBadInput } from "./bad-input.js";
+import type { BackendName, Metric } from "./backend.js";
+import type { BalancedOptions } from "./balanced-codes.js";
 import {
   allocate,
-  badInput,
   type Codes,
   checkCodeRange,
-  checkCodes,
   checkInteger,
-  checkMetadata,
   checkNumber,
   checkOptions,
   checkVectors,
-  checkWeights,
-  limits,
 } from "./check.js";
 import type { ChunkOptions } from "./chunks.js";
-import { type ColumnGroup, checkGroups, neighbouringColumns, putColumns, takeColumns } from "./column-groups.js";
-import { informationBits } from "./description.js";
+import { informationBits, ratesOf } from "./description.js";
 import { type Distortion, energyOfRows } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { checkAlike, groupedModelFromBytes, groupedModelToBytes } from "./grouped-model-file.js";
+import { checkGroupedContent, columnsInSlices, GroupLayout } from "./group-layout.js";
+import { groupedModelFromBytes, groupedModelToBytes } from "./grouped-model-file.js";
 import type { FromGroupedCodebooksOptions, GroupedDescription, GroupedTrainOptions } from "./grouped-options.js";
-import { readModelBytes } from "./model-file.js";
-import { bitsPerCode, newCodeArray } from "./pack-codes.js";
+import { groupsFromCodebooks, refineGroups, specOf, trainGroups } from "./grouped-training.js";
+import { newCodeArray } from "./pack-codes.js";
 import {
   type BackendChoiceOptions,
   type CallOptions,
@@ -38,6 +33,7 @@ import {
 } from "./quantizer-options.js";
 import type { RefineOptions } from "./refine.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
+import { readSealedFile } from "./sealed-bytes.js";
 import { stageRows } from "./staging.js";
 import { stageUsage, type Usage } from "./statistics.js";
 import { inSlices, nextSlice, sliceOver } from "./time-slice.js";
@@ -62,7 +58,7 @@ export class GroupedQuantizer {
   /** SHA-256 (hex) of the groups' ids: codes belong to the model with this id. */
   readonly id: string;
 
-  private readonly columns: readonly ColumnGroup[];
+  private readonly layout: GroupLayout;
   private callsInFlight = 0;
   private disposed = false;
 
@@ -71,14 +67,15 @@ export class GroupedQuantizer {
     metadata: Readonly<Record<string, unknown>>,
   ) {
     this.metadata = metadata;
-    this.groups = quantizers.map(({ dim }) => dim);
-    this.columns = neighbouringColumns(this.groups);
-    this.dim = this.groups.reduce((sum, width) => sum + width, 0);
+    this.layout = new GroupLayout(
+      quantizers.map(({ dim }) => dim),
+      quantizers.map(({ codebookSizes }) => codebookSizes),
+    );
+    this.groups = this.layout.groups;
+    this.dim = this.layout.dim;
     this.metric = quantizers[0].metric;
-    this.stages = quantizers[0].stages;
-    this.codebookSizes = Array.from({ length: this.stages }, (_, stage) =>
-      quantizers.map(({ codebookSizes }) => codebookSizes[stage]),
-    ).flat();
+    this.stages = this.layout.stages;
+    this.codebookSizes = this.layout.codebookSizes;
     const hash = createHash("sha256");
     for (const { id } of quantizers) hash.update(id);
     this.id = hash.digest("hex");
@@ -89,32 +86,8 @@ export class GroupedQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE; the signal's reason when aborted
    */
   static async train(vectors: Float32Array, options: GroupedTrainOptions): Promise<GroupedQuantizer> {
-    checkOptions("options", options ?? null);
-    const { groups: given, onProgress, metadata, ...training } = options;
-    const dim = checkInteger("dim", training.dim, 1, limits.dim);
-    const widths = checkGroups(given, dim);
-    const weights = checkWeights(training.weights, dim, training.metric ?? "l2");
-    const seed = checkInteger("seed", training.seed ?? 0, 0, Number.MAX_SAFE_INTEGER - limits.groups);
-    const checked = checkMetadata(metadata);
-    const columnGroups = neighbouringColumns(widths);
-    // A copy, so that the caller may have them back.
-    const plain = checkVectors("vectors", vectors, dim).slice();
-    await inSlices(plain.length, dim, (from, to) =>
-      checkContent(plain.subarray(from, to), dim, columnGroups, training.metric === "cosine", from / dim),
-    );
-
-    const quantizers: ResidualQuantizer[] = [];
-    for (const [group, columns] of columnGroups.entries()) {
-      const rq = await ResidualQuantizer.train(await partInSlices(plain, dim, columns), {
-        ...training,
-        dim: columns.width,
-        weights: weights?.slice(columns.from, columns.from + columns.width),
-        seed: seed + group,
-        onProgress: (progress) => onProgress?.({ ...progress, group, groups: widths.length }),
-      });
-      quantizers.push(rq);
-    }
-    return new GroupedQuantizer(quantizers, checked);
+    const { quantizers, metadata } = await trainGroups(vectors, options);
+    return new GroupedQuantizer(quantizers, metadata);
   }
 
   /**
@@ -125,20 +98,8 @@ export class GroupedQuantizer {
     codebooks: readonly (readonly Float32Array[])[],
     options: FromGroupedCodebooksOptions,
   ): GroupedQuantizer {
-    checkOptions("options", options ?? null);
-    const { groups: given, weights: givenWeights, metadata, ...choice } = options;
-    const dim = checkInteger("dim", choice.dim, 1, limits.dim);
-    const widths = checkGroups(given, dim);
-    const weights = checkWeights(givenWeights, dim, choice.metric ?? "l2");
-    if (!Array.isArray(codebooks) || codebooks.length !== widths.length) {
-      throw invalidArgument("codebooks", `an array of ${widths.length}, one list of codebooks a group`, codebooks);
-    }
-    const quantizers = neighbouringColumns(widths).map(({ from, width }, group) => {
-      const part = weights?.slice(from, from + width);
-      return ResidualQuantizer.fromCodebooks(codebooks[group], { ...choice, dim: width, weights: part });
-    });
-    checkAlike(quantizers.map(specOf));
-    return new GroupedQuantizer(quantizers, checkMetadata(metadata));
+    const { quantizers, metadata } = groupsFromCodebooks(codebooks, options);
+    return new GroupedQuantizer(quantizers, metadata);
   }
 
   /**
@@ -156,7 +117,7 @@ export class GroupedQuantizer {
    */
   static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<GroupedQuantizer> {
     checkOptions("options", options);
-    const { name, bytes } = await readModelBytes(path);
+    const { name, bytes } = await readSealedFile(path);
     return GroupedQuantizer.fromModel(name, bytes, options);
   }
 
@@ -205,10 +166,10 @@ export class GroupedQuantizer {
     await this.forEachChunk(count, { signal, onProgress }, async (first, rows) => {
       const staged = stageRows("vectors", plain, first, rows, this.dim);
       this.checkContent(staged, first);
+      const into = data.subarray(first * columns, (first + rows) * columns);
       for (const [group, rq] of this.quantizers.entries()) {
-        const { data: codes } = await rq.encode(this.part(staged, group), { stages, beam, signal });
-        const into = data.subarray(first * columns, (first + rows) * columns);
-        putColumns(codes, into, columns, this.codeColumns(group, stages));
+        const codes = await rq.encode(this.layout.vectorsOf(staged, group), { stages, beam, signal });
+        this.layout.putCodes(codes, group, into);
       }
     });
     return { count, stages: columns, data };
@@ -223,8 +184,26 @@ export class GroupedQuantizer {
     const data = newCodeArray(count * columns, this.codebookSizes);
     this.checkContent(plain, 0);
     for (const [group, rq] of this.quantizers.entries()) {
-      const { data: codes } = rq.encodeSync(this.part(plain, group), { stages, beam });
-      putColumns(codes, data, columns, this.codeColumns(group, stages));
+      const codes = rq.encodeSync(this.layout.vectorsOf(plain, group), { stages, beam });
+      this.layout.putCodes(codes, group, data);
+    }
+    return { count, stages: columns, data };
+  }
+
+  /**
+   * Codes that spread evenly over the codewords of every group and stage, as by `ResidualQuantizer.encodeBalanced`.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE; the signal's reason when aborted
+   */
+  async encodeBalanced(vectors: Float32Array, options: BalancedOptions = {}): Promise<Codes> {
+    const { stages } = this.checkCall(options);
+    const plain = checkVectors("vectors", vectors, this.dim).slice();
+    const count = plain.length / this.dim;
+    const columns = stages * this.groups.length;
+    const data = newCodeArray(count * columns, this.codebookSizes);
+    await inSlices(plain.length, this.dim, (from, to) => this.checkContent(plain.subarray(from, to), from / this.dim));
+    for (const [group, rq] of this.quantizers.entries()) {
+      const part = await columnsInSlices(plain, this.dim, this.layout.columns[group]);
+      this.layout.putCodes(await rq.encodeBalanced(part, options), group, data);
     }
     return { count, stages: columns, data };
   }
@@ -235,17 +214,16 @@ export class GroupedQuantizer {
    */
   async decode(codes: Codes, options: CallOptions = {}): Promise<Float32Array> {
     const { given, signal, onProgress } = this.checkCall(options);
-    const { count, stages: columns, data } = this.checkCodes(codes);
-    const codeStages = columns / this.groups.length;
-    const stages = checkInteger("stages", given ?? codeStages, 1, codeStages);
+    const { count, stages: columns, wholeStages, data } = this.layout.checkCodes(codes);
+    const stages = checkInteger("stages", given ?? wholeStages, 1, wholeStages);
     const vectors = this.newReconstruction(count);
     await this.forEachChunk(count, { signal, onProgress }, async (first, rows) => {
       const staged = stageRows("codes.data", data, first, rows, columns);
       checkCodeRange("codes", staged, columns, this.codebookSizes, first);
       const into = vectors.subarray(first * this.dim, (first + rows) * this.dim);
       for (const [group, rq] of this.quantizers.entries()) {
-        const part = await rq.decode(this.partOfCodes(staged, columns, group), { stages, signal });
-        putColumns(part, into, this.dim, this.columns[group]);
+        const part = await rq.decode(this.layout.codesOf(staged, wholeStages, group), { stages, signal });
+        this.layout.putVectors(part, group, into);
       }
     });
     return vectors;
@@ -254,14 +232,13 @@ export class GroupedQuantizer {
   /** `decode` on the calling thread, for short calls. */
   decodeSync(codes: Codes, options: StageOptions = {}): Float32Array {
     const { given } = this.checkCall(options);
-    const { count, stages: columns, data } = this.checkCodes(codes);
-    const codeStages = columns / this.groups.length;
-    const stages = checkInteger("stages", given ?? codeStages, 1, codeStages);
+    const { count, stages: columns, wholeStages, data } = this.layout.checkCodes(codes);
+    const stages = checkInteger("stages", given ?? wholeStages, 1, wholeStages);
     checkCodeRange("codes", data, columns, this.codebookSizes, 0);
     const vectors = this.newReconstruction(count);
     for (const [group, rq] of this.quantizers.entries()) {
-      const part = rq.decodeSync(this.partOfCodes(data, columns, group), { stages });
-      putColumns(part, vectors, this.dim, this.columns[group]);
+      const part = rq.decodeSync(this.layout.codesOf(data, wholeStages, group), { stages });
+      this.layout.putVectors(part, group, vectors);
     }
     return vectors;
   }
@@ -273,24 +250,23 @@ export class GroupedQuantizer {
    */
   async distortion(vectors: Float32Array, codes: Codes, options: ChunkOptions = {}): Promise<Distortion[]> {
     const { signal, onProgress } = this.checkCall(options);
-    const { count, stages: columns, data } = this.checkCodes(codes);
+    const { count, stages: columns, wholeStages: stages, data } = this.layout.checkCodes(codes);
     const plain = checkVectors("vectors", vectors, this.dim);
     if (plain.length !== count * this.dim) {
       throw invalidArgument("vectors", `codes.count · dim = ${count * this.dim} elements`, plain.length);
     }
-    const stages = columns / this.groups.length;
     const errors = new Float64Array(stages);
     const weightedErrors = new Float64Array(stages);
     let energy = 0;
     await this.forEachChunk(count, { signal, onProgress }, async (first, rows) => {
       const staged = stageRows("vectors", plain, first, rows, this.dim);
-      checkContent(staged, this.dim, this.columns, false, first);
+      checkGroupedContent("vectors", staged, this.layout.columns, "l2", first);
       const stagedCodes = stageRows("codes.data", data, first, rows, columns);
       checkCodeRange("codes", stagedCodes, columns, this.codebookSizes, first);
       energy = energyOfRows(staged, this.dim, energy);
       for (const [group, rq] of this.quantizers.entries()) {
-        const part = this.partOfCodes(stagedCodes, columns, group);
-        for (const measured of await rq.distortion(this.part(staged, group), part, { signal })) {
+        const own = this.layout.codesOf(stagedCodes, stages, group);
+        for (const measured of await rq.distortion(this.layout.vectorsOf(staged, group), own, { signal })) {
           errors[measured.stages - 1] += measured.mse * rows * rq.dim;
           weightedErrors[measured.stages - 1] += measured.distortion * rows;
         }
@@ -309,7 +285,7 @@ export class GroupedQuantizer {
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
    */
   usage(codes: Codes): Usage[] {
-    const { stages: columns, data } = this.checkCodes(codes);
+    const { stages: columns, data } = this.layout.checkCodes(codes);
     checkCodeRange("codes", data, columns, this.codebookSizes, 0);
     return Array.from({ length: columns }, (_, c) => stageUsage(data, columns, c, this.codebookSizes[c]));
   }
@@ -327,13 +303,6 @@ export class GroupedQuantizer {
     if (vectorsPerSecond !== undefined) {
       checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
     }
-    const rates = Array.from({ length: this.stages }, (_, stage) => {
-      const bitsPerVector = this.bitsPerVector(stage + 1);
-      const sizes = this.codebookSizes.slice(0, (stage + 1) * this.groups.length);
-      const packedBitsPerVector = sizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
-      const bitsPerSecond = vectorsPerSecond === undefined ? null : bitsPerVector * vectorsPerSecond;
-      return { stages: stage + 1, bitsPerVector, packedBitsPerVector, bitsPerSecond };
-    });
     return {
       dim: this.dim,
       metric: this.metric,
@@ -343,7 +312,7 @@ export class GroupedQuantizer {
       codebookSizes: this.codebookSizes,
       codebookBytes: this.quantizers.reduce((sum, rq) => sum + rq.describe().codebookBytes, 0),
       log2Capacity: this.bitsPerVector(),
-      rates,
+      rates: ratesOf(this.codebookSizes, this.groups.length, vectorsPerSecond),
     };
   }
 
@@ -354,13 +323,7 @@ export class GroupedQuantizer {
    */
   async refine(vectors: Float32Array, options: RefineOptions = {}): Promise<GroupedQuantizer> {
     this.checkCall({});
-    const plain = checkVectors("vectors", vectors, this.dim).slice();
-    await inSlices(plain.length, this.dim, (from, to) => this.checkContent(plain.subarray(from, to), from / this.dim));
-    const refined: ResidualQuantizer[] = [];
-    for (const [group, rq] of this.quantizers.entries()) {
-      refined.push(await rq.refine(await partInSlices(plain, this.dim, this.columns[group]), options));
-    }
-    return new GroupedQuantizer(refined, this.metadata);
+    return new GroupedQuantizer(await refineGroups(this.quantizers, vectors, options), this.metadata);
   }
 
   /** The model in the format of lib/grouped-model-file.ts: the same bytes for the same model on every machine. */
@@ -391,41 +354,12 @@ export class GroupedQuantizer {
     return { ...call, beam };
   }
 
-  /** Whole stages of all groups. */
-  private checkCodes(value: unknown): Codes {
-    const codes = checkCodes("codes", value, this.codebookSizes.length);
-    if (codes.stages % this.groups.length !== 0) {
-      throw invalidArgument("codes.stages", `a multiple of the ${this.groups.length} groups`, codes.stages);
-    }
-    return codes;
-  }
-
   private checkContent(vectors: Float32Array, firstRow: number): void {
-    checkContent(vectors, this.dim, this.columns, this.metric === "cosine", firstRow);
+    checkGroupedContent("vectors", vectors, this.layout.columns, this.metric, firstRow);
   }
 
   private newReconstruction(count: number): Float32Array {
     return allocate("the reconstruction", count * this.dim, (length) => new Float32Array(length));
-  }
-
-  /** The group's dimensions of vectors[rows][dim]. */
-  private part(vectors: Float32Array, group: number): Float32Array {
-    const part = new Float32Array((vectors.length / this.dim) * this.groups[group]);
-    takeColumns(vectors, this.dim, this.columns[group], part);
-    return part;
-  }
-
-  private partOfCodes(data: Codes["data"], columns: number, group: number): Codes {
-    const stages = columns / this.groups.length;
-    const count = data.length / columns;
-    const part = newCodeArray(count * stages, this.quantizers[group].codebookSizes);
-    takeColumns(data, columns, this.codeColumns(group, stages), part);
-    return { count, stages, data: part };
-  }
-
-  /** Where a group's codes of `stages` stages are among those of all groups. */
-  private codeColumns(group: number, stages: number): ColumnGroup {
-    return { from: group, step: this.groups.length, width: stages };
   }
 
   /** Calls `work` for chunks of rows, one after the other: each of them keeps the backend busy. */
@@ -448,38 +382,5 @@ export class GroupedQuantizer {
       this.callsInFlight--;
       if (this.disposed) this.dispose();
     }
-  }
-}
-
-function specOf(rq: ResidualQuantizer): CodebookSpec {
-  return { dim: rq.dim, metric: rq.metric, weights: rq.weights(), codebooks: rq.codebooks() };
-}
-
-/** The group's columns of vectors[…][dim]. */
-async function partInSlices(vectors: Float32Array, dim: number, group: ColumnGroup): Promise<Float32Array> {
-  const part = new Float32Array((vectors.length / dim) * group.width);
-  await inSlices(vectors.length, dim, (from, to) => {
-    const into = part.subarray((from / dim) * group.width, (to / dim) * group.width);
-    takeColumns(vectors.subarray(from, to), dim, group, into);
-  });
-  return part;
-}
-
-/** @throws RvqError for the first row that is not finite, or where a group has no direction */
-function checkContent(
-  vectors: Float32Array,
-  dim: number,
-  groups: readonly ColumnGroup[],
-  refuseZero: boolean,
-  firstRow: number,
-): void {
-  const bad = firstBadInput(vectors, dim, false);
-  if (bad !== null) throw badInput("vectors", bad, firstRow, vectors[bad.row * dim + bad.column]);
-  if (!refuseZero) return;
-  for (const [group, columns] of groups.entries()) {
-    const part = new Float32Array((vectors.length / dim) * columns.width);
-    takeColumns(vectors, dim, columns, part);
-    const zero = firstBadInput(part, columns.width, true);
-    if (zero !== null) throw badInput(`vectors, group ${group}`, zero, firstRow);
   }
 }

@@ -2,6 +2,7 @@
 
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
+export type { BalancedOptions } from "./balanced-codes.js";
 export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
 export type { ByteSource } from "./bitstream/byte-source.js";
 export type { Frames } from "./bitstream/chunk.js";
@@ -100,8 +101,10 @@ export type { TrainOptions, TrainProgress } from "./train.js";
 export type { BatchSource, BatchTrainOptions, BatchTrainProgress } from "./train-batches.js";
 export type {
   LearningOptions,
+  StartProgress,
   StartTrainerOptions,
   StepOptions,
   TrainerFromCodebooksOptions,
+  TrainerGroupOptions,
 } from "./trainer-options.js";
 export type { StageReport, StepResult } from "./training-step.js";

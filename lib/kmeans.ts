@@ -1,13 +1,17 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
+import { newAssignment } from "./assign-rows.js";
 import type { Backend, CodeArray, HeldRows, Metric } from "./backend.js";
+import { moveExcess } from "./balance.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
+import type { RowWorkers } from "./row-workers.js";
 import { type Seeding, seedCodebook, sumOf } from "./seed-codebook.js";
-import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "./statistics.js";
-import { inSlices, nextSlice, runInSlices, StepMeter, type Steps, sliceOver } from "./time-slice.js";
+import { emptyStatistics, gridExponentFor, meanSteps, type Usage, usageOfCounts } from "./statistics.js";
+import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
+import { RowsHere, RowsOfWorkers } from "./training-rows.js";
 
 export interface KmeansOptions {
   readonly dim: number;
@@ -23,9 +27,21 @@ export interface KmeansOptions {
   readonly shrinkage: number;
   /** Clusters with fewer vectors than this, or than half the mean if that is less, start again elsewhere, as empty ones do. */
   readonly minClusterSize: number;
-  /** Called after every iteration with the mean squared error per element of the assignment just made. */
-  readonly onIteration: (iteration: number, mse: number) => void;
+  /** Vectors that a cluster has at most, K · room ≥ N; N and more are no limit. */
+  readonly room: number;
+  /** Called after every iteration, with the assignment just made. */
+  readonly onIteration: (progress: KmeansProgress) => void;
   readonly signal?: AbortSignal;
+  /** Who assigns and sums parts of the vectors; undefined: this thread. */
+  readonly workers?: RowWorkers | undefined;
+}
+
+export interface KmeansProgress {
+  /** From 0. */
+  readonly iteration: number;
+  /** Mean squared error per element. */
+  readonly mse: number;
+  readonly usage: Usage;
 }
 
 /**
@@ -54,49 +70,42 @@ async function iterate(
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, signal } = options;
+  const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, room, signal } = options;
   const count = vectors.length / dim;
+  const here = new RowsHere(backend, vectors, held);
+  const { workers } = options;
+  const rows = workers === undefined ? here : new RowsOfWorkers(workers, here, vectors, dim);
   const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
   const codebook =
     typeof options.init === "string"
       ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: options.init })
       : options.init.slice();
 
-  const codes = newCodeArray(count, [numCodewords]);
+  // In the metric that decides: what weights hide is no reason to re-seed.
+  const assignment = newAssignment(count, numCodewords, weights);
+  const { codes, distances, plainDistances } = assignment;
+  const balanced = room < count;
+  // By distance alone: an assignment starts from the one before.
+  const nearest = balanced ? { ...assignment, codes: codes.slice() } : assignment;
   // What the assignment before used and gave: the backend searches less for it, and only rows that changed move.
   let before: { codebook: Float32Array; codes: CodeArray } | undefined;
-  // In the metric that decides: what weights hide is no reason to re-seed.
-  const distances = new Float64Array(count);
-  const plainDistances = weights === null ? distances : new Float64Array(count);
   let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
     // Assign, and measure what was assigned.
-    const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] }, before?.codebook);
-    try {
-      // One chunk at a time, to keep to the threads asked for; nothing is copied, so they may be large.
-      const chunkRows = backend.chunkRows(dim, numCodewords, false);
-      for (let first = 0; first < count; first += chunkRows) {
-        signal?.throwIfAborted();
-        const end = Math.min(count, first + chunkRows);
-        await prepared.assign({
-          vectors: vectors.subarray(first * dim, end * dim),
-          count: end - first,
-          held,
-          codes: codes.subarray(first, end),
-          distances: distances.subarray(first, end),
-          plainDistances: weights === null ? undefined : plainDistances.subarray(first, end),
-        });
-        if (sliceOver()) await nextSlice();
-      }
-    } finally {
-      prepared.dispose();
+    const spec = { dim, metric, weights, codebooks: [codebook] };
+    await rows.assign(spec, before?.codebook, nearest, signal);
+    if (balanced) {
+      codes.set(nearest.codes);
+      await moveExcess(backend, spec, vectors, assignment, room, signal);
     }
-    options.onIteration(iteration, (await sumOf(plainDistances)) / vectors.length);
-    if (before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes))) break;
+    const mse = (await sumOf(plainDistances)) / vectors.length;
+    const settled = before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes));
+    if (!settled) await rows.accumulate(statistics, codes, before?.codes);
+    options.onIteration({ iteration, mse, usage: usageOfCounts(statistics.counts.slice()) });
+    if (settled) break;
 
     // Update: exact means; clusters that lost every vector start again elsewhere.
     signal?.throwIfAborted();
-    await accumulate(backend, statistics, vectors, codes, before?.codes, held);
     before ??= { codebook: new Float32Array(codebook.length), codes: newCodeArray(count, [numCodewords]) };
     before.codebook.set(codebook);
     before.codes.set(codes);

@@ -1,6 +1,6 @@
 // Statistics: what a step of codebook learning needs to know of many vectors, accumulated in shards and merged in any order.
 
-import { checkInteger, checkOptions, checkSignal, checkVectors, limits } from "./check.js";
+import { checkInteger, checkOptions, checkSignal, checkVectors, checkWorkers, limits } from "./check.js";
 import { gatherCounting } from "./counting-rows.js";
 import { invalidArgument } from "./errors.js";
 import { openBackend } from "./open-backend.js";
@@ -131,7 +131,7 @@ export class Statistics {
     checkOptions("options", options);
     const signal = checkSignal("signal", options.signal);
     signal?.throwIfAborted();
-    const workers = checkInteger("workers", options.workers ?? 1, 1, 1024);
+    const workers = checkWorkers(options.workers);
     const plain = checkVectors("vectors", vectors, dim);
     const rows = await gatherCounting("vectors", plain, dim, checkRows(options, plain.length / dim));
     this.checkInside(rows.range);

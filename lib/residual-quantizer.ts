@@ -2,6 +2,7 @@
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
+import { type BalancedOptions, encodeBalanced } from "./balanced-codes.js";
 import {
   allocate,
   badInput,
@@ -202,6 +203,16 @@ export class ResidualQuantizer {
     const bad = this.prepared.encodeSync({ vectors: plain, count, stages, beam, codes: data });
     if (bad !== null) throw badInput("vectors", bad, 0, plain[bad.row * this.dim + bad.column]);
     return { count, stages, data };
+  }
+
+  /**
+   * Codes of vectors[N][dim] that spread evenly: in every stage at most ceil(capacity · N/K) have the same code, the others of a crowded
+   * codeword go to the next best with room (docs/training.md). They depend on all of the vectors together. Decode them as any.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE; the signal's reason when aborted
+   */
+  async encodeBalanced(vectors: Float32Array, options: BalancedOptions = {}): Promise<Codes> {
+    this.checkCall({});
+    return encodeBalanced(this.engine, this.spec, vectors, options);
   }
 
   /**

@@ -1,10 +1,10 @@
-// The envelope of checkpoints and statistics: a magic, a version, a JSON header, arrays of numbers, and a SHA-256 over all of it.
+// The envelope of models, checkpoints and statistics: a magic, a version, a JSON header, arrays of numbers, and a SHA-256 over all of it.
 //
 //   offset  bytes  content
 //   0       4      magic                        (ASCII)
 //   4       4      format version               (integers are little-endian)
 //   8       4      length H of the header
-//   12      H      header: UTF-8 JSON
+//   12      H      header: UTF-8 JSON, of some formats padded with spaces
 //   12+H    …      arrays, one after the other, little-endian
 //   end−32  32     SHA-256 of everything before
 
@@ -21,15 +21,17 @@ export interface SealedFormat {
   /** What it is called in errors, such as "a checkpoint". */
   readonly what: string;
   readonly code: RvqErrorCode;
+  /** The header is padded to a multiple of so many bytes. Default 1: not at all. */
+  readonly headerMultiple?: number;
 }
 
-type NumberArray = Float32Array | Float64Array | Int32Array;
+type NumberArray = Float32Array | Float64Array | Int32Array | Uint8Array;
 
 const fixedBytes = 12;
 const digestBytes = 32;
 
 export function sealBytes(format: SealedFormat, header: object, arrays: readonly NumberArray[]): Uint8Array {
-  const json = Buffer.from(JSON.stringify(header), "utf8");
+  const json = padded(Buffer.from(JSON.stringify(header), "utf8"), format.headerMultiple ?? 1);
   const arrayBytes = arrays.reduce((sum, array) => sum + array.byteLength, 0);
   const bytes = Buffer.alloc(fixedBytes + json.length + arrayBytes + digestBytes);
   bytes.write(format.magic, 0, "latin1");
@@ -81,7 +83,9 @@ export function openBytes<Result>(
 
   try {
     const header: unknown = JSON.parse(buffer.toString("utf8", fixedBytes, fixedBytes + headerBytes));
-    if (typeof header !== "object" || header === null) throw damaged("a JSON object as header", typeof header);
+    if (typeof header !== "object" || header === null || Array.isArray(header)) {
+      throw damaged("a JSON object as header", typeof header);
+    }
     return read(header as Record<string, unknown>, new SealedArrays(buffer.subarray(fixedBytes + headerBytes, end)));
   } catch (cause) {
     if (cause instanceof RvqError && cause.code === format.code) throw cause;
@@ -108,9 +112,9 @@ export class SealedArrays {
   constructor(private readonly bytes: Uint8Array) {}
 
   /** Throws unless the arrays are exactly so long. */
-  expect(totalBytes: number): void {
+  expect(totalBytes: number, what = "arrays"): void {
     if (totalBytes !== this.bytes.length) {
-      throw new Error(`expected ${totalBytes} bytes of arrays, as the header says, got ${this.bytes.length}`);
+      throw new Error(`expected ${totalBytes} bytes of ${what}, as the header says, got ${this.bytes.length}`);
     }
   }
 
@@ -126,6 +130,10 @@ export class SealedArrays {
     return this.take(new Int32Array(length));
   }
 
+  uint8(length: number): Uint8Array {
+    return this.take(new Uint8Array(length));
+  }
+
   private take<Numbers extends NumberArray>(array: Numbers): Numbers {
     const bytes = new Uint8Array(array.buffer);
     bytes.set(this.bytes.subarray(this.offset, this.offset + bytes.length));
@@ -135,9 +143,13 @@ export class SealedArrays {
   }
 }
 
+function padded(json: Buffer, multiple: number): Buffer {
+  return Buffer.concat([json, Buffer.alloc((multiple - (json.length % multiple)) % multiple, " ")]);
+}
+
 /** Between the machine's order and little-endian: the same swap both ways. */
 function toLittleEndian(bytes: Uint8Array, width: number): void {
-  if (endianness() === "LE") return;
+  if (endianness() === "LE" || width === 1) return;
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (width === 8) buffer.swap64();
   else buffer.swap32();

@@ -6,15 +6,15 @@ import type { Statistics } from "./mergeable-statistics.js";
 import { modelId } from "./model-file.js";
 import { averageSteps, decayAt, type StageState } from "./moving-average.js";
 import { runInSlices } from "./time-slice.js";
-import type { TrainerModel, TrainerState } from "./training-step.js";
+import type { TrainerPart, TrainerState } from "./training-step.js";
 
 /** The state after the step, in the memory of `spare`; without rows it is the same state. */
 export async function stepByStatistics(
-  { dim, metric, weights, rule }: TrainerModel,
-  state: TrainerState,
+  { model, state }: TrainerPart,
   spare: readonly StageState[],
   statistics: Statistics,
 ): Promise<TrainerState> {
+  const { dim, metric, weights, rule } = model;
   const codebooks = state.stages.map(({ codebook }) => codebook);
   if (statistics.quantizerId !== modelId({ dim, metric, weights, codebooks })) {
     throw invalidArgument("statistics", "ones by the quantizer of this very step", "ones by another");

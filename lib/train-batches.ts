@@ -13,16 +13,18 @@ import { invalidArgument } from "./errors.js";
 import { gridExponentsFor, keepNonZero, trainCodebook } from "./kmeans.js";
 import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
+import { nonZeroRows, subtractStage } from "./residual-rows.js";
 import type { Seeding } from "./seed-codebook.js";
 import { accumulate, emptyStatistics, type StageStatistics } from "./statistics.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
-import { checkTrainOptions, nonZeroRows, subtractStage, type TrainOptions } from "./train.js";
+import { checkTrainOptions, type TrainOptions } from "./train.js";
 
 /** Starts a pass over the data: the same rows in the same order each time, in batches[…][dim] of any size. */
 export type BatchSource = () => AsyncIterable<Float32Array> | Iterable<Float32Array>;
 
 /** As for `train`; `iterations`, `init` and `minClusterSize` are those of the training on the sample of `sampleSize` vectors. */
-export interface BatchTrainOptions extends Omit<TrainOptions, "init" | "onProgress" | "refinements" | "beam"> {
+export interface BatchTrainOptions
+  extends Omit<TrainOptions, "init" | "onProgress" | "capacity" | "refinements" | "beam"> {
   readonly init?: Seeding;
   /** Rows of a mini-batch. Default 16,384. */
   readonly batchSize?: number;
@@ -54,6 +56,9 @@ export async function trainFromBatches(
   const { onProgress, batchSize: givenBatchSize, passes: givenPasses, ...training } = options ?? {};
   const checked = checkTrainOptions({ ...training, onProgress: onProgress as never });
   const { dim, sizes, metric, weights, seed, inits, minClusterSizes, sampleSize, signal } = checked;
+  if (checked.capacities.some((capacity) => capacity < Infinity)) {
+    throw invalidArgument("capacity", "none: vectors that come in batches cannot be balanced", checked.capacities);
+  }
   const batchSize = checkInteger("batchSize", givenBatchSize ?? 16_384, 1, 2 ** 32);
   const passes = checkInteger("passes", givenPasses ?? 1, 0, 1_000_000);
   if (typeof source !== "function") throw invalidArgument("source", "a function that starts a pass", source);
@@ -81,6 +86,7 @@ export async function trainFromBatches(
       ...kmeans,
       init: inits[stage],
       minClusterSize: minClusterSizes[stage],
+      room: Infinity,
       onIteration: () => {},
     });
     const spec = { dim, metric, weights, codebooks: [codebook] };

@@ -2,6 +2,8 @@
 
 import type { Backend, CodebookSpec, Metric } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
+import { roomOf } from "./balance.js";
+import { balancedCodes, checkCapacity } from "./balanced-codes.js";
 import {
   badInput,
   checkCodebooks,
@@ -14,17 +16,17 @@ import {
   checkSignal,
   checkVectors,
   checkWeights,
-  isZeroRow,
+  checkWorkers,
   limits,
 } from "./check.js";
-import { forEachChunk } from "./chunks.js";
-import { invalidArgument, RvqError } from "./errors.js";
+import { invalidArgument } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
 import type { BackendChoice } from "./open-backend.js";
-import { newCodeArray } from "./pack-codes.js";
 import { checkBeam } from "./quantizer-options.js";
 import { Random } from "./random.js";
 import { type RefineProgress, refineCodebooks } from "./refine.js";
+import { nonZeroRows, subtractCodewords, subtractStage } from "./residual-rows.js";
+import { RowWorkers } from "./row-workers.js";
 import { type Seeding, seedings } from "./seed-codebook.js";
 import { inSlices } from "./time-slice.js";
 
@@ -61,6 +63,12 @@ export interface TrainOptions {
    */
   readonly minClusterSize?: number | readonly number[];
   /**
+   * Balanced k-means: at most ceil(capacity · N/K) vectors a cluster, of each stage those that lose least by it moving to the next best
+   * cluster with room (docs/training.md). One number ≥ 1 or one a stage; default Infinity, no limit. Each stage then learns from what
+   * the balanced codes of the ones before leave over: those that `encodeBalanced` gives. Only with metric "l2", without refinements.
+   */
+  readonly capacity?: number | readonly number[];
+  /**
    * How often all stages, once each has been trained, are refined together (`ResidualQuantizer.refine`, with this `shrinkage` and
    * `beam`). Default 0; with a beam of 2 and more 6.
    */
@@ -70,6 +78,11 @@ export interface TrainOptions {
   readonly backend?: BackendChoice;
   readonly threads?: number;
   readonly device?: number;
+  /**
+   * Worker threads that share the vectors in k-means, each with a backend of its own and its part of `threads`; they take a second copy
+   * of the vectors. The bytes do not depend on it. Default 1: this thread, whose backend may use threads of its own.
+   */
+  readonly workers?: number;
   /** Called after every iteration. */
   readonly onProgress?: (progress: TrainProgress) => void;
   readonly signal?: AbortSignal;
@@ -88,6 +101,8 @@ export interface TrainProgress {
   readonly mse: number;
   /** 10·log10 of the vectors' energy over the error's. */
   readonly snrDb: number;
+  /** Perplexity of the assignment just made, 1 … K; NaN while all stages are refined. */
+  readonly perplexity: number;
 }
 
 /**
@@ -101,8 +116,21 @@ export async function trainCodebooks(
   options: TrainOptions,
   ownership: "copy" | "overwrite" = "copy",
 ): Promise<CodebookSpec> {
-  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, refinements, beam, onProgress, ...kmeans } =
-    checkTrainOptions(options);
+  const {
+    dim,
+    sizes,
+    metric,
+    weights,
+    seed,
+    inits,
+    minClusterSizes,
+    capacities,
+    refinements,
+    beam,
+    onProgress,
+    numWorkers,
+    ...kmeans
+  } = checkTrainOptions(options);
   const { signal } = kmeans;
   const given = checkVectors("vectors", vectorsArgument, dim);
   if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
@@ -111,32 +139,44 @@ export async function trainCodebooks(
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
   // By the end the vectors may be gone: the caller's, or overwritten by residuals.
   const vectors = refinements === 0 ? null : residuals.slice();
+  const workers = numWorkers === 1 ? undefined : new RowWorkers(numWorkers, backend.name, options.threads);
   const codebooks: Float32Array[] = [];
-  for (const [stage, numCodewords] of sizes.entries()) {
-    const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
-    const codebook = await trainCodebook(backend, rows, random, {
-      dim,
-      metric,
-      weights,
-      numCodewords,
-      ...kmeans,
-      init: inits[stage],
-      minClusterSize: minClusterSizes[stage],
-      onIteration(iteration, mse) {
-        // Rows left out above have no error, so the mean is taken over all elements.
-        const overall = mse * (rows.length / residuals.length);
-        const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
-        onProgress?.({ stage, stages: sizes.length, iteration, iterations: kmeans.iterations, mse: overall, snrDb });
-      },
-    });
-    codebooks.push(codebook);
-    if (stage + 1 < sizes.length)
-      await subtractStage(backend, { dim, metric, weights, codebooks: [codebook] }, residuals, signal);
+  try {
+    for (const [stage, numCodewords] of sizes.entries()) {
+      const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
+      const room = roomOf(capacities[stage], rows.length / dim, numCodewords);
+      const codebook = await trainCodebook(backend, rows, random, {
+        dim,
+        metric,
+        weights,
+        numCodewords,
+        ...kmeans,
+        init: inits[stage],
+        minClusterSize: minClusterSizes[stage],
+        room,
+        workers,
+        onIteration({ iteration, mse, usage: { perplexity } }) {
+          // Rows left out above have no error, so the mean is taken over all elements.
+          const overall = mse * (rows.length / residuals.length);
+          const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
+          const { iterations } = kmeans;
+          onProgress?.({ stage, stages: sizes.length, iteration, iterations, mse: overall, snrDb, perplexity });
+        },
+      });
+      codebooks.push(codebook);
+      if (stage + 1 === sizes.length) break;
+      const spec = { dim, metric, weights, codebooks: [codebook] };
+      if (capacities[stage] === Infinity) await subtractStage(backend, spec, residuals, signal);
+      else await subtractCodewords(codebook, await balancedCodes(backend, spec, residuals, room, signal), residuals);
+    }
+  } finally {
+    workers?.end();
   }
   const spec = { dim, metric, weights, codebooks };
   if (vectors === null) return spec;
   const refinement = { iterations: refinements, beam, shrinkage: kmeans.shrinkage, signal };
-  const report = (progress: RefineProgress) => onProgress?.({ stage: sizes.length, stages: sizes.length, ...progress });
+  const report = (progress: RefineProgress) =>
+    onProgress?.({ stage: sizes.length, stages: sizes.length, perplexity: Number.NaN, ...progress });
   return { ...spec, codebooks: await refineCodebooks(backend, spec, vectors, { ...refinement, onProgress: report }) };
 }
 
@@ -179,17 +219,24 @@ export function checkTrainOptions(options: TrainOptions) {
   if (given?.some((size, stage) => size !== sizes[stage])) {
     throw invalidArgument("init", `codebooks of ${sizes.join(", ")} codewords, as codebookSize says`, given);
   }
+  const refinements = checkInteger("refinements", options.refinements ?? (beam > 1 ? 6 : 0), 0, 1_000_000);
+  const capacities = checkCapacity(options.capacity ?? Infinity, stages, metric);
+  if (refinements > 0 && capacities.some((capacity) => capacity < Infinity)) {
+    throw invalidArgument("refinements", "0 with a capacity, which they would undo", refinements);
+  }
   return {
     dim,
     sizes,
+    capacities,
     minClusterSizes: checkPerStage("minClusterSize", options.minClusterSize ?? 2, stages, 2 ** 32),
     metric,
     weights: checkWeights(options.weights, dim, metric),
     seed: checkSeed(options.seed ?? 0),
     iterations: checkInteger("iterations", options.iterations ?? 20, 1, 1_000_000),
     inits: typeof inits === "string" ? new Array<typeof inits>(stages).fill(inits) : inits,
+    numWorkers: checkWorkers(options.workers),
     sampleSize: checkInteger("sampleSize", options.sampleSize ?? 65_536, 1, 2 ** 32),
-    refinements: checkInteger("refinements", options.refinements ?? (beam > 1 ? 6 : 0), 0, 1_000_000),
+    refinements,
     beam,
     shrinkage: checkNumber("shrinkage", options.shrinkage ?? 0, 0, "a finite number ≥ 0"),
     signal: checkSignal("signal", options.signal),
@@ -210,75 +257,4 @@ function checkPerStage(name: string, value: unknown, stages: number, max: number
   if (value.length !== stages) throw invalidArgument(name, `one number or ${stages}, as many as stages`, value);
   // Array.from calls the function for holes too.
   return Array.from(value, (entry: unknown, stage) => checkInteger(`${name}[${stage}]`, entry, 1, max));
-}
-
-/** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */
-export async function nonZeroRows(residuals: Float32Array, dim: number, stage: number): Promise<Float32Array> {
-  let left = residuals.length;
-  await inSlices(residuals.length, dim, (from, to) => {
-    for (let start = from; start < to; start += dim) if (isZeroRow(residuals, start, dim)) left -= dim;
-  });
-  if (left === residuals.length) return residuals;
-  if (left === 0) {
-    throw invalidArgument("stages", `at most ${stage}: after those every residual is zero`, `more than ${stage}`);
-  }
-  const gathered = new Float32Array(left);
-  let next = 0;
-  await inSlices(residuals.length, dim, (from, to) => {
-    for (let start = from; start < to; start += dim) {
-      if (isZeroRow(residuals, start, dim)) continue;
-      gathered.set(residuals.subarray(start, start + dim), next);
-      next += dim;
-    }
-  });
-  return gathered;
-}
-
-/** residuals[N][D] −= the stage's codeword of each row. */
-export async function subtractStage(
-  backend: Backend,
-  spec: CodebookSpec,
-  residuals: Float32Array,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { dim, codebooks } = spec;
-  const count = residuals.length / dim;
-  const codebook = codebooks[0];
-  // A zero residual has code 0 by definition, but as the *input* of a search it would be refused: subtract it here.
-  const zeroRows: number[] = [];
-  if (spec.metric === "cosine") {
-    for (let start = 0; start < residuals.length; start += dim)
-      if (isZeroRow(residuals, start, dim)) zeroRows.push(start);
-    for (const start of zeroRows) residuals.set(codebook.subarray(0, dim), start);
-  }
-
-  const codes = newCodeArray(count, [codebook.length / dim]);
-  const prepared = backend.prepare(spec);
-  try {
-    const encodeChunk = (first: number, rows: number, chunkOf: object | undefined) => {
-      const vectors = residuals.subarray(first * dim, (first + rows) * dim);
-      return prepared.encode({
-        vectors,
-        count: rows,
-        stages: 1,
-        codes: codes.subarray(first, first + rows),
-        residuals: vectors,
-        chunkOf,
-      });
-    };
-    const chunked = { backend, dim, codewordsPerVector: codebook.length / dim };
-    await forEachChunk(count, chunked, { signal }, encodeChunk, () => {});
-  } finally {
-    prepared.dispose();
-  }
-  for (const start of zeroRows) {
-    for (let i = 0; i < dim; i++) residuals[start + i] = 0 - codebook[i];
-  }
-  await inSlices(residuals.length, dim, (from, to) => {
-    for (let i = from; i < to; i++) {
-      if (residuals[i] - residuals[i] === 0) continue;
-      const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
-      throw new RvqError("INVALID_ARGUMENT", message);
-    }
-  });
 }

@@ -1,12 +1,12 @@
 // The options of CodebookTrainer, their defaults and checks.
 
-import { checkInteger, checkNumber, checkOptions, checkSeed, checkSignal } from "./check.js";
+import { checkInteger, checkNumber, checkOptions, checkSeed, checkSignal, checkWorkers } from "./check.js";
 import type { DeadBelow } from "./dead-codewords.js";
 import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import type { RowOptions } from "./row-options.js";
-import type { TrainOptions } from "./train.js";
+import type { TrainOptions, TrainProgress } from "./train.js";
 
 /** How a trainer learns: what decides its bytes, apart from codebooks and batches. */
 export interface LearningOptions {
@@ -31,8 +31,17 @@ export interface LearningOptions {
   readonly seed?: number;
 }
 
+export interface TrainerGroupOptions {
+  /**
+   * The product form: how many groups of as many dimensions each, or the dimensions of each group, which are neighbours. Sizes, stages
+   * and all else are those of each group. Default: no groups.
+   */
+  readonly groups?: number | readonly number[];
+}
+
 export interface StartTrainerOptions
   extends LearningOptions,
+    TrainerGroupOptions,
     BackendChoiceOptions,
     Pick<
       TrainOptions,
@@ -45,19 +54,31 @@ export interface StartTrainerOptions
       | "sampleSize"
       | "shrinkage"
       | "minClusterSize"
-      | "onProgress"
+      | "workers"
       | "signal"
       | "metadata"
     > {
   /** Iterations of k-means a stage at most. Default 10. */
   readonly iterations?: number;
+  /** Called after every iteration of k-means; with `groups` it tells which group, from 0, and errors are those of the group. */
+  readonly onProgress?: (progress: StartProgress) => void;
 }
 
-export interface TrainerFromCodebooksOptions extends LearningOptions, FromCodebooksOptions {}
+export interface StartProgress extends TrainProgress {
+  readonly group?: number;
+  readonly groups?: number;
+}
+
+export interface TrainerFromCodebooksOptions extends LearningOptions, TrainerGroupOptions, FromCodebooksOptions {}
 
 export interface StepOptions extends RowOptions {
   /** Whether the result has the reconstruction of the batch. Default false. */
   readonly reconstruct?: boolean;
+  /**
+   * Worker threads that share the rows, each with a backend of its own and its part of the trainer's threads; they start with the first
+   * step and end when idle. The bytes do not depend on it. Default 1: this thread, whose backend may use threads of its own.
+   */
+  readonly workers?: number;
   /** Aborts the step, which then has changed nothing. */
   readonly signal?: AbortSignal;
 }
@@ -97,14 +118,16 @@ export function checkTrainerSeed(options: LearningOptions): number {
 
 export interface CheckedStep {
   readonly reconstruct: boolean;
+  readonly workers: number;
   readonly signal: AbortSignal | undefined;
 }
 
 export function checkStep(options: StepOptions): CheckedStep {
   const reconstruct = checkBoolean("reconstruct", options.reconstruct ?? false);
   const signal = checkSignal("signal", options.signal);
+  const workers = checkWorkers(options.workers);
   signal?.throwIfAborted();
-  return { reconstruct, signal };
+  return { reconstruct, workers, signal };
 }
 
 function checkDecay(value: unknown): Decay {

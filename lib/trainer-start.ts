@@ -11,13 +11,15 @@ import {
   checkWeights,
   limits,
 } from "./check.js";
+import { type ColumnGroup, checkGroups, neighbouringColumns } from "./column-groups.js";
 import { invalidArgument } from "./errors.js";
+import { checkGroupedContent, columnsInSlices } from "./group-layout.js";
 import { emptyState, type StageState, standFor } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
 import { Random } from "./random.js";
 import { walkStages } from "./stage-walk.js";
-import { runInSlices } from "./time-slice.js";
-import { trainCodebooks } from "./train.js";
+import { inSlices, runInSlices } from "./time-slice.js";
+import { type TrainOptions, trainCodebooks } from "./train.js";
 import type { Checkpoint } from "./trainer-file.js";
 import {
   checkLearning,
@@ -25,6 +27,7 @@ import {
   type StartTrainerOptions,
   type TrainerFromCodebooksOptions,
 } from "./trainer-options.js";
+import type { TrainerPart } from "./training-step.js";
 
 export interface Start {
   readonly checkpoint: Checkpoint;
@@ -35,14 +38,52 @@ export interface Start {
 export async function startByKmeans(firstBatches: unknown, options: StartTrainerOptions): Promise<Start> {
   checkOptions("options", options ?? null);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
+  const groups = checkTrainerGroups(options.groups, dim);
   const metadata = checkMetadata(options.metadata);
-  const random = firstRandom(checkTrainerSeed(options));
+  const seed = checkGroupSeed(options, groups);
   checkLearning(options, limits.stages);
   const batches: readonly unknown[] = Array.isArray(firstBatches) ? firstBatches : [firstBatches];
   const vectors = concatenate(batches, dim);
   const engine = openBackend(options.backend, options.threads, options.device);
-  const spec = await trainCodebooks(engine, vectors, { ...options, iterations: options.iterations ?? 10 });
+  if (groups === null) {
+    const parts = [await startPart(engine, vectors, batches.length, options, options, seed)];
+    return { checkpoint: { groups, parts, metadata }, engine };
+  }
 
+  const metric = checkMetric(options.metric ?? "l2");
+  const weights = checkWeights(options.weights, dim, metric);
+  if (Array.isArray(options.init)) throw invalidArgument("init", "the name of a seeding with groups", options.init);
+  const columns = neighbouringColumns(groups);
+  await inSlices(vectors.length, dim, (from, to) =>
+    checkGroupedContent("firstBatches", vectors.subarray(from, to), columns, metric, from / dim),
+  );
+  const { onProgress } = options;
+  const parts: TrainerPart[] = [];
+  for (const [group, { from, width }] of columns.entries()) {
+    const training: TrainOptions = {
+      ...options,
+      dim: width,
+      weights: weights?.slice(from, from + width),
+      onProgress: (progress) => onProgress?.({ ...progress, group, groups: groups.length }),
+    };
+    const own = await columnsInSlices(vectors, dim, columns[group]);
+    parts.push(await startPart(engine, own, batches.length, options, training, seed + group));
+  }
+  return { checkpoint: { groups, parts, metadata }, engine };
+}
+
+/** A trainer, or the part of a group, by k-means on the vectors of so many batches. */
+async function startPart(
+  engine: Backend,
+  vectors: Float32Array,
+  numBatches: number,
+  options: StartTrainerOptions,
+  training: TrainOptions,
+  seed: number,
+): Promise<TrainerPart> {
+  const { dim } = training;
+  const iterations = options.iterations ?? 10;
+  const spec = await trainCodebooks(engine, vectors, { ...training, iterations, seed });
   const rule = checkLearning(options, spec.codebooks.length);
   const stages: StageState[] = [];
   // Training has checked the vectors.
@@ -54,28 +95,62 @@ export async function startByKmeans(firstBatches: unknown, options: StartTrainer
     for (const code of counted) counts[code]++;
     const state = { ...emptyState(counts.length - 1, dim), codebook };
     // A codeword that serves no row stands for one: for none, the first row would carry it off.
-    const usage = counts.slice(0, -1).map((count) => Math.max(1, count) / batches.length);
+    const usage = counts.slice(0, -1).map((count) => Math.max(1, count) / numBatches);
     await runInSlices(standFor(state, usage, rule.average));
     stages.push(state);
   });
   const { metric, weights } = spec;
-  const checkpoint = { model: { dim, metric, weights, rule }, state: { steps: 0, random, stages }, metadata };
-  return { checkpoint, engine };
+  return { model: { dim, metric, weights, rule }, state: { steps: 0, random: firstRandom(seed), stages } };
 }
 
 /** `CodebookTrainer.fromCodebooks`. */
 export function startFromCodebooks(codebooksArgument: unknown, options: TrainerFromCodebooksOptions): Start {
   checkOptions("options", options ?? null);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
+  const groups = checkTrainerGroups(options.groups, dim);
   const metric = checkMetric(options.metric ?? "l2");
   const weights = checkWeights(options.weights, dim, metric);
-  const codebooks = checkCodebooks(codebooksArgument, dim, metric);
-  const rule = checkLearning(options, codebooks.length);
+  const columns = neighbouringColumns(groups ?? [dim]);
+  const codebooks =
+    groups === null ? [checkCodebooks(codebooksArgument, dim, metric)] : perGroup(codebooksArgument, columns, metric);
+  const rule = checkLearning(options, codebooks[0].length);
   const metadata = checkMetadata(options.metadata);
-  const random = firstRandom(checkTrainerSeed(options));
-  const stages = codebooks.map((codebook) => ({ ...emptyState(codebook.length / dim, dim), codebook }));
-  const checkpoint = { model: { dim, metric, weights, rule }, state: { steps: 0, random, stages }, metadata };
-  return { checkpoint, engine: openBackend(options.backend, options.threads, options.device) };
+  const seed = checkGroupSeed(options, groups);
+  const parts = columns.map(({ from, width }, group): TrainerPart => {
+    const own = weights?.slice(from, from + width) ?? null;
+    const stages = codebooks[group].map((codebook) => ({ ...emptyState(codebook.length / width, width), codebook }));
+    const state = { steps: 0, random: firstRandom(seed + group), stages };
+    return { model: { dim: width, metric, weights: own, rule }, state };
+  });
+  return {
+    checkpoint: { groups, parts, metadata },
+    engine: openBackend(options.backend, options.threads, options.device),
+  };
+}
+
+function perGroup(codebooks: unknown, columns: readonly ColumnGroup[], metric: "l2" | "cosine"): Float32Array[][] {
+  if (!Array.isArray(codebooks) || codebooks.length !== columns.length) {
+    throw invalidArgument("codebooks", `an array of ${columns.length}, one list of codebooks a group`, codebooks);
+  }
+  const checked = columns.map(({ width }, group) =>
+    checkCodebooks(codebooks[group], width, metric, `codebooks[${group}]`),
+  );
+  const other = checked.findIndex((own) => own.length !== checked[0].length);
+  if (other >= 0) {
+    const expected = `${checked[0].length} stages, as in group 0`;
+    throw invalidArgument(`codebooks[${other}]`, expected, checked[other].length);
+  }
+  return checked;
+}
+
+function checkTrainerGroups(value: unknown, dim: number): readonly number[] | null {
+  return value === undefined ? null : checkGroups(value, dim);
+}
+
+/** The seed of the first group; those of the others follow it. */
+function checkGroupSeed(options: { readonly seed?: number }, groups: readonly number[] | null): number {
+  const seed = checkTrainerSeed(options);
+  return groups === null ? seed : checkInteger("seed", seed, 0, Number.MAX_SAFE_INTEGER - limits.groups);
 }
 
 /** A stream apart from that of k-means with the same seed. */

@@ -2,15 +2,17 @@
 
 import type { Backend, CodeArray, Metric } from "./backend.js";
 import type { Codes } from "./check.js";
-import { type CountingRows, gatherCounting } from "./counting-rows.js";
+import type { CountingRows } from "./counting-rows.js";
 import { deadCodewords, reseedSteps } from "./dead-codewords.js";
 import { averageSteps, decayAt, type StageState } from "./moving-average.js";
 import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
 import type { CheckedRows } from "./row-options.js";
-import { addRows, emptySums, massesOf, stageGrids } from "./stage-sums.js";
-import { type StageOfRows, walkStages } from "./stage-walk.js";
+import type { RowWorkers } from "./row-workers.js";
+import { massesOf, type StageSums, stageGrids } from "./stage-sums.js";
+import type { StageOfRows } from "./stage-walk.js";
 import { type Usage, usageOfCounts } from "./statistics.js";
+import { walkAndSum } from "./step-rows.js";
 import { inSlices, runInSlices } from "./time-slice.js";
 import type { CheckedStep, LearningRule } from "./trainer-options.js";
 
@@ -29,6 +31,13 @@ export interface TrainerModel {
   /** weights[D] of the metric, or null. */
   readonly weights: Float32Array | null;
   readonly rule: LearningRule;
+}
+
+/** A trainer, or one group of a product form. */
+export interface TrainerPart {
+  readonly model: TrainerModel;
+  /** After the last step that is done. */
+  readonly state: TrainerState;
 }
 
 /** One stage in a step, over the rows that count in it, by the codebooks before the update. Means are NaN where none does. */
@@ -56,43 +65,43 @@ export interface StepResult {
   readonly stagesOfRow: Uint16Array | null;
   /** reconstruction[N][D] by each row's own number of stages, zero in rows that are left out; null unless asked for. */
   readonly reconstruction: Float32Array | null;
+  /** One for each column of the codes: with groups stage by stage, group by group. */
   readonly stages: readonly StageReport[];
   /** β·‖x − x̂‖², the mean over the elements of the rows that count, x̂ by each row's own number of stages. */
   readonly commitmentLoss: number;
 }
 
 /**
- * The result of a step from `state` on batch[N][D], and the state after it, in the memory of `spare`; where no row counts it is the
- * same state.
+ * The result of a step of a part on the rows of a batch that count, and the state after it, in the memory of `spare`; where no row
+ * counts it is the same state. `given` says in how many stages each of the rows counts; undefined: the step draws it.
  */
 export async function computeStep(
   backend: Backend,
-  model: TrainerModel,
-  state: TrainerState,
+  { model, state }: TrainerPart,
   spare: readonly StageState[],
-  batch: Float32Array,
+  rows: CountingRows,
   checkedRows: CheckedRows,
   { reconstruct, signal }: CheckedStep,
-): Promise<{ next: TrainerState; result: StepResult }> {
+  workers: RowWorkers | null,
+  given?: Uint16Array | null,
+): Promise<{ next: TrainerState; result: StepResult; stagesOfRow: Uint16Array | null }> {
   const { dim, metric, weights, rule } = model;
   const codebooks = state.stages.map(({ codebook }) => codebook);
   const sizes = codebooks.map((codebook) => codebook.length / dim);
   const numStages = codebooks.length;
-  const rows = await gatherCounting("batch", batch, dim, checkedRows);
   const data = newCodeArray(checkedRows.count * numStages, sizes);
   const random = Random.fromState(state.random);
-  const stagesOfRow = rule.dropout.probability === 0 ? null : drawStages(rows.range.rows, numStages, rule, random);
+  const draws = given === undefined && rule.dropout.probability > 0;
+  const stagesOfRow = draws ? drawStages(rows.range.rows, numStages, rule, random) : (given ?? null);
   const grids = await stageGrids("batch", rows.range, { dim, metric, weights, codebooks });
 
   const decay = decayAt(rule.decay, state.steps);
   const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
   const reports: StageReport[] = [];
   let lastErrors = 0;
-  const visit = async (stageRows: StageOfRows) => {
-    const { stage, residuals, counted } = stageRows;
+  const visit = async (stageRows: StageOfRows, sums: StageSums) => {
+    const { stage } = stageRows;
     const errors = await stageErrors(stageRows, rows.weights, stagesOfRow, numStages);
-    const sums = emptySums(sizes[stage], grids[stage], rows.weights !== null);
-    await addRows(backend, sums, residuals, counted, rows.weights);
     const after = spare[stage];
     await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, after));
     const dead = deadCodewords(after.usage, rule.deadBelow);
@@ -109,7 +118,7 @@ export async function computeStep(
     await scatterCodes(stageRows, rows, data, numStages);
   };
   const spec = { dim, metric, weights, codebooks };
-  await walkStages(backend, spec, rows.vectors, { stagesOfRow, measure: true, signal, refuse: rows.refuse }, visit);
+  await walkAndSum(backend, workers, { spec, rows, grids, stagesOfRow, signal }, visit);
 
   const idle = rows.range.rows === 0;
   const codes = { count: checkedRows.count, stages: numStages, data };
@@ -124,7 +133,7 @@ export async function computeStep(
     stages: reports,
     commitmentLoss: idle ? 0 : (rule.beta * lastErrors) / (dim * checkedRows.totalWeight),
   };
-  return { next, result };
+  return { next, result, stagesOfRow };
 }
 
 /** How many stages each of `count` rows counts in, drawn in row order. */

@@ -9,13 +9,14 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeWav } from "../lib/audio/wav-write.js";
 import { TrainingBatches } from "../lib/cli/training-batches.js";
 import { TrainingHistory } from "../lib/cli/training-history.js";
-import { CodebookTrainer, ResidualQuantizer, type StepResult, writeNpy } from "../lib/index.js";
+import { CodebookTrainer, ResidualQuantizer, type StepResult, status, writeNpy } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { type CliResult, type RunCliOptions, runCli } from "./run-cli.js";
 
 /** `npm test` builds it first. */
 const builtCommand = resolve("dist/cli/main.js");
 const dim = 8;
+const cpuRuns = status().backends.some(({ name, available }) => name === "cpu" && available);
 
 let folder = "";
 let vectorsFile = "";
@@ -80,6 +81,15 @@ describe("rvq train on .npy files", () => {
     expect(model.codebooks()).toEqual(expected.codebooks());
     expect(model.metadata).toMatchObject({ training: { vectors: 1200, seed: 5 } });
     expect(model.metadata).not.toHaveProperty("audio");
+    expect(result.err).toMatch(/training 33 % codebook 1\/3 · \d+\.\d\d dB · perplexity \d+\.\d\n/);
+  });
+
+  it("shows every codebook live", async () => {
+    const result = await rvq(["train", vectorsFile, "-o", inFolder("live.rvqm"), ...size], { terminalRows: 24 });
+    expect(result.err).toMatch(
+      / {2}codebook 1 {2}mse \d\.\d{3}e[-+]\d+ {2}\d+\.\d\d dB {2}perplexity +\d+\.\d of 16\b/,
+    );
+    expect(result.err).not.toContain("dead");
   });
 
   it("refuses other shapes, other dimensions, numbers that are none, and recordings beside them", async () => {
@@ -317,9 +327,13 @@ describe("rvq train --report page.html", () => {
     const result = await rvq(["train", vectorsFile, "-o", inFolder("report.rvqm"), ...size, "--report", page]);
     expect(result.code, result.err).toBe(0);
     const charts = await chartsOf(page);
-    expect(Object.keys(charts)).toEqual(["chart-distortion", "chart-snr", "chart-after"]);
+    expect(Object.keys(charts)).toEqual(["chart-distortion", "chart-perplexity", "chart-snr", "chart-after"]);
     expect(charts["chart-distortion"].x).toEqual([1, 2, 3]);
     expect(charts["chart-distortion"].lines).toHaveLength(3);
+    const perplexities = charts["chart-perplexity"].lines.flat();
+    expect(perplexities).toHaveLength(9);
+    for (const value of perplexities) expect(value).toBeGreaterThan(8);
+    for (const value of perplexities) expect(value).toBeLessThanOrEqual(16);
     expect(await readFile(inFolder("report.rvqm"))).toEqual(await plainModel());
   });
 
@@ -385,9 +399,14 @@ describe("the history of a training", () => {
 
 describe("as a child process", () => {
   /** Interrupts once `after` has come on stderr; twice where `twice` is set. */
-  function child(args: readonly string[], after?: RegExp, nodeOptions: readonly string[] = []): Promise<CliResult> {
+  function child(
+    args: readonly string[],
+    after?: RegExp,
+    nodeOptions: readonly string[] = [],
+    computing: readonly string[] = ["--backend", "js"],
+  ): Promise<CliResult> {
     return new Promise((done, fail) => {
-      const started = spawn(process.execPath, [...nodeOptions, builtCommand, "--backend", "js", ...args], {
+      const started = spawn(process.execPath, [...nodeOptions, builtCommand, ...computing, ...args], {
         cwd: folder,
         stdio: ["ignore", "pipe", "pipe"],
       });
@@ -406,6 +425,55 @@ describe("as a child process", () => {
   }
 
   const long = ["--learn", "ema", "--epochs", "60", "--batch", "100", ...size];
+
+  it.skipIf(!cpuRuns)("goes on after Ctrl-C on native threads, with others and on another backend", async () => {
+    const epochs = ["--learn", "ema", "--epochs", "150", "--batch", "100", ...size];
+    const cpu = (args: readonly string[], threads: string, after?: RegExp) =>
+      child(args, after, [], ["--backend", "cpu", "--threads", threads]);
+    const whole = ["-o", "cpu-whole.rvqm", "--checkpoint", "cpu-whole.rvqt"];
+    expect(await cpu(["train", "vectors.npy", ...whole, ...epochs], "2")).toMatchObject({ code: 0 });
+    const args = ["train", "vectors.npy", "-o", "cpu.rvqm", "--checkpoint", "cpu.rvqt", "--every", "7", ...epochs];
+    const stopped = await cpu(args, "2", /training 25 %/);
+    expect(stopped.code, stopped.err).toBe(130);
+    expect(existsSync(inFolder("cpu.rvqm"))).toBe(false);
+    const [, step, command] = /stopped after step (\d+) of 1500; go on with: rvq (.*)\n/.exec(stopped.err) ?? [];
+    expect(Number(step)).toBeGreaterThanOrEqual(375);
+    expect(Number(step)).toBeLessThan(1500);
+
+    const interrupted = await readFile(inFolder("cpu.rvqt"));
+    const goOn = [(resume: readonly string[]) => cpu(resume, "1"), (resume: readonly string[]) => child(resume)];
+    for (const resume of goOn) {
+      await writeFile(inFolder("cpu.rvqt"), interrupted);
+      const resumed = await resume(command.split(" "));
+      expect(resumed.code, resumed.err).toBe(0);
+      expect(await readFile(inFolder("cpu.rvqm"))).toEqual(await readFile(inFolder("cpu-whole.rvqm")));
+      expect(await readFile(inFolder("cpu.rvqt"))).toEqual(await readFile(inFolder("cpu-whole.rvqt")));
+      await rm(inFolder("cpu.rvqm"));
+    }
+  });
+
+  it.skipIf(!cpuRuns)(
+    "leaves nothing of k-means after Ctrl-C, and another run gives the bytes of one alone",
+    async () => {
+      await writeFile(inFolder("many.npy"), writeNpy({ shape: [20_000, dim], data: vectors(20_000, 9) }));
+      const kmeans = ["--codewords", "256", "--stages", "4", "--iterations", "60", "--seed", "5"];
+      for (const learn of [[], ["--learn", "ema", "--epochs", "1", "--checkpoint", "none.rvqt"]]) {
+        const args = (out: string) => ["train", "many.npy", "-o", out, ...kmeans, ...learn];
+        const cpu = (out: string, after?: RegExp) =>
+          child(args(out), after, [], ["--backend", "cpu", "--threads", "2"]);
+        const stopped = await cpu("stopped.rvqm", learn.length === 0 ? /training 25 %/ : /k-means/);
+        expect(stopped.code, stopped.err).toBe(130);
+        expect(existsSync(inFolder("stopped.rvqm"))).toBe(false);
+        expect(existsSync(inFolder("none.rvqt"))).toBe(false);
+      }
+      const trained = async (out: string, backend: string) => {
+        const args = ["train", "many.npy", "-o", out, ...kmeans];
+        expect(await child(args, undefined, [], ["--backend", backend])).toMatchObject({ code: 0 });
+        return readFile(inFolder(out));
+      };
+      expect(await trained("again.rvqm", "cpu")).toEqual(await trained("once.rvqm", "js"));
+    },
+  );
 
   it("goes on after Ctrl-C in mid-training, to the bytes of an uninterrupted run", async () => {
     const whole = await child(["train", "vectors.npy", "-o", "child-whole.rvqm", ...long]);

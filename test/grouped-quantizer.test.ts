@@ -83,6 +83,23 @@ describe("a grouped quantizer", () => {
     expect(unpackCodes(packCodes(codes, gq.codebookSizes), count, gq.codebookSizes)).toEqual(codes);
   });
 
+  it("encodes each group evenly like a quantizer of its own", async () => {
+    const gq = GroupedQuantizer.fromCodebooks(codebooks, { dim, groups, weights });
+    const capacity = [1.1, 1];
+    const codes = await gq.encodeBalanced(vectors, { capacity });
+    const first = await gq.encodeBalanced(vectors, { capacity: 1.1, stages: 1 });
+    expect([codes.stages, first.stages]).toEqual([6, 3]);
+    for (const [group, width] of groups.entries()) {
+      const own = weights.slice(starts[group], starts[group] + width);
+      const rq = ResidualQuantizer.fromCodebooks(codebooks[group], { dim: width, weights: own });
+      expect(codesOf(codes, group)).toEqual((await rq.encodeBalanced(part(vectors, group), { capacity })).data);
+    }
+    expect(codes.data.filter((_, i) => i % 6 < 3)).toEqual(first.data);
+    const bad = vectors.slice();
+    bad[57] = NaN;
+    expect((await errorOf(() => gq.encodeBalanced(bad))).message).toMatch(/NaN in row 5, column 7/);
+  });
+
   it("measures the error of all dimensions together", async () => {
     const gq = GroupedQuantizer.fromCodebooks(codebooks, { dim, groups, weights });
     const codes = await gq.encode(vectors);

@@ -24,14 +24,14 @@ export function stageLines(stages: readonly StageState[], most: number): string[
 /** All stages in a few words. */
 export function summary(stages: readonly StageState[]): string {
   const perplexities = stages.flatMap(({ perplexity }) => perplexity ?? []);
-  const dead = stages.reduce((sum, stage) => sum + (stage.dead ?? 0), 0);
+  const dead = stages.flatMap((stage) => stage.dead ?? []);
   const mse = stages.findLast((stage) => stage.mse !== undefined)?.mse;
   const parts: string[] = [];
   if (mse !== undefined) parts.push(`mse ${shown(mse)}`);
   if (perplexities.length > 0) {
     parts.push(`perplexity ${Math.min(...perplexities).toFixed(1)} to ${Math.max(...perplexities).toFixed(1)}`);
-    parts.push(`${dead} dead`);
   }
+  if (dead.length > 0) parts.push(`${dead.reduce((sum, number) => sum + number, 0)} dead`);
   return parts.length === 0 ? "waiting" : parts.join(" · ");
 }
 

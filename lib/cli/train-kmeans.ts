@@ -20,8 +20,9 @@ export interface KmeansResult {
   readonly quantizer: ResidualQuantizer;
   /** Of the last iteration. */
   readonly snrDb: number;
-  /** mse[stage][iteration] */
+  /** mse[stage][iteration] and perplexity[stage][iteration], by the assignment of the iteration. */
   readonly mse: readonly (readonly number[])[];
+  readonly perplexity: readonly (readonly number[])[];
 }
 
 export async function trainByKmeans(
@@ -32,6 +33,7 @@ export async function trainByKmeans(
   const { stages, codebookSize: numCodewords } = training;
   const states = new Array<StageState>(stages).fill({ numCodewords });
   const mse = Array.from({ length: stages }, (): number[] => []);
+  const perplexity = mse.map((): number[] => []);
   const progress = startProgress(stderr, "training", stages, stages);
   let snrDb = Number.NaN;
   try {
@@ -42,8 +44,10 @@ export async function trainByKmeans(
       onProgress: (at) => {
         snrDb = at.snrDb;
         mse[at.stage].push(at.mse);
-        states[at.stage] = { mse: at.mse, snrDb, numCodewords };
-        const note = `codebook ${at.stage + 1}/${at.stages} · ${at.snrDb.toFixed(2)} dB`;
+        perplexity[at.stage].push(at.perplexity);
+        states[at.stage] = { mse: at.mse, snrDb, perplexity: at.perplexity, numCodewords };
+        const decibels = `${at.snrDb.toFixed(2)} dB · perplexity ${at.perplexity.toFixed(1)}`;
+        const note = `codebook ${at.stage + 1}/${at.stages} · ${decibels}`;
         progress.update(at.stage + (at.iteration + 1) / at.iterations, note, stageLines(states, linesBelow(stderr)));
       },
     };
@@ -52,7 +56,7 @@ export async function trainByKmeans(
     const { codebooks } = await trainCodebooks(engine, vectors, options, keepVectors ? "copy" : "overwrite");
     const quantizer = ResidualQuantizer.fromCodebooks(codebooks, { dim, ...backend, metadata });
     progress.update(stages);
-    return { quantizer, snrDb, mse };
+    return { quantizer, snrDb, mse, perplexity };
   } finally {
     progress.stop();
   }

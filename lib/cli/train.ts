@@ -95,8 +95,9 @@ async function train(
   const metadata = planMetadata(plan, amount);
   if (ema === null) {
     const keepVectors = options.report !== undefined && isPage(options.report);
-    const { quantizer, snrDb, mse } = await trainByKmeans(context, vectors, { dim, training, metadata, keepVectors });
-    const curves = kmeansCurves(mse);
+    const run = { dim, training, metadata, keepVectors };
+    const { quantizer, snrDb, mse, perplexity } = await trainByKmeans(context, vectors, run);
+    const curves = kmeansCurves(mse, perplexity);
     if (!keepVectors) return { quantizer, snrDb, stages: null, curves };
     const stages = await measureTraining(context, quantizer, vectors);
     return { quantizer, snrDb: stages[stages.length - 1].snrDb, stages, curves };

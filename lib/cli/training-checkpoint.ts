@@ -41,7 +41,7 @@ export async function readCheckpoint(path: string, backend: BackendChoiceOptions
   if (typeof vectorsSha256 !== "string") {
     throw new RvqError("INVALID_CHECKPOINT", `${name}: expected the SHA-256 of the training vectors, got none`);
   }
-  const stages = checkpoint.state.stages.length;
+  const stages = checkpoint.parts[0].state.stages.length;
   return {
     plan,
     trainer: CodebookTrainer.fromBytes(checkpointToBytes({ ...checkpoint, metadata }), backend),

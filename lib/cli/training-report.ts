@@ -28,17 +28,21 @@ export interface TrainingCurves {
   readonly xLabel: "step" | "iteration";
   readonly x: readonly number[];
   readonly mse: readonly (readonly (number | null)[])[];
-  /** Null where training does not measure it. */
-  readonly perplexity: readonly (readonly number[])[] | null;
+  readonly perplexity: readonly (readonly (number | null)[])[];
+  /** Null where training knows no dead codewords. */
   readonly dead: readonly (readonly number[])[] | null;
 }
 
-/** mse[stage][iteration]; a stage may end before the others. */
-export function kmeansCurves(mse: readonly (readonly number[])[]): TrainingCurves {
+/** mse[stage][iteration] and perplexity[stage][iteration]; a stage may end before the others. */
+export function kmeansCurves(
+  mse: readonly (readonly number[])[],
+  perplexity: readonly (readonly number[])[],
+): TrainingCurves {
   const longest = Math.max(...mse.map((line) => line.length));
   const x = Array.from({ length: longest }, (_, iteration) => iteration + 1);
-  const lines = mse.map((line) => x.map((_, iteration) => line[iteration] ?? null));
-  return { xLabel: "iteration", x, mse: lines, perplexity: null, dead: null };
+  const padded = (lines: readonly (readonly number[])[]) =>
+    lines.map((line) => x.map((_, iteration) => line[iteration] ?? null));
+  return { xLabel: "iteration", x, mse: padded(mse), perplexity: padded(perplexity), dead: null };
 }
 
 export function averagesCurves(history: TrainingHistory): TrainingCurves {
@@ -138,11 +142,11 @@ function curveCharts({ curves, stages }: TrainingReport): Chart[] {
   const relative = mse.map((line) => line.map((value) => (value === null ? null : decibelsOf(value / energy))));
   const shared = { xLabel, x, names };
   const distortion = { id: "chart-distortion", title: "Distortion", unit: " dB", digits: 2, fromZero: false };
-  const charts: Chart[] = [{ ...shared, ...distortion, lines: relative }];
-  if (perplexity !== null) {
-    const look = { id: "chart-perplexity", title: "Perplexity", unit: "", digits: 1, fromZero: true };
-    charts.push({ ...shared, ...look, lines: perplexity });
-  }
+  const even = { id: "chart-perplexity", title: "Perplexity", unit: "", digits: 1, fromZero: true };
+  const charts: Chart[] = [
+    { ...shared, ...distortion, lines: relative },
+    { ...shared, ...even, lines: perplexity },
+  ];
   if (dead !== null) {
     const look = { id: "chart-dead", title: "Dead codewords", unit: "", digits: 0, fromZero: true };
     charts.push({ ...shared, ...look, lines: dead });
