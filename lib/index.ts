@@ -2,6 +2,16 @@
 
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
+export type { BatchMetrics } from "./batching/batch-runner.js";
+export {
+  type BatchableQuantizer,
+  type BatchedDecodeOptions,
+  type BatchedEncodeOptions,
+  Batcher,
+  type BatcherMetrics,
+  type BatcherOptions,
+} from "./batching/batcher.js";
+export type { Histogram } from "./batching/histogram.js";
 export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
 export type { ByteSource } from "./bitstream/byte-source.js";
 export type { Frames } from "./bitstream/chunk.js";

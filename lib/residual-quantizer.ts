@@ -2,6 +2,7 @@
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
+import { Batcher, type BatcherOptions } from "./batching/batcher.js";
 import {
   allocate,
   badInput,
@@ -288,6 +289,15 @@ export class ResidualQuantizer {
   /** How many stages a bit rate allows: for every frame, and on the average where `allocateStages` may choose. */
   plan(options: PlanOptions): Plan {
     return planRate(this.codebookSizes, options);
+  }
+
+  /**
+   * Makes few large batches of many small concurrent calls, with the same results (docs/services.md).
+   * @throws RvqError INVALID_ARGUMENT, DISPOSED
+   */
+  batcher(options: BatcherOptions = {}): Batcher {
+    this.checkCall({});
+    return new Batcher(this, options);
   }
 
   /** The model in the format of lib/model-file.ts: the same bytes for the same model on every machine. */
