@@ -1,8 +1,9 @@
 // Makes few large batches of many small calls: collects, computes, gives every call its rows back, and counts.
 
 import { RvqError } from "../errors.js";
-import { CallQueue, type QueuedCall } from "./call-queue.js";
+import { CallQueue } from "./call-queue.js";
 import { type Histogram, HistogramCounts, latencyBoundsMs, sizeBounds } from "./histogram.js";
+import { type Outcome, PendingCall } from "./pending-call.js";
 
 /** What happens to the rows of calls with inputs of one kind. */
 export interface BatchOperation<Input, Batch, Result, Output> {
@@ -54,29 +55,16 @@ export interface BatchMetrics {
   readonly latencyMs: Histogram;
 }
 
-interface PendingCall<Input, Output> extends QueuedCall {
-  readonly input: Input;
-  readonly startedMs: number;
-  readonly resolve: (output: Output) => void;
-  readonly reject: (reason: unknown) => void;
-  readonly signal: AbortSignal | undefined;
-  readonly onAbort: () => void;
-  output: Output | null;
-  /** Rows of the output that are there. */
-  done: number;
-  settled: boolean;
-}
-
 /** Rows of one call in a batch. */
-interface Piece<Input, Output> {
+interface Piece<Input extends { readonly rows: number }, Output> {
   readonly call: PendingCall<Input, Output>;
   readonly at: number;
   readonly first: number;
   readonly rows: number;
 }
 
-/** One that is computed, and one that waits so that the backend need not. */
-const mostBatchesInFlight = 2;
+/** While one is computed the next one collects calls: two at once would be two smaller ones. */
+const mostBatchesInFlight = 1;
 /** A long call may fill this part of a batch while others wait. */
 const turnsPerBatch = 4;
 
@@ -103,33 +91,25 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
 
   /**
    * The output of an input of one row and more. The input is left alone until then.
-   * @throws RvqError QUEUE_FULL; what `put` and `compute` throw; the signal's reason when aborted
+   * @throws RvqError QUEUE_FULL, OUT_OF_MEMORY; the promise with what `put` and `compute` throw, or the signal's reason when aborted
    */
-  async submit(input: Input, signal: AbortSignal | undefined): Promise<Output> {
-    const { rows } = input;
-    if (this.limits.whenFull === "reject" && !this.queue.hasRoom(rows)) {
+  submit(input: Input, signal: AbortSignal | undefined): Promise<Output> {
+    if (this.limits.whenFull === "reject" && !this.queue.hasRoom(input.rows)) {
       this.counters.refused++;
       const free = Math.max(0, this.limits.maxQueue - this.queue.turns);
       const remedy = 'call again later, or have calls wait by whenFull: "wait"';
-      const message = `batcher: expected at most ${free} more vectors in the queue, got ${rows} (${remedy})`;
+      const message = `batcher: expected at most ${free} more vectors in the queue, got ${input.rows} (${remedy})`;
       throw new RvqError("QUEUE_FULL", message);
     }
     if (this.spareBatches.length === 0 && this.batchesInFlight < mostBatchesInFlight) {
       this.spareBatches.push(this.operation.open());
     }
-    return new Promise((resolve, reject) => {
-      const startedMs = performance.now();
-      const onAbort = () => this.settle(call, "aborted", () => reject(signal?.reason));
-      const call: PendingCall<Input, Output> = {
-        ...{ input, rows, startedMs, resolve, reject, signal, onAbort },
-        ...{ taken: 0, done: 0, output: null, settled: false },
-      };
-      signal?.addEventListener("abort", onAbort);
-      this.counters.calls++;
-      this.pending.add(call);
-      this.queue.add(call);
-      this.schedule();
-    });
+    const call = new PendingCall(input, signal, this.onSettled);
+    this.counters.calls++;
+    this.pending.add(call);
+    this.queue.add(call);
+    this.schedule();
+    return call.promise;
   }
 
   metrics(): BatchMetrics {
@@ -191,7 +171,7 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
       try {
         this.operation.put(batch, at, call.input, first, rows);
       } catch (error) {
-        this.settle(call, "failed", () => call.reject(error));
+        call.fail(error);
         return 0;
       }
       pieces.push({ call, at, first, rows });
@@ -209,14 +189,19 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
     this.batchSize.add(rows);
     try {
       const result = await this.operation.compute(batch, rows);
+      this.release(batch);
       for (const piece of pieces) this.deliver(result, piece);
     } catch (error) {
-      for (const { call } of pieces) this.settle(call, "failed", () => call.reject(error));
-    } finally {
-      this.batchesInFlight--;
-      this.spareBatches.push(batch);
-      this.schedule();
+      this.release(batch);
+      for (const { call } of pieces) call.fail(error);
     }
+  }
+
+  /** The next batch is under way before the results of this one are looked at. */
+  private release(batch: Batch): void {
+    this.batchesInFlight--;
+    this.spareBatches.push(batch);
+    this.wake();
   }
 
   private deliver(result: Result, { call, at, first, rows }: Piece<Input, Output>): void {
@@ -227,26 +212,19 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
       call.done += rows;
       if (call.done < call.rows) return;
       this.latencyMs.add(performance.now() - call.startedMs);
-      this.settle(call, "completed", () => call.resolve(output));
+      call.complete(output);
     } catch (error) {
       // No memory for the output of this call says nothing about the others.
-      this.settle(call, "failed", () => call.reject(error));
+      call.fail(error);
     }
   }
 
-  private settle(
-    call: PendingCall<Input, Output>,
-    outcome: "completed" | "failed" | "aborted",
-    tell: () => void,
-  ): void {
-    if (call.settled) return;
-    call.settled = true;
-    call.signal?.removeEventListener("abort", call.onAbort);
+  private readonly onSettled = (call: PendingCall<Input, Output>, outcome: Outcome): void => {
     this.counters[outcome]++;
-    this.queue.remove(call);
+    // A completed call has left the queue long ago.
+    if (outcome !== "completed") this.queue.remove(call);
     this.pending.delete(call);
-    tell();
     if (this.pending.size > 0) return;
     for (const resolve of this.draining.splice(0)) resolve();
-  }
+  };
 }
