@@ -4,6 +4,7 @@ import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
 import { checkOptions, checkVectors } from "./check.js";
 import { deadCodewords } from "./dead-codewords.js";
+import { traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { Statistics } from "./mergeable-statistics.js";
 import { emptyState, type StageState } from "./moving-average.js";
@@ -123,7 +124,11 @@ export class CodebookTrainer {
     return this.inLine(async () => {
       checked.signal?.throwIfAborted();
       const { engine, model, state, spare } = this;
-      const { next, result } = await computeStep(engine, model, state, spare, plain, rows, checked);
+      const shape = { dim: this.dim, vectors: plain.length / this.dim, stages: this.stages };
+      const event = () => ({ method: "step", backend: engine.name, sync: false, ...shape }) as const;
+      const { next, result } = await traced(trainCalls, event, () =>
+        computeStep(engine, model, state, spare, plain, rows, checked),
+      );
       this.advance(next);
       return result;
     });

@@ -38,6 +38,13 @@ export { CodebookTrainer } from "./codebook-trainer.js";
 export type { CountedCodes } from "./counted-codes.js";
 export type { DeadBelow } from "./dead-codewords.js";
 export type { Description } from "./description.js";
+export {
+  type CallEvent,
+  type CodingEvent,
+  type FallbackEvent,
+  recordPerformance,
+  type TrainEvent,
+} from "./diagnostics.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
 export { frameErrors } from "./frame-errors.js";
@@ -69,7 +76,14 @@ export {
 } from "./losses.js";
 export { type AddOptions, mergeRanges, Statistics, vectorRange } from "./mergeable-statistics.js";
 export type { AverageForm, Decay } from "./moving-average.js";
-export { type BackendChoice, type BackendStatus, type Status, status } from "./open-backend.js";
+export {
+  type BackendChoice,
+  type BackendStatus,
+  type CudaStatus,
+  type NativeStatus,
+  type Status,
+  status,
+} from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
 export type {
   BackendChoiceOptions,

@@ -18,6 +18,7 @@ import {
   limits,
 } from "./check.js";
 import { forEachChunk } from "./chunks.js";
+import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
 import type { BackendChoice } from "./open-backend.js";
@@ -100,11 +101,37 @@ export async function trainCodebooks(
   options: TrainOptions,
   ownership: "copy" | "overwrite" = "copy",
 ): Promise<CodebookSpec> {
-  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, refinements, beam, onProgress, ...kmeans } =
-    checkTrainOptions(options);
-  const { signal } = kmeans;
+  const checked = checkTrainOptions(options);
+  const { dim, sizes } = checked;
   const given = checkVectors("vectors", vectorsArgument, dim);
   if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
+  const shape = { dim, vectors: given.length / dim, stages: sizes.length };
+  const event = () => ({ method: "train", backend: backend.name, sync: false, ...shape }) as const;
+  return traced(trainCalls, event, () => trainStages(backend, given, checked, ownership));
+}
+
+/** vectors[N][dim], N ≥ 1, of which the content is not checked yet. */
+async function trainStages(
+  backend: Backend,
+  given: Float32Array,
+  options: ReturnType<typeof checkTrainOptions>,
+  ownership: "copy" | "overwrite",
+): Promise<CodebookSpec> {
+  const {
+    dim,
+    sizes,
+    metric,
+    weights,
+    seed,
+    inits,
+    minClusterSizes,
+    refinements,
+    beam,
+    onProgress: told,
+    ...kmeans
+  } = options;
+  const { signal } = kmeans;
+  const onProgress = publishingProgress(told);
   const random = new Random(seed);
   const residuals = ownership === "copy" ? new Float32Array(given.length) : given;
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
@@ -125,7 +152,7 @@ export async function trainCodebooks(
         // Rows left out above have no error, so the mean is taken over all elements.
         const overall = mse * (rows.length / residuals.length);
         const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
-        onProgress?.({ stage, stages: sizes.length, iteration, iterations: kmeans.iterations, mse: overall, snrDb });
+        onProgress({ stage, stages: sizes.length, iteration, iterations: kmeans.iterations, mse: overall, snrDb });
       },
     });
     codebooks.push(codebook);
@@ -135,7 +162,7 @@ export async function trainCodebooks(
   const spec = { dim, metric, weights, codebooks };
   if (vectors === null) return spec;
   const refinement = { iterations: refinements, beam, shrinkage: kmeans.shrinkage, signal };
-  const report = (progress: RefineProgress) => onProgress?.({ stage: sizes.length, stages: sizes.length, ...progress });
+  const report = (progress: RefineProgress) => onProgress({ stage: sizes.length, stages: sizes.length, ...progress });
   return { ...spec, codebooks: await refineCodebooks(backend, spec, vectors, { ...refinement, onProgress: report }) };
 }
 
