@@ -33,6 +33,10 @@ export function createService(quantizer, { batching, bodyLimit }) {
   let closing = false;
 
   service.addContentTypeParser("application/octet-stream", { parseAs: "buffer" }, (_, body, done) => done(null, body));
+  // Else clients that keep their connection for later would keep a closing service alive.
+  service.addHook("onSend", async (_, reply) => {
+    if (closing) reply.header("connection", "close");
+  });
   service.addHook("onResponse", async (request, reply) => {
     metrics.requestSeconds.observe(
       { route: request.routeOptions.url ?? "none", status: reply.statusCode },
@@ -54,9 +58,12 @@ export function createService(quantizer, { batching, bodyLimit }) {
     const vectors = isJson
       ? vectorsFromRows(request.body.vectors, quantizer.dim)
       : floatsFromBytes(request.body, quantizer.dim);
-    const codes = await coder.encode(vectors, { stages, signal: whileConnected(reply) });
+    const codes = await coder.encode(vectors, {
+      stages,
+      signal: whileConnected(reply, vectors.length / quantizer.dim),
+    });
     if (isJson) return { count: codes.count, stages: codes.stages, codes: rowsOf(codes.data, codes.stages) };
-    reply.header("content-type", "application/octet-stream").header("x-rvq-count", codes.count);
+    reply.header("content-type", "application/octet-stream");
     return Buffer.from(packCodes(codes, quantizer.codebookSizes.slice(0, codes.stages)));
   });
 
@@ -66,10 +73,10 @@ export function createService(quantizer, { batching, bodyLimit }) {
     const codes = isJson ? codesFromRows(request.body.codes) : codesFromPacked(request.body, stages);
     const vectors = await coder.decode(codes, {
       stages: Math.min(stages, codes.stages),
-      signal: whileConnected(reply),
+      signal: whileConnected(reply, codes.count),
     });
     if (isJson) return { count: codes.count, vectors: rowsOf(vectors, quantizer.dim) };
-    reply.header("content-type", "application/octet-stream").header("x-rvq-count", codes.count);
+    reply.header("content-type", "application/octet-stream");
     return Buffer.from(vectors.buffer, vectors.byteOffset, vectors.byteLength);
   });
 
@@ -103,8 +110,12 @@ export function createService(quantizer, { batching, bodyLimit }) {
   }
 }
 
+/** Work for fewer vectors is done before a client could go away. */
+const worthAborting = 64;
+
 /** Aborted when the client goes away before its answer is sent. */
-function whileConnected(reply) {
+function whileConnected(reply, vectors) {
+  if (vectors < worthAborting) return undefined;
   const controller = new AbortController();
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) controller.abort();
