@@ -3,13 +3,12 @@
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
 export type { BatchMetrics } from "./batching/batch-runner.js";
-export {
-  type BatchableQuantizer,
-  type BatchedDecodeOptions,
-  type BatchedEncodeOptions,
+export type {
+  BatchedDecodeOptions,
+  BatchedEncodeOptions,
   Batcher,
-  type BatcherMetrics,
-  type BatcherOptions,
+  BatcherMetrics,
+  BatcherOptions,
 } from "./batching/batcher.js";
 export type { Histogram } from "./batching/histogram.js";
 export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";

@@ -108,6 +108,38 @@ describe("batches", () => {
   });
 });
 
+describe("the event loop", () => {
+  it("has turns between the results of one batch, which callers work with", async () => {
+    const batcher = rq.batcher({ maxBatch: 200 });
+    let turns = 0;
+    let counting = true;
+    const count = () => {
+      turns++;
+      if (counting) setImmediate(count);
+    };
+    setImmediate(count);
+    const seen = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => batcher.encode(vectorsOf(1, i)).then(() => turns)),
+    );
+    counting = false;
+    expect(batcher.metrics().encode.batches).toBe(1);
+    // 200 results, 32 a turn.
+    expect(new Set(seen).size).toBe(7);
+  });
+
+  it("does not keep drain() waiting for what comes after it", async () => {
+    const batcher = rq.batcher({ maxBatch: 2 });
+    let stopped = false;
+    const callers = Array.from({ length: 5 }, async (_, i) => {
+      while (!stopped) await batcher.encode(vectorsOf(1, i));
+    });
+    await batcher.drain();
+    expect(batcher.metrics().encode.completed).toBeGreaterThanOrEqual(5);
+    stopped = true;
+    await Promise.all(callers);
+  });
+});
+
 describe("the queue", () => {
   /** The turns of a batch of `room` rows: [call, first, rows]. */
   function turns(queue: CallQueue<{ name: string; rows: number; taken: number }>, room: number) {

@@ -1,6 +1,7 @@
 // Makes few large batches of many small calls: collects, computes, gives every call its rows back, and counts.
 
 import { RvqError } from "../errors.js";
+import { nextSlice } from "../time-slice.js";
 import { CallQueue } from "./call-queue.js";
 import { type Histogram, HistogramCounts, latencyBoundsMs, sizeBounds } from "./histogram.js";
 import { type Outcome, PendingCall } from "./pending-call.js";
@@ -65,6 +66,8 @@ interface Piece<Input extends { readonly rows: number }, Output> {
 
 /** While one is computed the next one collects calls: two at once would be two smaller ones. */
 const mostBatchesInFlight = 1;
+/** An HTTP service sends so many answers in two or three milliseconds. */
+const callsPerTurn = 32;
 /** A long call may fill this part of a batch while others wait. */
 const turnsPerBatch = 4;
 
@@ -75,7 +78,7 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
   private timer: NodeJS.Timeout | undefined;
   private immediate: NodeJS.Immediate | undefined;
   private readonly pending = new Set<PendingCall<Input, Output>>();
-  private readonly draining: (() => void)[] = [];
+  private drains = 0;
 
   private readonly counters = { calls: 0, completed: 0, failed: 0, aborted: 0, refused: 0, vectors: 0, batches: 0 };
   private readonly batchSize: HistogramCounts;
@@ -124,13 +127,12 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
     };
   }
 
-  /** Resolves when no call is pending any more; until then none waits for others to come. */
-  drain(): Promise<void> {
-    if (this.pending.size === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.draining.push(resolve);
-      this.wake();
-    });
+  /** Resolves when every call so far has settled; until then none waits for others to come. */
+  async drain(): Promise<void> {
+    this.drains++;
+    this.wake();
+    await Promise.allSettled(Array.from(this.pending, ({ promise }) => promise));
+    this.drains--;
   }
 
   /** Sees to it that a batch starts as soon as it is full or its first call has waited long enough. */
@@ -149,7 +151,7 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
 
   /** How long the call whose turn is next goes on waiting for others. */
   private firstWaitsMs(): number {
-    if (this.draining.length > 0 || this.queue.first === undefined) return 0;
+    if (this.drains > 0 || this.queue.first === undefined) return 0;
     return this.queue.first.startedMs + this.limits.maxDelayMs - performance.now();
   }
 
@@ -187,14 +189,16 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
     this.counters.batches++;
     this.counters.vectors += rows;
     this.batchSize.add(rows);
+    let result: Result;
     try {
-      const result = await this.operation.compute(batch, rows);
-      this.release(batch);
-      for (const piece of pieces) this.deliver(result, piece);
+      result = await this.operation.compute(batch, rows);
     } catch (error) {
-      this.release(batch);
       for (const { call } of pieces) call.fail(error);
+      return;
+    } finally {
+      this.release(batch);
     }
+    await this.handOut(result, pieces);
   }
 
   /** The next batch is under way before the results of this one are looked at. */
@@ -202,6 +206,14 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
     this.batchesInFlight--;
     this.spareBatches.push(batch);
     this.wake();
+  }
+
+  /** What callers do with their results is work too: it should not all come in one turn of the event loop. */
+  private async handOut(result: Result, pieces: readonly Piece<Input, Output>[]): Promise<void> {
+    for (const [i, piece] of pieces.entries()) {
+      if (i > 0 && i % callsPerTurn === 0) await nextSlice();
+      this.deliver(result, piece);
+    }
   }
 
   private deliver(result: Result, { call, at, first, rows }: Piece<Input, Output>): void {
@@ -224,7 +236,5 @@ export class BatchRunner<Input extends { readonly rows: number }, Batch, Result,
     // A completed call has left the queue long ago.
     if (outcome !== "completed") this.queue.remove(call);
     this.pending.delete(call);
-    if (this.pending.size > 0) return;
-    for (const resolve of this.draining.splice(0)) resolve();
   };
 }

@@ -43,7 +43,7 @@ export interface BatcherMetrics {
   readonly decode: BatchMetrics;
 }
 
-/** What a batcher needs of a quantizer. */
+/** What a batcher needs of a ResidualQuantizer, which imports it. */
 export interface BatchableQuantizer {
   readonly dim: number;
   readonly metric: Metric;
@@ -67,6 +67,7 @@ export class Batcher {
   private readonly beam: number;
   private closed = false;
 
+  /** @internal */
   constructor(
     private readonly quantizer: BatchableQuantizer,
     options: BatcherOptions = {},
