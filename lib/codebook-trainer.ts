@@ -4,6 +4,7 @@ import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
 import { checkOptions, checkVectors } from "./check.js";
 import { deadCodewords } from "./dead-codewords.js";
+import { traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { GroupLayout } from "./group-layout.js";
 import { GroupedQuantizer } from "./grouped-quantizer.js";
@@ -139,7 +140,11 @@ export class CodebookTrainer {
       checked.signal?.throwIfAborted();
       const { engine, parts, spares, layout } = this;
       const workers = this.workersOf(checked.workers);
-      const { next, result } = await computeGroupedStep(engine, parts, spares, layout, plain, rows, checked, workers);
+      const shape = { dim: this.dim, vectors: plain.length / this.dim, stages: this.stages };
+      const event = () => ({ method: "step", backend: engine.name, sync: false, ...shape }) as const;
+      const { next, result } = await traced(trainCalls, event, () =>
+        computeGroupedStep(engine, parts, spares, layout, plain, rows, checked, workers),
+      );
       this.advance(next);
       return result;
     });

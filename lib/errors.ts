@@ -8,6 +8,7 @@ export type RvqErrorCode =
   | "CODE_OUT_OF_RANGE"
   | "BACKEND_UNAVAILABLE"
   | "DISPOSED"
+  | "QUEUE_FULL"
   | "OUT_OF_MEMORY"
   | "DEVICE_LOST"
   | "CUDA"

@@ -3,6 +3,15 @@
 export { writeFileAtomic } from "./atomic-file.js";
 export type { BackendName, CodeArray, Metric } from "./backend.js";
 export type { BalancedOptions } from "./balanced-codes.js";
+export type { BatchMetrics } from "./batching/batch-runner.js";
+export type {
+  BatchedDecodeOptions,
+  BatchedEncodeOptions,
+  Batcher,
+  BatcherMetrics,
+  BatcherOptions,
+} from "./batching/batcher.js";
+export type { Histogram } from "./batching/histogram.js";
 export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
 export type { ByteSource } from "./bitstream/byte-source.js";
 export type { Frames } from "./bitstream/chunk.js";
@@ -36,6 +45,13 @@ export type {
   DeviceStatistics,
   DeviceStatisticsOptions,
 } from "./device/device-quantizer.js";
+export {
+  type CallEvent,
+  type CodingEvent,
+  type FallbackEvent,
+  recordPerformance,
+  type TrainEvent,
+} from "./diagnostics.js";
 export type { Distortion } from "./distortion.js";
 export { RvqError, type RvqErrorCode } from "./errors.js";
 export { frameErrors } from "./frame-errors.js";
@@ -67,7 +83,14 @@ export {
 } from "./losses.js";
 export { type AddOptions, mergeRanges, Statistics, vectorRange } from "./mergeable-statistics.js";
 export type { AverageForm, Decay } from "./moving-average.js";
-export { type BackendChoice, type BackendStatus, type Status, status } from "./open-backend.js";
+export {
+  type BackendChoice,
+  type BackendStatus,
+  type CudaStatus,
+  type NativeStatus,
+  type Status,
+  status,
+} from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
 export type {
   BackendChoiceOptions,

@@ -4,8 +4,10 @@ import { availableParallelism } from "node:os";
 import { loadAddon } from "./addon.js";
 import { type Backend, type BackendName, type BackendOptions, backendNames } from "./backend.js";
 import { checkInteger } from "./check.js";
-import { openCpu } from "./cpu/backend.js";
+import { type Addon, openCpu } from "./cpu/backend.js";
+import type { CudaAddon } from "./cuda/addon.js";
 import { openCuda } from "./cuda/backend.js";
+import { type FallbackEvent, publishFallback } from "./diagnostics.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { openJs } from "./js/backend.js";
 
@@ -33,6 +35,27 @@ export interface Status {
   /** Set where `RVQ_BACKEND` names a backend that cannot run. */
   readonly error: string | null;
   readonly backends: readonly BackendStatus[];
+  /** What the addon finds; null without an addon. */
+  readonly native: NativeStatus | null;
+}
+
+export interface NativeStatus {
+  /** SIMD levels of this machine, best first. */
+  readonly instructionSets: readonly string[];
+  /** Processors that this process may use: affinity and container quota. */
+  readonly processors: number;
+  readonly cuda: CudaStatus;
+}
+
+export interface CudaStatus {
+  /** CUDA versions, such as "13.0"; null without a driver, or in an addon without CUDA. */
+  readonly driverVersion: string | null;
+  readonly runtimeVersion: string | null;
+  readonly devices: readonly {
+    readonly name: string;
+    readonly computeCapability: string;
+    readonly memoryBytes: number;
+  }[];
 }
 
 /** Every backend in the order of preference; each opens or throws an RvqError that says why not. */
@@ -67,14 +90,9 @@ export function openBackend(choice: unknown, threads: unknown, device?: unknown)
   };
   const name = resolveChoice(choice);
   if (name !== "auto") return openNamed(name, options);
-  for (const { open } of openers) {
-    try {
-      return open(options, true);
-    } catch {
-      // The next in the list; status() tells why this one did not run.
-    }
-  }
-  return openJs();
+  const { backend, skipped } = openFirst(options);
+  if (skipped.length > 0) publishFallback({ selected: backend.name, skipped });
+  return backend;
 }
 
 /** Which backends run here, from which files, and why the others do not. Never throws. */
@@ -91,7 +109,8 @@ export function status(): Status {
   let selected: BackendName | null = null;
   let error: string | null = null;
   try {
-    selected = openBackend("auto", undefined).name;
+    const name = resolveChoice(undefined);
+    selected = (name === "auto" ? openFirst({}).backend : openNamed(name, {})).name;
   } catch (cause) {
     error = (cause as Error).message;
   }
@@ -103,7 +122,19 @@ export function status(): Status {
     selected,
     error,
     backends,
+    native: nativeStatus(),
   };
+}
+
+function nativeStatus(): NativeStatus | null {
+  try {
+    const { instructionSets, processors } = (loadAddon().addon as Addon).cpuInfo();
+    const { driverVersion, runtimeVersion, devices } = (loadAddon().addon as CudaAddon).cudaInfo();
+    return { instructionSets, processors, cuda: { driverVersion, runtimeVersion, devices } };
+  } catch {
+    // No addon, or one of another version: the backends say so.
+    return null;
+  }
 }
 
 export const packageVersion = "0.1.0";
@@ -121,6 +152,19 @@ function checkName(name: string, value: unknown): BackendName {
   if (known === undefined)
     throw invalidArgument(name, `"auto", ${backendNames.map((n) => `"${n}"`).join(", ")}`, value);
   return known;
+}
+
+/** The first that runs, and why those before it do not. */
+function openFirst(options: BackendOptions): { backend: Backend; skipped: FallbackEvent["skipped"] } {
+  const skipped: { name: BackendName; reason: string }[] = [];
+  for (const { name, open } of openers) {
+    try {
+      return { backend: open(options, true), skipped };
+    } catch (error) {
+      skipped.push({ name, reason: (error as Error).message });
+    }
+  }
+  return { backend: openJs(), skipped };
 }
 
 function openNamed(name: BackendName, options: BackendOptions): Backend {

@@ -12,6 +12,7 @@ import {
   checkVectors,
 } from "./check.js";
 import { forEachChunk } from "./chunks.js";
+import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { gridExponentsFor, keepNonZero } from "./kmeans.js";
 import { newCodeArray } from "./pack-codes.js";
@@ -74,7 +75,7 @@ export async function refineModel(
     iterations: checkInteger("iterations", options.iterations ?? 6, 1, 1_000_000),
     beam: checkBeam(options.beam ?? 1, metric),
     shrinkage: checkNumber("shrinkage", options.shrinkage ?? 0, 0, "a finite number ≥ 0"),
-    onProgress,
+    onProgress: publishingProgress(onProgress),
     signal: checkSignal("signal", options.signal),
   };
   const vectors = checkVectors("vectors", vectorsArgument, dim).slice();
@@ -84,7 +85,10 @@ export async function refineModel(
     const bad = firstBadInput(rows, dim, metric === "cosine");
     if (bad !== null) throw badInput("vectors", bad, from / dim, rows[bad.row * dim + bad.column]);
   });
-  return { ...spec, codebooks: await refineCodebooks(backend, spec, vectors, refinement) };
+  const shape = { dim, vectors: vectors.length / dim, stages: spec.codebooks.length };
+  const event = () => ({ method: "refine", backend: backend.name, sync: false, ...shape }) as const;
+  const codebooks = await traced(trainCalls, event, () => refineCodebooks(backend, spec, vectors, refinement));
+  return { ...spec, codebooks };
 }
 
 /**

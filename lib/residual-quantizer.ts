@@ -1,8 +1,9 @@
 // ResidualQuantizer: trains, encodes, decodes and measures with residual codebooks; a plain vector quantizer has one stage.
 
 import { writeFileAtomic } from "./atomic-file.js";
-import type { Backend, BackendName, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
+import type { Backend, BackendName, BadInput, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import { type BalancedOptions, encodeBalanced } from "./balanced-codes.js";
+import { Batcher, type BatcherOptions } from "./batching/batcher.js";
 import {
   allocate,
   badInput,
@@ -23,6 +24,7 @@ import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { type Description, describe, informationBits } from "./description.js";
 import { DeviceQuantizer } from "./device/device-quantizer.js";
+import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
@@ -179,17 +181,18 @@ export class ResidualQuantizer {
       const bad = await this.prepared.encode({ vectors: staged, count: rows, stages, beam, codes, chunkOf });
       return { bad, staged };
     };
-    await this.forEachChunk(
-      count,
-      call,
-      encodeChunk,
-      ({ bad, staged }, first) => {
-        staging.release(staged);
-        if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
+    const finish = ({ bad, staged }: { bad: BadInput | null; staged: Float32Array }, first: number) => {
+      staging.release(staged);
+      if (bad !== null) throw badInput("vectors", bad, first, plain[(first + bad.row) * this.dim + bad.column]);
+    };
+    return traced(
+      encodeCalls,
+      () => this.event(count, stages, beam, false),
+      async () => {
+        await this.forEachChunk(count, call, encodeChunk, finish, beam);
+        return { count, stages, data };
       },
-      beam,
     );
-    return { count, stages, data };
   }
 
   /** `encode` on the calling thread, for short calls. */
@@ -200,9 +203,15 @@ export class ResidualQuantizer {
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
     if (count === 0) return { count, stages, data };
-    const bad = this.prepared.encodeSync({ vectors: plain, count, stages, beam, codes: data });
-    if (bad !== null) throw badInput("vectors", bad, 0, plain[bad.row * this.dim + bad.column]);
-    return { count, stages, data };
+    return tracedSync(
+      encodeCalls,
+      () => this.event(count, stages, beam, true),
+      () => {
+        const bad = this.prepared.encodeSync({ vectors: plain, count, stages, beam, codes: data });
+        if (bad !== null) throw badInput("vectors", bad, 0, plain[bad.row * this.dim + bad.column]);
+        return { count, stages, data };
+      },
+    );
   }
 
   /**
@@ -239,10 +248,15 @@ export class ResidualQuantizer {
       await this.prepared.decode({ codes: stagedCodes, count: rows, codeStages, stages, vectors: out, chunkOf });
       return out;
     };
-    await this.forEachChunk(count, { ...call, stages }, decodeChunk, (out, first, rows) => {
-      staged?.put(out, first, rows);
-    });
-    return given ?? vectors;
+    const finish = (out: Float32Array, first: number, rows: number) => staged?.put(out, first, rows);
+    return traced(
+      decodeCalls,
+      () => this.event(count, stages, 1, false),
+      async () => {
+        await this.forEachChunk(count, { ...call, stages }, decodeChunk, finish);
+        return given ?? vectors;
+      },
+    );
   }
 
   /** `decode` on the calling thread, for short calls. */
@@ -256,8 +270,14 @@ export class ResidualQuantizer {
     const { count, stages: codeStages, data } = checked;
     checkCodeRange("codes", data, codeStages, this.codebookSizes, 0);
     const vectors = into ?? this.newReconstruction(count);
-    if (count > 0) this.prepared.decodeSync({ codes: data, count, codeStages, stages, vectors });
-    return given ?? vectors;
+    return tracedSync(
+      decodeCalls,
+      () => this.event(count, stages, 1, true),
+      () => {
+        if (count > 0) this.prepared.decodeSync({ codes: data, count, codeStages, stages, vectors });
+        return given ?? vectors;
+      },
+    );
   }
 
   /**
@@ -314,6 +334,15 @@ export class ResidualQuantizer {
     return planRate(this.codebookSizes, options);
   }
 
+  /**
+   * Makes few large batches of many small concurrent calls, with the same results (docs/services.md).
+   * @throws RvqError INVALID_ARGUMENT, DISPOSED
+   */
+  batcher(options: BatcherOptions = {}): Batcher {
+    this.checkCall({});
+    return new Batcher(this, options);
+  }
+
   /** The model in the format of lib/model-file.ts: the same bytes for the same model on every machine. */
   toBytes(): Uint8Array {
     return modelToBytes({ spec: this.spec, metadata: this.metadata });
@@ -350,6 +379,10 @@ export class ResidualQuantizer {
     // Last: reading an option may run a getter of the caller's.
     if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
     return call;
+  }
+
+  private event(vectors: number, stages: number, beam: number, sync: boolean): CodingEvent {
+    return { backend: this.backend, sync, dim: this.dim, vectors, stages, modelId: this.id, beam };
   }
 
   private newReconstruction(count: number): Float32Array {

@@ -53,7 +53,7 @@ export class StagedRows {
 }
 
 /** Detached memory makes the view empty; it may also have been a resizable buffer that shrank. */
-function checkLeftAlone(name: string, matrix: Matrix, length: number): void {
+export function checkLeftAlone(name: string, matrix: Matrix, length: number): void {
   if (matrix.length >= length) return;
   throw invalidArgument(name, "an array left alone during the call", "one that was detached or resized");
 }

@@ -9,6 +9,7 @@
 import type { Backend, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { badInput, checkInteger, checkVectors, isZeroRow } from "./check.js";
+import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { gridExponentsFor, keepNonZero, trainCodebook } from "./kmeans.js";
 import { newCodeArray } from "./pack-codes.js";
@@ -55,14 +56,28 @@ export async function trainFromBatches(
 ): Promise<CodebookSpec> {
   const { onProgress, batchSize: givenBatchSize, passes: givenPasses, ...training } = options ?? {};
   const checked = checkTrainOptions({ ...training, onProgress: onProgress as never });
-  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, sampleSize, signal } = checked;
+  const { dim, sizes } = checked;
   if (checked.capacities.some((capacity) => capacity < Infinity)) {
     throw invalidArgument("capacity", "none: vectors that come in batches cannot be balanced", checked.capacities);
   }
   const batchSize = checkInteger("batchSize", givenBatchSize ?? 16_384, 1, 2 ** 32);
   const passes = checkInteger("passes", givenPasses ?? 1, 0, 1_000_000);
   if (typeof source !== "function") throw invalidArgument("source", "a function that starts a pass", source);
-  const start = source as BatchSource;
+  const shape = { dim, vectors: null, stages: sizes.length };
+  const event = () => ({ method: "trainFromBatches", backend: backend.name, sync: false, ...shape }) as const;
+  const plan = { ...checked, batchSize, passes, onProgress: publishingProgress(onProgress) };
+  return traced(trainCalls, event, () => trainPasses(backend, source as BatchSource, plan));
+}
+
+interface PassPlan extends Omit<ReturnType<typeof checkTrainOptions>, "onProgress"> {
+  readonly batchSize: number;
+  readonly passes: number;
+  readonly onProgress: (progress: BatchTrainProgress) => void;
+}
+
+async function trainPasses(backend: Backend, start: BatchSource, plan: PassPlan): Promise<CodebookSpec> {
+  const { dim, sizes, metric, weights, seed, inits, minClusterSizes, sampleSize, signal } = plan;
+  const { batchSize, passes, onProgress } = plan;
   const stages = sizes.length;
   const random = new Random(seed);
   const batches = () => miniBatches(start, dim, metric === "cosine", batchSize, signal);
@@ -71,7 +86,7 @@ export async function trainFromBatches(
   const sample = new RowSample(dim, sampleSize, random);
   for await (const batch of batches()) {
     sample.add(batch);
-    onProgress?.({ stage: -1, stages, pass: 0, passes, rows: sample.seen, mse: Number.NaN });
+    onProgress({ stage: -1, stages, pass: 0, passes, rows: sample.seen, mse: Number.NaN });
   }
   if (sample.seen === 0) throw invalidArgument("source", "at least one vector", 0);
   const residuals = sample.rows();
@@ -80,7 +95,7 @@ export async function trainFromBatches(
   const codebooks: Float32Array[] = [];
   for (const [stage, numCodewords] of sizes.entries()) {
     const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
-    const { iterations, shrinkage } = checked;
+    const { iterations, shrinkage } = plan;
     const kmeans = { dim, metric, weights, numCodewords, iterations, shrinkage, sampleSize, signal };
     const codebook = await trainCodebook(backend, rows, random, {
       ...kmeans,
@@ -100,7 +115,7 @@ export async function trainFromBatches(
             if (before !== null) await subtractAll(before, batch, dim, codebooks);
             const error = await learner.learn(withoutZeros(batch, dim, metric));
             seen += batch.length / dim;
-            onProgress?.({ stage, stages, pass, passes, rows: seen, mse: error / batch.length });
+            onProgress({ stage, stages, pass, passes, rows: seen, mse: error / batch.length });
           }
           if (seen !== sample.seen) throw invalidArgument("source", `${sample.seen} vectors in every pass`, seen);
         }

@@ -19,6 +19,7 @@ import {
   checkWorkers,
   limits,
 } from "./check.js";
+import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
 import type { BackendChoice } from "./open-backend.js";
@@ -116,6 +117,24 @@ export async function trainCodebooks(
   options: TrainOptions,
   ownership: "copy" | "overwrite" = "copy",
 ): Promise<CodebookSpec> {
+  const checked = checkTrainOptions(options);
+  const { dim, sizes } = checked;
+  const given = checkVectors("vectors", vectorsArgument, dim);
+  if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
+  const shape = { dim, vectors: given.length / dim, stages: sizes.length };
+  const event = () => ({ method: "train", backend: backend.name, sync: false, ...shape }) as const;
+  return traced(trainCalls, event, () =>
+    trainStages(backend, given, { ...checked, threads: options.threads }, ownership),
+  );
+}
+
+/** vectors[N][dim], N ≥ 1, of which the content is not checked yet. */
+async function trainStages(
+  backend: Backend,
+  given: Float32Array,
+  options: ReturnType<typeof checkTrainOptions> & { readonly threads: number | undefined },
+  ownership: "copy" | "overwrite",
+): Promise<CodebookSpec> {
   const {
     dim,
     sizes,
@@ -127,13 +146,12 @@ export async function trainCodebooks(
     capacities,
     refinements,
     beam,
-    onProgress,
+    onProgress: told,
     numWorkers,
     ...kmeans
-  } = checkTrainOptions(options);
+  } = options;
   const { signal } = kmeans;
-  const given = checkVectors("vectors", vectorsArgument, dim);
-  if (given.length === 0) throw invalidArgument("vectors", "at least one vector", given.length);
+  const onProgress = publishingProgress(told);
   const random = new Random(seed);
   const residuals = ownership === "copy" ? new Float32Array(given.length) : given;
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
@@ -160,7 +178,7 @@ export async function trainCodebooks(
           const overall = mse * (rows.length / residuals.length);
           const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
           const { iterations } = kmeans;
-          onProgress?.({ stage, stages: sizes.length, iteration, iterations, mse: overall, snrDb, perplexity });
+          onProgress({ stage, stages: sizes.length, iteration, iterations, mse: overall, snrDb, perplexity });
         },
       });
       codebooks.push(codebook);
@@ -176,7 +194,7 @@ export async function trainCodebooks(
   if (vectors === null) return spec;
   const refinement = { iterations: refinements, beam, shrinkage: kmeans.shrinkage, signal };
   const report = (progress: RefineProgress) =>
-    onProgress?.({ stage: sizes.length, stages: sizes.length, perplexity: Number.NaN, ...progress });
+    onProgress({ stage: sizes.length, stages: sizes.length, perplexity: Number.NaN, ...progress });
   return { ...spec, codebooks: await refineCodebooks(backend, spec, vectors, { ...refinement, onProgress: report }) };
 }
 

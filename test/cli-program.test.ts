@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readWav, wavToMono } from "../lib/audio/wav.js";
 import { encodeWav } from "../lib/audio/wav-write.js";
-import { ResidualQuantizer } from "../lib/index.js";
+import { ResidualQuantizer, status } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { type CliResult, runCli } from "./run-cli.js";
 
@@ -293,7 +293,20 @@ describe("rvq doctor", () => {
     expect(result.out).toMatch(/^in use +\w+$/m);
     for (const name of ["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS"])
       expect(result.out).toMatch(new RegExp(`^${name} +${process.env[name] || "not set"}$`, "m"));
-    expect(JSON.parse((await rvq("doctor", "--json")).out)).toMatchObject({ node: process.version });
+    const found = JSON.parse((await rvq("doctor", "--json")).out) as Record<string, never>;
+    expect(found).toMatchObject({ node: process.version });
+    for (const { name, available, agrees } of found.backends as {
+      name: string;
+      available: boolean;
+      agrees: unknown;
+    }[]) {
+      expect(agrees, name).toBe(available ? true : null);
+      if (available && name !== "js") expect(result.out).toContain("checked: the codes of js, bit for bit");
+    }
+    const { native } = status();
+    expect(found.native).toEqual(native);
+    if (native === null) expect(result.out).not.toMatch(/^CUDA /m);
+    else expect(result.out).toMatch(/^instruction sets +\w.*\nCUDA +driver .+, runtime .+\nGPUs +\S/m);
   });
 
   it("fails for a backend that is asked for and cannot run", async () => {

@@ -398,12 +398,13 @@ describe("the history of a training", () => {
 });
 
 describe("as a child process", () => {
-  /** Interrupts once `after` has come on stderr; twice where `twice` is set. */
+  /** Interrupts once `after` has come on stderr. */
   function child(
     args: readonly string[],
     after?: RegExp,
     nodeOptions: readonly string[] = [],
     computing: readonly string[] = ["--backend", "js"],
+    signal: NodeJS.Signals = "SIGINT",
   ): Promise<CliResult> {
     return new Promise((done, fail) => {
       const started = spawn(process.execPath, [...nodeOptions, builtCommand, ...computing, ...args], {
@@ -417,7 +418,7 @@ describe("as a child process", () => {
       });
       started.stderr.on("data", (chunk) => {
         err += chunk;
-        if (!started.killed && after?.test(err)) started.kill("SIGINT");
+        if (!started.killed && after?.test(err)) started.kill(signal);
       });
       started.on("error", fail);
       started.on("close", (code) => done({ code: code ?? -1, out, err }));
@@ -475,19 +476,36 @@ describe("as a child process", () => {
     },
   );
 
-  it("goes on after Ctrl-C in mid-training, to the bytes of an uninterrupted run", async () => {
-    const whole = await child(["train", "vectors.npy", "-o", "child-whole.rvqm", ...long]);
-    expect(whole.code, whole.err).toBe(0);
-    const args = ["train", "vectors.npy", "-o", "child.rvqm", "--checkpoint", "child.rvqt", "--every", "7", ...long];
-    const stopped = await child(args, /training 25 %/);
-    expect(stopped.code).toBe(130);
-    expect(existsSync(inFolder("child.rvqm"))).toBe(false);
-    const [, step, command] = /stopped after step (\d+) of 600; go on with: rvq (.*)\n/.exec(stopped.err) ?? [];
-    expect(Number(step)).toBeGreaterThanOrEqual(150);
-    expect(Number(step)).toBeLessThan(600);
-    const resumed = await child(command.split(" "));
-    expect(resumed.code, resumed.err).toBe(0);
-    expect(await readFile(inFolder("child.rvqm"))).toEqual(await readFile(inFolder("child-whole.rvqm")));
+  it.each(["SIGINT", "SIGTERM"] as const)(
+    "goes on after %s in mid-training, to the bytes of an uninterrupted run",
+    async (signal) => {
+      const name = signal.toLowerCase();
+      const whole = await child(["train", "vectors.npy", "-o", "child-whole.rvqm", ...long]);
+      expect(whole.code, whole.err).toBe(0);
+      const checkpoint = ["--checkpoint", `${name}.rvqt`, "--every", "7"];
+      const args = ["train", "vectors.npy", "-o", `${name}.rvqm`, ...checkpoint, ...long];
+      const stopped = await child(args, /training 25 %/, [], ["--backend", "js"], signal);
+      expect(stopped.code).toBe(130);
+      expect(existsSync(inFolder(`${name}.rvqm`))).toBe(false);
+      const [, step, command] = /stopped after step (\d+) of 600; go on with: rvq (.*)\n/.exec(stopped.err) ?? [];
+      expect(Number(step)).toBeGreaterThanOrEqual(150);
+      expect(Number(step)).toBeLessThan(600);
+      const resumed = await child(command.split(" "));
+      expect(resumed.code, resumed.err).toBe(0);
+      expect(await readFile(inFolder(`${name}.rvqm`))).toEqual(await readFile(inFolder("child-whole.rvqm")));
+    },
+  );
+
+  it("ends on SIGTERM in mid-training by k-means with the old model as it was", async () => {
+    const short = [...size, "--out", "terminated.rvqm"];
+    await child(["train", "vectors.npy", ...short]);
+    const old = await readFile(inFolder("terminated.rvqm"));
+    const before = await readdir(folder);
+    const endless = ["--stages", "40", "--codewords", "512", "--iterations", "1000000", "--out", "terminated.rvqm"];
+    const stopped = await child(["train", "vectors.npy", ...endless], /training/, [], ["--backend", "js"], "SIGTERM");
+    expect([stopped.code, stopped.err.endsWith("rvq: stopped\n")]).toEqual([130, true]);
+    expect(await readdir(folder)).toEqual(before);
+    expect(await readFile(inFolder("terminated.rvqm"))).toEqual(old);
   });
 
   it("ends at once on a second Ctrl-C, with the terminal as it was and the old checkpoint", async () => {

@@ -27,6 +27,10 @@ describe.each(["cpu", "js"] as const)("workers with the %s backend", (backend) =
   it.skipIf(skip)("can be terminated while they train", () => {
     expect(runWorkers({ backend, calls: "train", rounds: 20, seed: 3 })).toEqual(outcome(20));
   });
+
+  it.skipIf(skip)("can be terminated while they call through a batcher", () => {
+    expect(runWorkers({ backend, calls: "batched", rounds: 20, seed: 4 })).toEqual(outcome(20));
+  });
 });
 
 describe("the threads of the cpu backend", () => {
@@ -93,7 +97,7 @@ const countingSource = `
 interface Plan {
   readonly backend: "cpu" | "js";
   /** What the worker that is terminated does on and on. */
-  readonly calls: "good" | "bad" | "train";
+  readonly calls: "good" | "bad" | "train" | "batched";
   /** In each of them one worker is terminated, and one beside it finishes. */
   readonly rounds: number;
   readonly seed: number;
@@ -154,10 +158,12 @@ const workerSource = `
   const vectors = Float32Array.from({ length: 20 * dim }, (_, i) => Math.floor(i / dim) + 0.25);
   const notFinite = new Float32Array(20 * dim).fill(NaN);
   const quantizer = ResidualQuantizer.fromCodebooks([codebook], { dim, backend });
+  const batcher = quantizer.batcher();
 
   const activities = {
     good: async () => quantizer.distortion(vectors, await quantizer.encode(vectors)),
     bad: () => quantizer.encode(notFinite).catch(() => {}),
+    batched: async () => batcher.decode(await batcher.encode(vectors)),
     train: () => ResidualQuantizer.train(vectors, { dim, codebookSize: 16, stages: 2, backend }),
   };
   async function finish() {

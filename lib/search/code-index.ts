@@ -160,16 +160,18 @@ export class CodeIndex {
     const weights = inFloat64(metric === "l2" ? this.weights : null, this.dim);
     const tables = codeTables(this.codebooks.map((codebook) => codebook.length / this.dim));
     const heap = new NearestHeap(candidates);
+    // One for all queries: a thousand of them over a short index are one long call.
+    const meter = new StepMeter();
     const found = { ids: new Uint32Array(candidates), keys: new Float64Array(candidates) };
     for (let q = 0; q < count; q++) {
       const query = queries.subarray(q * this.dim, (q + 1) * this.dim);
       const weighted = Float64Array.from(query, (x, i) => weights[i] * x);
       yield* fillTables(weighted, metric === "l2" ? -2 : -1, this.codebooks, tables.stages);
-      yield* this.scan(tables, search, heap);
+      yield* this.scan(tables, search, heap, meter);
       yield* heap.drain(found.keys, found.ids);
       let offset = metric === "l2" ? squaredNorm(query, weights) : 0;
       if (vectors !== null) {
-        yield* this.rankAgain(query, weighted, vectors, found, search);
+        yield* this.rankAgain(query, weighted, vectors, found, search, meter);
         offset = 0;
       }
       for (let i = 0; i < k; i++) {
@@ -182,9 +184,13 @@ export class CodeIndex {
   }
 
   /** Offers every vector by its key: |x̂|² − 2⟨q, x̂⟩, or −⟨q, x̂⟩; the smallest are the nearest. */
-  private *scan(tables: CodeTables, { metric, signal }: CheckedSearch, heap: NearestHeap): Steps<void> {
+  private *scan(
+    tables: CodeTables,
+    { metric, signal }: CheckedSearch,
+    heap: NearestHeap,
+    meter: StepMeter,
+  ): Steps<void> {
     const add = addTables;
-    const meter = new StepMeter();
     const block = new Float64Array(Math.min(rowsPerBlock, this.count));
     for (let first = 0; first < this.count; first += block.length) {
       const rows = Math.min(block.length, this.count - first);
@@ -206,9 +212,9 @@ export class CodeIndex {
     vectors: Float32Array,
     found: { readonly ids: Uint32Array; readonly keys: Float64Array },
     { k, metric, signal }: CheckedSearch,
+    meter: StepMeter,
   ): Steps<void> {
     const { dim } = this;
-    const meter = new StepMeter();
     const heap = new NearestHeap(k);
     for (const id of found.ids.slice().sort()) {
       const original = stageRows("vectors", vectors, id, 1, dim);
