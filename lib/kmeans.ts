@@ -1,6 +1,6 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
-import type { Backend, CodeArray, Metric } from "./backend.js";
+import type { Backend, CodeArray, Metric, PreparedCodebooks } from "./backend.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./pack-codes.js";
 import { ProportionalDraw } from "./proportional-draw.js";
@@ -58,20 +58,8 @@ export async function trainCodebook(
     // Assign, and measure what was assigned.
     const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] }, before?.codebook);
     try {
-      // One chunk at a time, to keep to the threads asked for; nothing is copied, so they may be large.
-      const chunkRows = backend.chunkRows(dim, numCodewords, false);
-      for (let first = 0; first < count; first += chunkRows) {
-        signal?.throwIfAborted();
-        const end = Math.min(count, first + chunkRows);
-        await prepared.assign({
-          vectors: vectors.subarray(first * dim, end * dim),
-          count: end - first,
-          codes: codes.subarray(first, end),
-          distances: distances.subarray(first, end),
-          plainDistances: weights === null ? undefined : plainDistances.subarray(first, end),
-        });
-        if (sliceOver()) await nextSlice();
-      }
+      const rows = { vectors, codes, distances, plainDistances: weights === null ? undefined : plainDistances };
+      await assignRows(prepared, backend.chunkRows(dim, numCodewords, false), rows, signal);
     } finally {
       prepared.dispose();
     }
@@ -86,11 +74,41 @@ export async function trainCodebook(
     before.codes.set(codes);
     await runInSlices(meanSteps(statistics, codebook, shrinkage));
     if (metric === "cosine") keepNonZero(codebook, before.codebook, dim);
-    const settling = iteration >= iterations - settlingIterations(iterations);
-    const smallest = settling ? 1 : Math.min(minClusterSize, Math.max(1, Math.floor(count / numCodewords / 2)));
+    const smallest = smallestCluster(iteration, iterations, minClusterSize, count / numCodewords);
     reseeded = await runInSlices(reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random));
   }
   return codebook;
+}
+
+/** What `assignRows` reads and writes; shapes as in `AssignRequest`. */
+export interface AssignedRows {
+  readonly vectors: Float32Array;
+  readonly codes: CodeArray;
+  readonly distances: Float64Array;
+  readonly plainDistances: Float64Array | undefined;
+}
+
+/** Assigns rows, however many. One chunk at a time, to keep to the threads asked for; nothing is copied, so they may be large. */
+export async function assignRows(
+  prepared: PreparedCodebooks,
+  chunkRows: number,
+  { vectors, codes, distances, plainDistances }: AssignedRows,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const count = codes.length;
+  const dim = vectors.length / count;
+  for (let first = 0; first < count; first += chunkRows) {
+    signal?.throwIfAborted();
+    const end = Math.min(count, first + chunkRows);
+    await prepared.assign({
+      vectors: vectors.subarray(first * dim, end * dim),
+      count: end - first,
+      codes: codes.subarray(first, end),
+      distances: distances.subarray(first, end),
+      plainDistances: plainDistances?.subarray(first, end),
+    });
+    if (sliceOver()) await nextSlice();
+  }
 }
 
 /** With the cosine metric a codeword needs a direction: where the mean is exactly zero it keeps its earlier value. */
@@ -121,7 +139,7 @@ function* reseedSmall(
   random: Random,
 ): Steps<number> {
   const dim = codebook.length / counts.length;
-  const step = Math.min(1, Math.sqrt(counts.length / codes.length));
+  const share = reseedingShare(counts.length, codes.length);
   const means = codebook.slice();
   const errors = new ProportionalDraw(distances);
   const meter = new StepMeter();
@@ -130,10 +148,8 @@ function* reseedSmall(
     if (counts[k] >= smallest) continue;
     if (counts[k] === 0 && errors.total() === 0) continue;
     const row = counts[k] === 0 ? errors.draw(random) : random.below(codes.length);
-    for (let i = 0; i < dim; i++) {
-      const mean = means[codes[row] * dim + i];
-      codebook[k * dim + i] = mean + step * (vectors[row * dim + i] - mean);
-    }
+    const mean = means.subarray(codes[row] * dim, (codes[row] + 1) * dim);
+    placeBetween(codebook, k, mean, vectors.subarray(row * dim, (row + 1) * dim), share);
     errors.remove(row);
     reseeded++;
     if (meter.add(dim + codes.length / 256 + 1024)) yield;
@@ -141,9 +157,35 @@ function* reseedSmall(
   return reseeded;
 }
 
-/** The last iterations, in which small clusters are left in peace: re-seeding to the very end would leave loose ends. */
-function settlingIterations(iterations: number): number {
-  return Math.ceil(iterations / 6);
+/** The share of the way from a row's codeword to the row at which a new codeword of K for N rows starts. */
+export function reseedingShare(numCodewords: number, rows: number): number {
+  return Math.min(1, Math.sqrt(numCodewords / rows));
+}
+
+/** codebook[k] = what lies at `share` of the way from mean[D] to row[D]. */
+export function placeBetween(
+  codebook: Float32Array,
+  k: number,
+  mean: Float32Array,
+  row: Float32Array,
+  share: number,
+): void {
+  const start = k * mean.length;
+  for (let i = 0; i < mean.length; i++) codebook[start + i] = mean[i] + share * (row[i] - mean[i]);
+}
+
+/**
+ * Clusters with fewer vectors than this start again. In the last sixth of the iterations small ones are left in peace: re-seeding to
+ * the very end would leave loose ends.
+ */
+export function smallestCluster(
+  iteration: number,
+  iterations: number,
+  minClusterSize: number,
+  meanClusterSize: number,
+): number {
+  if (iteration >= iterations - Math.ceil(iterations / 6)) return 1;
+  return Math.min(minClusterSize, Math.max(1, Math.floor(meanClusterSize / 2)));
 }
 
 async function sameCodes(a: CodeArray, b: CodeArray): Promise<boolean> {
