@@ -8,9 +8,11 @@ import { type FolderOptions, SharedFolders } from "./folders.js";
 import { type ClusterJob, checkJob, rowsOf } from "./job.js";
 import { ModelCache } from "./job-outputs.js";
 import {
+  breakOff,
   checkQueueOptions,
-  closeAll,
+  closeGently,
   failureOf,
+  farewellMs,
   loadBullmq,
   type QueueConnection,
   type QueueOptions,
@@ -43,6 +45,7 @@ const mostStalls = 3;
 
 export class ClusterWorker {
   private readonly stopping = new AbortController();
+  private readonly underWay = new Set<Promise<unknown>>();
   private readonly worker: Worker;
 
   private constructor(
@@ -54,7 +57,7 @@ export class ClusterWorker {
     concurrency: number,
     lockMs: number,
   ) {
-    this.worker = new bullmq.Worker(connection.queue, (job, token) => this.process(job, token), {
+    this.worker = new bullmq.Worker(connection.queue, (job, token) => this.track(this.process(job, token)), {
       connection: connection.connection,
       concurrency,
       lockDuration: lockMs,
@@ -80,7 +83,7 @@ export class ClusterWorker {
       await within(connection, started.worker.waitUntilReady());
       return started;
     } catch (error) {
-      await started.worker.disconnect().catch(() => {});
+      await breakOff(started.worker);
       throw error;
     }
   }
@@ -88,9 +91,18 @@ export class ClusterWorker {
   /** Takes no more jobs and ends when those under way are done; with `abort` they are given back for others to do. */
   async close({ abort = false }: { readonly abort?: boolean } = {}): Promise<void> {
     if (abort) this.stopping.abort(new Error("the worker is closing"));
-    // A job may take longer than patience for Redis lasts.
-    await this.worker.pause(abort).catch(() => {});
-    await closeAll(this.connection, [this.worker]);
+    const paused = this.worker.pause(true).catch(() => {});
+    const idle = Promise.allSettled([...this.underWay]);
+    await (abort ? within({ patienceMs: farewellMs }, idle).catch(() => {}) : idle);
+    await within({ patienceMs: farewellMs }, paused).catch(() => {});
+    await closeGently(this.worker);
+  }
+
+  private track(work: Promise<unknown>): Promise<unknown> {
+    this.underWay.add(work);
+    const forget = () => this.underWay.delete(work);
+    work.then(forget, forget);
+    return work;
   }
 
   private async process(job: Job, token: string | undefined): Promise<unknown> {
@@ -114,7 +126,7 @@ export class ClusterWorker {
     } catch (error) {
       if (signal.aborted) {
         tell("given back");
-        await job.moveToWait(token);
+        await within(this.connection, job.moveToWait(token));
         throw new bullmq.WaitingError();
       }
       tell("failed", error as Error);

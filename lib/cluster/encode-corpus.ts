@@ -122,7 +122,7 @@ export function digestOf(value: unknown): string {
 
 /** A folder belongs to one run: parts of two would be mixed up. */
 async function claimFolder(folders: SharedFolders, output: string, identity: string): Promise<void> {
-  const file = await folders.newOutput(`${output}/run.json`);
+  const file = await folders.newOutput(`${output}/records/run.json`);
   const content = `${JSON.stringify({ identity })}\n`;
   const old = await readFile(file, "utf8").catch(() => null);
   if (old === content) return;

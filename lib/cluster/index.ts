@@ -4,6 +4,7 @@ export { Cluster, type ClusterOptions, type LocalClusterOptions } from "./cluste
 export { ClusterWorker, type ClusterWorkerOptions, type JobEvent } from "./cluster-worker.js";
 export type { ClusterEncodeOptions, CodesFormat, CorpusManifest, CorpusPart } from "./encode-corpus.js";
 export type { FolderOptions, InputOpener, InputSource } from "./folders.js";
+export type { PartCoding } from "./job.js";
 export type { ClusterProgress, RunOptions } from "./job-runner.js";
 export type { QueueOptions } from "./redis.js";
 export type { ClusterTrainOptions, ClusterTrainProgress } from "./train-codebooks.js";

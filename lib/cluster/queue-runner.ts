@@ -9,8 +9,9 @@ import { RvqError } from "../errors.js";
 import { type ClusterJob, checkOutcome, type JobOutcome } from "./job.js";
 import { type JobRunner, ProgressCount, type RunOptions } from "./job-runner.js";
 import {
+  breakOff,
   checkQueueOptions,
-  closeAll,
+  closeGently,
   errorOf,
   loadBullmq,
   type QueueConnection,
@@ -48,7 +49,7 @@ export class QueueRunner implements JobRunner {
       await within(connection, Promise.all([queue.waitUntilReady(), events.waitUntilReady()]));
       return runner;
     } catch (error) {
-      await Promise.all([queue.disconnect(), events.disconnect()]).catch(() => {});
+      await Promise.all([breakOff(queue), breakOff(events)]);
       throw error;
     }
   }
@@ -122,7 +123,7 @@ export class QueueRunner implements JobRunner {
   }
 
   close(): Promise<void> {
-    return closeAll(this.connection, [this.events, this.queue]);
+    return closeGently(this.queue, this.events);
   }
 
   private async put(jobs: readonly ClusterJob[], entries: readonly (readonly [id: string, index: number])[]) {

@@ -62,7 +62,10 @@ export function checkQueueOptions(options: QueueOptions): QueueConnection {
 }
 
 /** What a promise gives, or an error where that takes longer than patience lasts. */
-export async function within<Result>({ patienceMs }: QueueConnection, what: Promise<Result>): Promise<Result> {
+export async function within<Result>(
+  { patienceMs }: Pick<QueueConnection, "patienceMs">,
+  what: Promise<Result>,
+): Promise<Result> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
     const message = `Redis: expected an answer within ${patienceMs} ms, got none (is it running?); finished outputs stay`;
@@ -79,16 +82,36 @@ export async function within<Result>({ patienceMs }: QueueConnection, what: Prom
   }
 }
 
-/** What closes, gently where Redis answers. */
+/** How long Redis has to answer when connections are closed: one that is out of reach would never end. */
+export const farewellMs = 2000;
+
+/** A Queue, QueueEvents or Worker. */
 interface Closable {
-  close(): Promise<void>;
-  disconnect(): Promise<void>;
+  close(force?: boolean): Promise<void>;
+  getBackend(): {
+    readonly connection: { readonly client: Promise<{ info(): Promise<string> }> };
+    close(force: boolean): Promise<void>;
+  };
 }
 
-export async function closeAll(connection: QueueConnection, closables: readonly Closable[]): Promise<void> {
-  for (const closable of closables) {
-    await within(connection, closable.close()).catch(() => closable.disconnect().catch(() => {}));
+/** Closes them, by force where Redis does not answer the first of them, which is no QueueEvents: those wait for events. */
+export async function closeGently(...closables: readonly [Closable, ...Closable[]]): Promise<void> {
+  const patience = { patienceMs: farewellMs };
+  const answers = async () => (await closables[0].getBackend().connection.client).info();
+  try {
+    await within(patience, answers());
+    await within(patience, Promise.all(closables.map((closable) => closable.close())));
+  } catch {
+    await Promise.all(closables.map(breakOff));
   }
+}
+
+/** Ends its connections as they are, also those that are still being made. */
+export async function breakOff(closable: Closable): Promise<void> {
+  const patience = { patienceMs: farewellMs };
+  const broken = closable.getBackend().close(true);
+  // Its loops end too, now that their connections have.
+  await within(patience, Promise.all([broken, closable.close(true)])).catch(() => {});
 }
 
 const jobErrors: readonly RvqErrorCode[] = [
