@@ -4,6 +4,7 @@ import type { Job, Worker } from "bullmq";
 import { checkFunction, checkInteger } from "../check.js";
 import { openBackend } from "../open-backend.js";
 import type { BackendChoiceOptions } from "../quantizer-options.js";
+import { loadBullmq } from "./bullmq.js";
 import { type FolderOptions, SharedFolders } from "./folders.js";
 import { type ClusterJob, checkJob, rowsOf } from "./job.js";
 import { ModelCache } from "./job-outputs.js";
@@ -13,7 +14,6 @@ import {
   closeGently,
   failureOf,
   farewellMs,
-  loadBullmq,
   type QueueConnection,
   type QueueOptions,
   within,

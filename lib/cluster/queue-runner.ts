@@ -6,6 +6,7 @@
 import { randomBytes } from "node:crypto";
 import type { Queue, QueueEvents } from "bullmq";
 import { RvqError } from "../errors.js";
+import { loadBullmq } from "./bullmq.js";
 import { type ClusterJob, checkOutcome, type JobOutcome } from "./job.js";
 import { type JobRunner, ProgressCount, type RunOptions } from "./job-runner.js";
 import {
@@ -13,7 +14,6 @@ import {
   checkQueueOptions,
   closeGently,
   errorOf,
-  loadBullmq,
   type QueueConnection,
   type QueueOptions,
   within,
@@ -62,6 +62,7 @@ export class QueueRunner implements JobRunner {
     const run = randomBytes(8).toString("hex");
     const open = new Map(jobs.map((_, i) => [`${run}-${i}`, i]));
     let lastEventMs = performance.now();
+    let running = true;
     let timer: NodeJS.Timeout | undefined;
     let stop = () => {};
 
@@ -90,6 +91,7 @@ export class QueueRunner implements JobRunner {
         const failed = ({ jobId, failedReason }: { jobId: string; failedReason: string }) => fail(jobId, failedReason);
         const aborted = () => reject(signal?.reason as Error);
         stop = () => {
+          running = false;
           events.off("completed", completed);
           events.off("failed", failed);
           signal?.removeEventListener("abort", aborted);
@@ -101,13 +103,14 @@ export class QueueRunner implements JobRunner {
 
         const missing = new Set<string>();
         const look = async () => {
-          if (performance.now() - lastEventMs >= quietMs) {
+          if (running && performance.now() - lastEventMs >= quietMs) {
             lastEventMs = performance.now();
-            await this.lookAfter(jobs, open, missing, settle, fail);
+            await this.lookAfter(jobs, open, missing, settle, fail, () => running);
           }
-          timer = setTimeout(() => look().catch(reject), quietMs / 2);
+          // A look that was under way at the end must not be the first of many.
+          if (running) timer = setTimeout(() => look().catch(reject), quietMs / 2);
         };
-        this.put(jobs, [...open])
+        this.put(jobs, [...open], () => running)
           .then(look)
           .catch(reject);
         if (jobs.length === 0) resolve();
@@ -126,9 +129,13 @@ export class QueueRunner implements JobRunner {
     return closeGently(this.queue, this.events);
   }
 
-  private async put(jobs: readonly ClusterJob[], entries: readonly (readonly [id: string, index: number])[]) {
+  private async put(
+    jobs: readonly ClusterJob[],
+    entries: readonly (readonly [id: string, index: number])[],
+    wanted: () => boolean,
+  ): Promise<void> {
     const { attempts, backoffMs } = this;
-    for (let first = 0; first < entries.length; first += jobsTogether) {
+    for (let first = 0; first < entries.length && wanted(); first += jobsTogether) {
       const some = entries.slice(first, first + jobsTogether).map(([jobId, index]) => ({
         name: jobs[index].kind,
         data: jobs[index],
@@ -151,6 +158,7 @@ export class QueueRunner implements JobRunner {
     missing: Set<string>,
     settle: (id: string, outcome: unknown) => void,
     fail: (id: string, reason: unknown) => void,
+    wanted: () => boolean,
   ): Promise<void> {
     const entries = [...open];
     const lost: (readonly [string, number])[] = [];
@@ -171,7 +179,7 @@ export class QueueRunner implements JobRunner {
     }
     const still = lost.filter(([id]) => open.has(id));
     for (const [id] of still) missing.delete(id);
-    await this.put(jobs, still);
+    await this.put(jobs, still, wanted);
   }
 
   /** Removes what no worker has begun; no matter if Redis is gone. */

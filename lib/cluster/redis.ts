@@ -1,7 +1,5 @@
-// BullMQ, where it is installed, and what its connections have in common: options, patience, errors as strings.
+// What the connections of BullMQ have in common: options, patience, farewells, errors as strings.
 
-import { createRequire } from "node:module";
-import path from "node:path";
 import { checkInteger, checkOptions } from "../check.js";
 import { invalidArgument, RvqError, type RvqErrorCode } from "../errors.js";
 
@@ -23,23 +21,6 @@ export interface QueueConnection {
 
 /** A second between attempts to reconnect is soon enough. */
 const mostRetryMs = 1000;
-
-/**
- * The module bullmq, after a look whether ioredis is there too.
- * @throws RvqError PEER_MISSING
- */
-export function loadBullmq(): typeof import("bullmq") {
-  // Not a plain `require`: a bundler must leave it alone, and tests run the sources as ES modules.
-  const load = createRequire(typeof __filename === "undefined" ? path.resolve("rvq.js") : __filename);
-  try {
-    load("ioredis");
-    return load("bullmq") as typeof import("bullmq");
-  } catch (cause) {
-    const remedy = "install them beside it: npm install bullmq ioredis";
-    const message = `rvq/cluster needs the packages bullmq and ioredis, which rvq does not install (${remedy})`;
-    throw new RvqError("PEER_MISSING", `${message}: ${(cause as Error).message.split("\n", 1)[0]}`, { cause });
-  }
-}
 
 /** @throws RvqError INVALID_ARGUMENT */
 export function checkQueueOptions(options: QueueOptions): QueueConnection {
