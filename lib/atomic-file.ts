@@ -31,6 +31,11 @@ export async function writeFileAtomic(
   }
 }
 
+/** Whether a file of this name is one that a write under way, or cut off, has made. */
+export function isTemporaryName(name: string): boolean {
+  return /^\.rvq-[0-9a-f]{16}\.tmp$/.test(name);
+}
+
 function isAsyncIterable(value: unknown): value is AsyncIterable<Uint8Array> {
   return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }

@@ -17,7 +17,9 @@ export type RvqErrorCode =
   | "INVALID_STATISTICS"
   | "INVALID_AUDIO"
   | "INVALID_STREAM"
-  | "IO";
+  | "IO"
+  | "PEER_MISSING"
+  | "CLUSTER";
 
 /** Every error that rvq throws on purpose. `code` is stable; the message names the argument, what was expected and what came. */
 export class RvqError extends Error {

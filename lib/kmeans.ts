@@ -111,8 +111,7 @@ async function iterate(
     before.codes.set(codes);
     await runInSlices(meanSteps(statistics, codebook, shrinkage));
     if (metric === "cosine") keepNonZero(codebook, before.codebook, dim);
-    const settling = iteration >= iterations - settlingIterations(iterations);
-    const smallest = settling ? 1 : Math.min(minClusterSize, Math.max(1, Math.floor(count / numCodewords / 2)));
+    const smallest = smallestCluster(iteration, iterations, minClusterSize, count / numCodewords);
     reseeded = await runInSlices(reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random));
   }
   return codebook;
@@ -146,7 +145,7 @@ function* reseedSmall(
   random: Random,
 ): Steps<number> {
   const dim = codebook.length / counts.length;
-  const step = Math.min(1, Math.sqrt(counts.length / codes.length));
+  const share = reseedingShare(counts.length, codes.length);
   const means = codebook.slice();
   const errors = new ProportionalDraw(distances);
   const meter = new StepMeter();
@@ -155,10 +154,8 @@ function* reseedSmall(
     if (counts[k] >= smallest) continue;
     if (counts[k] === 0 && errors.total() === 0) continue;
     const row = counts[k] === 0 ? errors.draw(random) : random.below(codes.length);
-    for (let i = 0; i < dim; i++) {
-      const mean = means[codes[row] * dim + i];
-      codebook[k * dim + i] = mean + step * (vectors[row * dim + i] - mean);
-    }
+    const mean = means.subarray(codes[row] * dim, (codes[row] + 1) * dim);
+    placeBetween(codebook, k, mean, vectors.subarray(row * dim, (row + 1) * dim), share);
     errors.remove(row);
     reseeded++;
     if (meter.add(dim + codes.length / 256 + 1024)) yield;
@@ -166,9 +163,35 @@ function* reseedSmall(
   return reseeded;
 }
 
-/** The last iterations, in which small clusters are left in peace: re-seeding to the very end would leave loose ends. */
-function settlingIterations(iterations: number): number {
-  return Math.ceil(iterations / 6);
+/** The share of the way from a row's codeword to the row at which a new codeword of K for N rows starts. */
+export function reseedingShare(numCodewords: number, rows: number): number {
+  return Math.min(1, Math.sqrt(numCodewords / rows));
+}
+
+/** codebook[k] = what lies at `share` of the way from mean[D] to row[D]. */
+export function placeBetween(
+  codebook: Float32Array,
+  k: number,
+  mean: Float32Array,
+  row: Float32Array,
+  share: number,
+): void {
+  const start = k * mean.length;
+  for (let i = 0; i < mean.length; i++) codebook[start + i] = mean[i] + share * (row[i] - mean[i]);
+}
+
+/**
+ * Clusters with fewer vectors than this start again. In the last sixth of the iterations small ones are left in peace: re-seeding to
+ * the very end would leave loose ends.
+ */
+export function smallestCluster(
+  iteration: number,
+  iterations: number,
+  minClusterSize: number,
+  meanClusterSize: number,
+): number {
+  if (iteration >= iterations - Math.ceil(iterations / 6)) return 1;
+  return Math.min(minClusterSize, Math.max(1, Math.floor(meanClusterSize / 2)));
 }
 
 async function sameCodes(a: CodeArray, b: CodeArray): Promise<boolean> {

@@ -30,27 +30,48 @@ export interface SeedingOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Where the rows of seeds come from. */
+export interface SeedRows {
+  readonly count: number;
+  /** Copies of these rows, in this order, or all rows where there is no list: [rows.length][D]. */
+  gather(rows: Uint32Array | null): Promise<Float32Array>;
+  /** All rows, where `options.held` is of them. */
+  readonly all?: Float32Array;
+}
+
 /** A codebook [K][D] of rows of vectors[N][D]. */
-export async function seedCodebook(
+export function seedCodebook(
   backend: Backend,
   vectors: Float32Array,
   random: Random,
   options: SeedingOptions,
 ): Promise<Float32Array> {
+  const { dim } = options;
+  const gather = async (rows: Uint32Array | null) => (rows === null ? vectors : gatherRows(vectors, rows, dim));
+  return seedFromRows(backend, { count: vectors.length / dim, gather, all: vectors }, random, options);
+}
+
+/** The same from rows that are elsewhere: only those that may become seeds are asked for, once. */
+export async function seedFromRows(
+  backend: Backend,
+  { count, gather, all }: SeedRows,
+  random: Random,
+  options: SeedingOptions,
+): Promise<Float32Array> {
   const { dim, metric, numCodewords, seeding, sampleSize } = options;
-  const count = vectors.length / dim;
   if (seeding === "random") {
-    const codebook = new Float32Array(numCodewords * dim);
     // Different rows while there are enough of them.
-    const rows = count >= numCodewords ? random.sample(count, numCodewords) : null;
-    for (let k = 0; k < numCodewords; k++)
-      copyRow(vectors, rows === null ? random.below(count) : rows[k], codebook, k, dim);
-    return codebook;
+    const different = count >= numCodewords;
+    return gather(
+      different
+        ? random.sample(count, numCodewords)
+        : Uint32Array.from({ length: numCodewords }, () => random.below(count)),
+    );
   }
 
-  const sample = count <= sampleSize ? vectors : await gatherRows(vectors, random.sample(count, sampleSize), dim);
+  const sample = await gather(count <= sampleSize ? null : random.sample(count, sampleSize));
   const positions = metric === "cosine" ? await unitRows(sample, dim) : sample;
-  if (positions === vectors) return drawApart(backend, sample, positions, random, options);
+  if (positions === all) return drawApart(backend, sample, positions, random, options);
   const held = await backend.hold?.(positions, dim);
   try {
     return await drawApart(backend, sample, positions, random, { ...options, held });

@@ -31,9 +31,26 @@ const programs = {
   "typed.mts": `import { ResidualQuantizer, type Codes } from "rvq";
     export const codes: Codes = ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 }).encodeSync(new Float32Array(2));
     // @ts-expect-error the number of dimensions is not optional
-    ResidualQuantizer.fromCodebooks([new Float32Array(4)], {});`,
+    ResidualQuantizer.fromCodebooks([new Float32Array(4)], {});
+    import { Cluster, type CorpusManifest } from "rvq/cluster";
+    export const open: (options: { inputs: string; outputs: string }) => Promise<Cluster> = Cluster.open;
+    export type Parts = CorpusManifest["parts"];`,
   "typed.cts": `import rvq = require("rvq");
-    export const text: string = rvq.ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 }).backend;`,
+    import cluster = require("rvq/cluster");
+    export const text: string = rvq.ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 }).backend;
+    export const start: (options: { inputs: string; outputs: string }) => Promise<cluster.ClusterWorker> =
+      cluster.ClusterWorker.start;`,
+  // Its peers are not there: it loads, works in this process, and says what to install for more.
+  "cluster.mjs": `import { createRequire } from "node:module"; import fs from "node:fs";
+    import { Cluster } from "rvq/cluster"; import { ResidualQuantizer } from "rvq";
+    if (createRequire(import.meta.url)("rvq/cluster").Cluster !== Cluster) throw new Error("two copies");
+    fs.mkdirSync("corpus", { recursive: true });
+    fs.writeFileSync("corpus/in.f32", new Uint8Array(new Float32Array(80).fill(1).buffer));
+    const folders = { inputs: "corpus", outputs: "corpus" };
+    const rq = ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 });
+    const { rows } = await (await Cluster.local(folders)).encode(rq, ["in.f32"], { output: "codes" });
+    const { code } = await Cluster.open(folders).catch((error) => error);
+    console.log(JSON.stringify({ rows, code }));`,
 };
 
 const workplace = fs.mkdtempSync(path.join(os.tmpdir(), "rvq-pack-"));
@@ -71,6 +88,8 @@ function pack() {
     "dist/index.js",
     "dist/index.mjs",
     "dist/cli/main.js",
+    "dist/cluster/index.js",
+    "dist/cluster/index.mjs",
     "dist/js/worker.js",
     "dist/statistics-worker.js",
   ]) {
@@ -139,6 +158,10 @@ async function useEveryWay(project) {
     outfile: path.join(project, "bundle.mjs"),
   });
   use("bundled with rvq external", native, "bundle.mjs");
+
+  const { rows, code } = JSON.parse(run(process.execPath, ["cluster.mjs"], project));
+  if (rows !== 40 || code !== "PEER_MISSING") fail(`rvq/cluster gave ${rows} rows and ${code}`);
+  console.log("pack: rvq/cluster works without its peers, and misses them where Redis is needed");
 
   checkTypes(project);
   useCommand(project, installed);

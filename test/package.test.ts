@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import * as cluster from "../lib/cluster/index.js";
 import * as library from "../lib/index.js";
 
 const packageRoot = path.resolve(__dirname, "..");
@@ -38,8 +39,10 @@ describe("the built package", () => {
   });
 
   it("resolves every file that package.json points to", () => {
-    const entry = manifest.exports["."];
-    const files = [manifest.main, manifest.types, ...Object.values(entry.import), ...Object.values(entry.require)];
+    const files = [manifest.main, manifest.types];
+    for (const entry of [manifest.exports["."], manifest.exports["./cluster"]]) {
+      files.push(...Object.values(entry.import), ...Object.values(entry.require));
+    }
     for (const file of [...files, ...Object.values<string>(manifest.bin)]) {
       expect(existsSync(path.join(packageRoot, String(file))), String(file)).toBe(true);
     }
@@ -52,7 +55,14 @@ describe("the built package", () => {
   });
 
   it("prints nothing when it is loaded", () => {
-    expect(node("commonjs", `require("rvq")`)).toBe("");
+    expect(node("commonjs", `require("rvq"); require("rvq/cluster")`)).toBe("");
+  });
+
+  it("shares its classes with rvq/cluster, which loads without its peers", () => {
+    const names = evaluate("module", `Object.keys(await import("rvq/cluster"))`) as string[];
+    expect(names).toEqual(expect.arrayContaining(Object.keys(cluster)));
+    const loaded = `require("rvq/cluster"), Object.keys(require.cache).filter((file) => /bullmq|ioredis/.test(file))`;
+    expect(evaluate("commonjs", `(${loaded})`)).toEqual([]);
   });
 });
 

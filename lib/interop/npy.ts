@@ -1,6 +1,6 @@
 // NumPy's `.npy` files: one array each, versions 1 to 3 of the format.
 
-import { checkBytes } from "../check.js";
+import { type Codes, checkBytes } from "../check.js";
 import { RvqError } from "../errors.js";
 import { checkTensor, elementCount, type NumberType, readNumbers, type Tensor } from "./tensor.js";
 
@@ -15,7 +15,23 @@ const alignment = 64;
  */
 export function readNpy(bytes: Uint8Array): Tensor {
   const plain = checkBytes("bytes", bytes);
-  const buffer = Buffer.from(plain.buffer, plain.byteOffset, plain.length);
+  const { shape, type, dataAt } = npyLayout(plain, plain.length);
+  return { shape, data: readNumbers(plain.subarray(dataAt), type) };
+}
+
+/** What a `.npy` file holds, and at which byte its numbers begin. */
+export interface NpyLayout {
+  readonly shape: readonly number[];
+  readonly type: NumberType;
+  readonly dataAt: number;
+}
+
+/** Longer than any header of version 1; who reads only the head of a file reads so much. */
+export const npyHeadBytes = 2 ** 16 + 16;
+
+/** The layout of a file of `sizeBytes` bytes by its head, which holds the header. */
+export function npyLayout(head: Uint8Array, sizeBytes: number): NpyLayout {
+  const buffer = Buffer.from(head.buffer, head.byteOffset, head.length);
   if (buffer.length < 12 || !magic.equals(buffer.subarray(0, magic.length))) {
     throw damaged("a file that begins with \\x93NUMPY", "one that begins otherwise, or is shorter than 12 bytes");
   }
@@ -35,26 +51,40 @@ export function readNpy(bytes: Uint8Array): Tensor {
   // "(3,)" has a comma more than sizes.
   const shape = sizes.filter((size) => size !== "").map(Number);
   const count = elementCount(shape);
-  const data = buffer.subarray(headerAt + headerBytes);
-  if (count === null || count * type.sizeBytes !== data.length) {
-    throw damaged(`${data.length} bytes of data to have the shape`, `(${shape.join(", ")})`);
+  const dataAt = headerAt + headerBytes;
+  if (count === null || count * type.sizeBytes !== sizeBytes - dataAt) {
+    throw damaged(`${sizeBytes - dataAt} bytes of data to have the shape`, `(${shape.join(", ")})`);
   }
-  return { shape, data: readNumbers(data, type) };
+  return { shape, type, dataAt };
 }
 
 /** The bytes of a `.npy` file with float32 numbers. */
 export function writeNpy(tensor: Tensor): Uint8Array {
   const { shape, data } = checkTensor("tensor", tensor);
+  const { bytes, dataAt } = npyFile("<f4", shape, 4 * data.length);
+  for (let i = 0; i < data.length; i++) bytes.writeFloatLE(data[i], dataAt + 4 * i);
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** The bytes of a `.npy` file with codes[count][stages], integers of 16 or 32 bits. */
+export function codesToNpy({ count, stages, data }: Codes): Uint8Array {
+  const width = data.BYTES_PER_ELEMENT;
+  const { bytes, dataAt } = npyFile(`<u${width}`, [count, stages], data.byteLength);
+  for (let i = 0; i < data.length; i++) bytes.writeUIntLE(data[i], dataAt + width * i, width);
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** A file with its header and room for the numbers. */
+function npyFile(descr: string, shape: readonly number[], dataBytes: number): { bytes: Buffer; dataAt: number } {
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
-  const text = `{'descr': '<f4', 'fortran_order': False, 'shape': ${tuple}, }`;
+  const text = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
   const headerBytes = Math.ceil((10 + text.length + 1) / alignment) * alignment - 10;
-  const bytes = Buffer.alloc(10 + headerBytes + 4 * data.length, " ");
+  const bytes = Buffer.alloc(10 + headerBytes + dataBytes, " ");
   magic.copy(bytes);
   bytes.writeUInt16LE(1, 6);
   bytes.writeUInt16LE(headerBytes, 8);
   bytes.write(`${text.padEnd(headerBytes - 1)}\n`, 10, "latin1");
-  for (let i = 0; i < data.length; i++) bytes.writeFloatLE(data[i], 10 + headerBytes + 4 * i);
-  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  return { bytes, dataAt: 10 + headerBytes };
 }
 
 /** A field of the header, which is a dictionary as Python prints it. */
