@@ -12,11 +12,6 @@
 
 namespace rvq::cuda {
 
-#ifdef RVQ_COUNT
-__device__ unsigned long long compared_rows;
-__device__ unsigned long long searched_places;
-#endif
-
 // What a thread has kept of the scores of one row: the upper ends of the best two of the codewords 8j + 2·column and of
 // 8j + 2·column + 1, over all j, with j in the lowest bits.
 struct Kept {
@@ -122,17 +117,11 @@ __device__ __forceinline__ void compare(const StageView& view, int dim, const fl
     }
   }
 
-#ifdef RVQ_COUNT
-  if (lane == 0) atomicAdd(&compared_rows, static_cast<unsigned long long>(__popc(open_rows)));
-#endif
 #pragma unroll 1
   for (unsigned rows = open_rows; rows != 0; rows &= rows - 1) {
     int row = __ffs(static_cast<int>(rows)) - 1;
     unsigned hidden = __shfl_sync(kAll, row < 8 ? verdicts[0].hidden : verdicts[1].hidden, row % 8 * 4);
     if (hidden == 0) continue;
-#ifdef RVQ_COUNT
-    if (lane == 0) atomicAdd(&searched_places, static_cast<unsigned long long>(__popc(hidden)));
-#endif
     encoding::Nearest of_places = search.of_places(first_row + static_cast<size_t>(row) * dim, hidden);
     if (lane == row) nearest.take(of_places.distance, of_places.codeword);
   }
