@@ -3,6 +3,8 @@
 #include "search.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 
 #include "bulk_stream.cuh"
 #include "canonical.cuh"
@@ -18,7 +20,7 @@ namespace {
 // Pieces of codewords in the ring of the warpgroup kernel.
 constexpr int kRingDepth = 3;
 
-// Dynamic shared memory as `plan` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
+// Dynamic shared memory as `measure_fit` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
 // What is spilled is of the stages' ends: the loops that multiply and rank have none of it.
 // launch <0, 0, *>: shared 3 * 8192, stack 64, spills 340
 // launch <0, 1, *>: shared 3 * 10240
@@ -92,21 +94,19 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-struct Launch {
-  int blocks;
+// How the kernel fits on the current device: how far the stream of codewords runs ahead, and the blocks that fill it.
+struct Fit {
   int depth;
   int shared_bytes;
+  size_t most_blocks;
 };
 
-// Blocks that fill the device, and how far the stream of codewords runs ahead.
 template <Engine kEngine, int kSteps, Layout kLayout>
-Launch plan(size_t count) {
+Fit measure_fit(int device) {
   auto kernel = encode_rows<kEngine, kSteps, kLayout>;
   constexpr int kUnitBytes = EncodeWarp<kEngine, kSteps, kLayout>::kUnitBytes;
-  int device = 0;
   int multiprocessors = 0;
   int shared = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), "device attribute");
   constexpr int kReserved = 2048;  // of a block: what the system takes, and the codes
@@ -117,16 +117,31 @@ Launch plan(size_t count) {
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
   int resident = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, bytes), "occupancy");
-  size_t needed = (count + kBlockRows - 1) / kBlockRows;
-  size_t most = static_cast<size_t>(std::max(resident, 1)) * multiprocessors;
-  return {static_cast<int>(std::min(needed, most)), depth, bytes};
+  return {depth, bytes, static_cast<size_t>(std::max(resident, 1)) * multiprocessors};
+}
+
+// Asked of the runtime once for each device: a call of one vector is over in less time.
+template <Engine kEngine, int kSteps, Layout kLayout>
+Fit fit() {
+  static std::mutex mutex;
+  static std::map<int, Fit> known;
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  std::lock_guard lock(mutex);
+  auto found = known.find(device);
+  if (found == known.end()) found = known.emplace(device, measure_fit<kEngine, kSteps, kLayout>(device)).first;
+  return found->second;
+}
+
+size_t blocks_for(const Fit& fit, size_t count) {
+  return std::min((count + kBlockRows - 1) / kBlockRows, fit.most_blocks);
 }
 
 template <Engine kEngine, int kSteps, Layout kLayout>
 void launch_with(const EncodeParameters& parameters, cudaStream_t stream) {
-  Launch launch = plan<kEngine, kSteps, kLayout>(parameters.count);
-  encode_rows<kEngine, kSteps, kLayout>
-      <<<launch.blocks, kThreads, launch.shared_bytes, stream>>>(parameters, launch.depth);
+  Fit found = fit<kEngine, kSteps, kLayout>();
+  auto blocks = static_cast<unsigned>(blocks_for(found, parameters.count));
+  encode_rows<kEngine, kSteps, kLayout><<<blocks, kThreads, found.shared_bytes, stream>>>(parameters, found.depth);
   check(cudaGetLastError(), "encode kernel");
 }
 
@@ -177,10 +192,9 @@ size_t unit_rows_bytes(const Codebooks& codebooks, size_t count) {
 size_t fragment_bytes(const Codebooks& codebooks, size_t count) {
   TileShape tile = codebooks.tile();
   if (tile.has_bounds()) return 0;
-  Launch aligned = plan<Engine::kWarp, 0, Layout::kExact>(count);
-  Launch unaligned = plan<Engine::kWarp, 0, Layout::kAny>(count);
-  size_t blocks = static_cast<size_t>(std::max(aligned.blocks, unaligned.blocks));
-  return blocks * kWarps * 32 * tile.steps * sizeof(uint4);
+  size_t exact = blocks_for(fit<Engine::kWarp, 0, Layout::kExact>(), count);
+  size_t any = blocks_for(fit<Engine::kWarp, 0, Layout::kAny>(), count);
+  return std::max(exact, any) * kWarps * 32 * tile.steps * sizeof(uint4);
 }
 
 }  // namespace
