@@ -24,12 +24,12 @@ constexpr int kRingDepth = 3;
 // What is spilled is of the stages' ends: the loops that multiply and rank have none of it.
 // launch <0, 0, *>: shared 3 * 8192, stack 64, spills 340
 // launch <0, 1, *>: shared 3 * 10240
-// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432, stack 16, spills 76
-// launch <0, 2, *> on 86 89 120: shared 2 * 18432, stack 16, spills 76
-// launch <0, 2, *>: shared 3 * 18432, stack 16, spills 76
-// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408, stack 120, spills 272
-// launch <0, 4, *> on 86 89 120: shared 2 * 17408, stack 120, spills 272
-// launch <0, 4, *>: shared 3 * 17408, stack 120, spills 272
+// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432, stack 24, spills 76
+// launch <0, 2, *> on 86 89 120: shared 2 * 18432, stack 24, spills 76
+// launch <0, 2, *>: shared 3 * 18432, stack 24, spills 76
+// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408, stack 128, spills 288
+// launch <0, 4, *> on 86 89 120: shared 2 * 17408, stack 128, spills 288
+// launch <0, 4, *>: shared 3 * 17408, stack 128, spills 288
 // launch <0, 6, *> on 75: shared 2 * 12800, stack 304, spills 656
 // launch <0, 6, *>: shared 3 * 12800, stack 304, spills 656
 // launch <0, 8, *> on 75: blocks 1, shared 2 * 16896, stack 160, spills 548
