@@ -12,9 +12,8 @@ namespace rvq::cuda {
 // How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions.
 // Dimension 16·s + 4·t + e stands in operand slot 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for
 // rows. Where the chunk is the whole tile, its codewords' bounds (start, slope) follow. Within a chunk:
-//  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8 codewords][pair
-//  of
-//    steps][lane][16 bytes], an odd last step [lane][8 bytes];
+//  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8
+//    codewords][pair of steps][lane][16 bytes], an odd last step [lane][8 bytes];
 //  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes.
 struct TileShape {
   int codewords;
@@ -47,8 +46,6 @@ struct TileShape {
 };
 
 // Rows whose fragments fit in registers: the whole tile is a chunk. More dimensions: a chunk has 64.
-constexpr int kMostResidentSteps = 16;
-
 __host__ __device__ constexpr TileShape resident_tile(int steps) {
   return {steps <= 2 ? 256 : steps <= 4 ? 128 : steps <= 8 ? 64 : 32, steps, steps, false};
 }

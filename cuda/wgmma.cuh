@@ -29,7 +29,7 @@ __device__ __forceinline__ void warpgroup_wait() {
 
 #define RVQ_SUMS4(s, n) "+f"(s[n][0]), "+f"(s[n][1]), "+f"(s[n][2]), "+f"(s[n][3])
 
-// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32, 64 or 128 codewords; sums[n] of group n as in
+// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32 or 64 codewords; sums[n] of group n as in
 // multiply_add.
 __device__ __forceinline__ void warpgroup_multiply(float (&s)[4][4], const uint4& a, uint64_t b, bool accumulate) {
   asm volatile(
@@ -50,20 +50,6 @@ __device__ __forceinline__ void warpgroup_multiply(float (&s)[8][4], const uint4
       "{%32,%33,%34,%35}, %36, p, 1, 1, 0;\n}\n"
       : RVQ_SUMS4(s, 0), RVQ_SUMS4(s, 1), RVQ_SUMS4(s, 2), RVQ_SUMS4(s, 3), RVQ_SUMS4(s, 4), RVQ_SUMS4(s, 5),
         RVQ_SUMS4(s, 6), RVQ_SUMS4(s, 7)
-      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(accumulate)));
-}
-
-__device__ __forceinline__ void warpgroup_multiply(float (&s)[16][4], const uint4& a, uint64_t b, bool accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,"
-      "%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
-      "{%64,%65,%66,%67}, %68, p, 1, 1, 0;\n}\n"
-      : RVQ_SUMS4(s, 0), RVQ_SUMS4(s, 1), RVQ_SUMS4(s, 2), RVQ_SUMS4(s, 3), RVQ_SUMS4(s, 4), RVQ_SUMS4(s, 5),
-        RVQ_SUMS4(s, 6), RVQ_SUMS4(s, 7), RVQ_SUMS4(s, 8), RVQ_SUMS4(s, 9), RVQ_SUMS4(s, 10), RVQ_SUMS4(s, 11),
-        RVQ_SUMS4(s, 12), RVQ_SUMS4(s, 13), RVQ_SUMS4(s, 14), RVQ_SUMS4(s, 15)
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 
