@@ -1,4 +1,4 @@
-// What entropy coding saves on the codes of the speech demo, and how fast codes are packed and coded.
+// What entropy coding saves on the codes of the speech demo, and how fast codes are packed, natively and in TypeScript, and coded.
 //
 //   npm run bench -- bitstream [--model=rvq-demo/model.rvqm] [--seconds=0.5] [--json=file] [--save]
 //
@@ -62,50 +62,79 @@ for (const stages of [4, 8, 16, 32]) {
 }
 printTable(`Codes of dev_librivox, ${clipCodes.count} frames, K ${training.codebookSize}, against packed`, savings);
 
+const packing: Row[] = [];
+for (const { name, sizes } of [
+  { name: "K 256, 8 stages", sizes: alike(256, 8) },
+  { name: "K 1024, 8 stages", sizes: alike(1024, 8) },
+  { name: "K 1000, 9 stages", sizes: alike(1000, 9) },
+  { name: "K 1025, 8 stages", sizes: alike(1025, 8) },
+  { name: "K 5, 8 stages", sizes: alike(5, 8) },
+  { name: "K 2048, 32 stages", sizes: alike(2048, 32) },
+  { name: "K 1024 to 5, 8 stages", sizes: [1024, 1000, 512, 300, 256, 100, 12, 5] },
+]) {
+  const codes = noise(sizes, 2 ** 20 / sizes.length);
+  for (const order of ["frame-major", "stage-major"] as const) {
+    for (const dense of [false, true]) {
+      const options = { order, dense };
+      const packed = packCodes(codes, sizes, options);
+      // Which loops run is read from the environment at every call.
+      const by = (backend: string, run: () => unknown) => () => {
+        process.env.RVQ_BACKEND = backend;
+        run();
+      };
+      const contenders = ["cpu", "js"].flatMap((backend) => {
+        process.env.RVQ_BACKEND = backend;
+        expectEqual(packCodes(codes, sizes, options), packed);
+        expectEqual(unpackCodes(packed, codes.count, sizes, options).data, codes.data);
+        return [
+          { name: `pack, ${backend}`, run: by(backend, () => packCodes(codes, sizes, options)) },
+          { name: `unpack, ${backend}`, run: by(backend, () => unpackCodes(packed, codes.count, sizes, options)) },
+        ];
+      });
+      const timings = await timeInTurns(contenders, { seconds });
+      const row: Row = {
+        codes: name,
+        order,
+        dense: String(dense),
+        "bits a code": (8 * packed.length) / codes.data.length,
+      };
+      for (const [i, contender] of contenders.entries())
+        row[`${contender.name}: GB/s`] = codes.data.byteLength / timings[i].ms / 1e6;
+      packing.push(row);
+    }
+  }
+}
+delete process.env.RVQ_BACKEND;
+printTable(`Packing, 16-bit codes in or out, one thread, ${machine()}`, packing);
+
 const speeds: Row[] = [];
 for (const { name, codes, sizes } of [
   { name: "speech, K 256, 8 stages", codes: firstStages(clipCodes, 8), sizes: rq.codebookSizes.slice(0, 8) },
-  { name: "noise, K 1024, 8 stages", ...noise(1024, 8, 2 ** 16) },
-  { name: "noise, K 1000, 9 stages", ...noise(1000, 9, 2 ** 16) },
-  { name: "noise, K 5, 8 stages", ...noise(5, 8, 2 ** 16) },
-  { name: "noise, K 2048, 32 stages", ...noise(2048, 32, 2 ** 14) },
+  ...[alike(1024, 8), alike(1000, 9), alike(5, 8), alike(2048, 32)].map((sizes) => ({
+    name: `noise, K ${sizes[0]}, ${sizes.length} stages`,
+    codes: noise(sizes, 2 ** 16),
+    sizes,
+  })),
 ]) {
-  const { count, data } = codes;
+  const few = { ...codes, count: Math.min(codes.count, 2048), data: codes.data.slice(0, 2048 * codes.stages) };
   const tables = codeTables(codes, sizes);
-  const packed = packCodes(codes, sizes);
-  expectEqual(unpackCodes(packed, count, sizes).data, data);
-  const contenders = [
-    { name: "packCodes", bytes: packed.length, run: (): unknown => packCodes(codes, sizes) },
-    { name: "unpackCodes", bytes: packed.length, run: (): unknown => unpackCodes(packed, count, sizes) },
-  ];
-  const few = { ...codes, count: Math.min(count, 2048), data: data.slice(0, 2048 * codes.stages) };
-  for (const coding of ["static", "adaptive", "mixed"] as const) {
+  const contenders = (["static", "adaptive", "mixed"] as const).flatMap((coding) => {
     const bytes = compressCodes(few, sizes, { coding, tables });
     expectEqual(expandCodes(bytes, few.count, sizes, { tables }).data, few.data);
-    contenders.push(
-      {
-        name: `compressCodes, ${coding}`,
-        bytes: bytes.length,
-        run: () => compressCodes(few, sizes, { coding, tables }),
-      },
-      {
-        name: `expandCodes, ${coding}`,
-        bytes: bytes.length,
-        run: () => expandCodes(bytes, few.count, sizes, { tables }),
-      },
-    );
-  }
+    const bits = (8 * bytes.length) / few.data.length;
+    return [
+      { name: `compressCodes, ${coding}`, bits, run: (): unknown => compressCodes(few, sizes, { coding, tables }) },
+      { name: `expandCodes, ${coding}`, bits, run: (): unknown => expandCodes(bytes, few.count, sizes, { tables }) },
+    ];
+  });
   const timings = await timeInTurns(contenders, { seconds });
   for (const [i, contender] of contenders.entries()) {
-    const length = contender.name.includes("pack") ? data.length : few.data.length;
-    const codesPerSecond = length / timings[i].ms / 1e3;
-    const bits = (8 * contender.bytes) / length;
-    const speed = { "Mcodes/s": codesPerSecond, "MB/s of codes": 2 * codesPerSecond };
-    speeds.push({ codes: name, what: contender.name, "bits a code": bits, ...speed });
+    const codesPerSecond = few.data.length / timings[i].ms / 1e3;
+    speeds.push({ codes: name, what: contender.name, "bits a code": contender.bits, "Mcodes/s": codesPerSecond });
   }
 }
-printTable(`Speed, 16-bit codes in or out, one thread, ${machine()}`, speeds);
-saveJson("bitstream", [...savings, ...speeds]);
+printTable(`Entropy coding, one thread, ${machine()}`, speeds);
+saveJson("bitstream", [...savings, ...packing, ...speeds]);
 
 const saved = Number(savings.find((row) => row.stages === 8 && row["frames a chunk"] === 2048)?.["mixed: saved %"]);
 if (!(saved >= promisedSaving)) {
@@ -117,11 +146,16 @@ function firstStages({ count, stages, data }: Codes, kept: number): Codes {
   return { count, stages: kept, data: data.filter((_, i) => i % stages < kept) };
 }
 
-function noise(size: number, stages: number, count: number): { codes: Codes; sizes: number[] } {
+function alike(size: number, stages: number): number[] {
+  return new Array<number>(stages).fill(size);
+}
+
+function noise(sizes: readonly number[], frames: number): Codes {
   const random = new Random(1);
-  const data = new Uint16Array(count * stages);
-  for (let i = 0; i < data.length; i++) data[i] = random.below(size);
-  return { codes: { count, stages, data }, sizes: new Array<number>(stages).fill(size) };
+  const count = Math.floor(frames);
+  const data = new Uint16Array(count * sizes.length);
+  for (let i = 0; i < data.length; i++) data[i] = random.below(sizes[i % sizes.length]);
+  return { count, stages: sizes.length, data };
 }
 
 function expectEqual(actual: ArrayLike<number>, expected: ArrayLike<number>): void {

@@ -5,6 +5,7 @@
 //   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
+//   packCodes, unpackCodes   codes as bits and back                        packing.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
 //   CudaMemory, cudaAccumulateResident   arrays that stay on a device   cuda_memory.h, cuda_resident.cpp
 //   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
@@ -31,6 +32,7 @@
 #include "cuda_statistics.h"
 #endif
 #include "job.h"
+#include "packing.h"
 #include "processors.h"
 
 namespace rvq {
@@ -62,6 +64,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
+  exports.Set("packCodes", Napi::Function::New(env, pack_codes, "packCodes"));
+  exports.Set("unpackCodes", Napi::Function::New(env, unpack_codes, "unpackCodes"));
 #ifdef RVQ_CUDA
   exports.Set("CudaCodebooks", CudaCodebooks::define(env));
   exports.Set("CudaMemory", CudaMemory::define(env));

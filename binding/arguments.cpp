@@ -89,6 +89,10 @@ int32_t* Arguments::integers(const char* name, size_t length) {
   return static_cast<int32_t*>(elements(name, napi_int32_array, length, "Int32Array"));
 }
 
+uint8_t* Arguments::bytes(const char* name, size_t length) {
+  return static_cast<uint8_t*>(elements(name, napi_uint8_array, length, "Uint8Array"));
+}
+
 cpu::Codes Arguments::codes(const char* name, size_t length) {
   TypedArray array{};
   bool wide = read_typed_array(get(name), &array) && array.type == napi_uint32_array;

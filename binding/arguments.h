@@ -35,6 +35,7 @@ class Arguments {
   float* floats_or_null(const char* name, size_t length);
   double* doubles(const char* name, size_t length);
   int32_t* integers(const char* name, size_t length);
+  uint8_t* bytes(const char* name, size_t length);
   cpu::Codes codes(const char* name, size_t length);
   // A Float32Array, Uint16Array or Uint32Array of any length.
   void* numbers(const char* name, size_t* bytes);

@@ -1,7 +1,7 @@
 // What a quantizer says of itself: sizes, capacity, rates.
 
 import type { CodebookSpec, Metric } from "./backend.js";
-import { bitsPerCode } from "./pack-codes.js";
+import { bitsPerCode } from "./pack-layout.js";
 
 /** Sizes and rates of a quantizer; bits are information (log2 K) and, where said so, as packed (ceil(log2 K)). */
 export interface Description {

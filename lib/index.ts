@@ -91,7 +91,8 @@ export {
   type Status,
   status,
 } from "./open-backend.js";
-export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
+export { packCodes, unpackCodes } from "./pack-codes.js";
+export { bitsPerCode, type PackOptions, packedSizeBytes } from "./pack-layout.js";
 export type {
   BackendChoiceOptions,
   CallOptions,

@@ -1,64 +1,99 @@
-// Packs codes at ceil(log2 K) bits each and unpacks them: frame-major, little-endian bit order, no header.
+// Packs codes at ceil(log2 K) bits each, or densely in mixed radix, and unpacks them: little-endian bit order, no header.
 
 import { endianness } from "node:os";
 import type { CodeArray } from "./backend.js";
-import { allocate, type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger, limits } from "./check.js";
+import { allocate, type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger } from "./check.js";
+import { nativePacking } from "./cpu/packing.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { packWords, unpackWords } from "./pack-loops.js";
-
-/** Bits of one packed code of a codebook with `codebookSize` codewords: ceil(log2 K), 0 for a single codeword. */
-export function bitsPerCode(codebookSize: number): number {
-  checkInteger("codebookSize", codebookSize, 1, limits.codebookSize);
-  return codebookSize === 1 ? 0 : 32 - Math.clz32(codebookSize - 1);
-}
-
-/** Bytes of `count` packed vectors of codes with these codebook sizes. */
-export function packedSizeBytes(count: number, codebookSizes: readonly number[]): number {
-  checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
-  checkCodebookSizes(codebookSizes);
-  const bits = codebookSizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
-  return Math.ceil((count * bits) / 8);
-}
+import { checkCodebookSizes, type PackLayout, type PackOptions, type PackSection, packLayout } from "./pack-layout.js";
+import { packWords, type Unpacked, unpackWords } from "./pack-loops.js";
 
 /**
- * Packs codes[count][stages]: vector after vector, stage after stage, the low bit of a code in the lowest free bit of
- * the current byte; the last byte is padded with zero bits.
+ * Packs codes[count][stages] into `packedSizeBytes(count, codebookSizes, options)` bytes: one number after the other, the low bit of
+ * a number in the lowest free bit of the current byte. A number is a code, in ceil(log2 K) bits, or with `dense` several. The last
+ * byte, with "stage-major" the last one of each stage, is padded with zero bits.
  * @param codebookSizes sizes of at least the stages that the codes have
  * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
  */
-export function packCodes(codes: Codes, codebookSizes: readonly number[]): Uint8Array {
+export function packCodes(codes: Codes, codebookSizes: readonly number[], options: PackOptions = {}): Uint8Array {
   checkCodebookSizes(codebookSizes);
-  const { count, stages, data } = checkCodes("codes", codes, codebookSizes.length);
-  const sizes = codebookSizes.slice(0, stages);
-  const sizeBytes = packedSizeBytes(count, sizes);
-  const words = allocate("packed codes", Math.ceil(sizeBytes / 4), (length) => new Int32Array(length));
-  const bad = packWords(data, sizes, sizes.map(bitsPerCode), words);
-  if (bad >= 0) checkCodeRange("codes", data, stages, sizes, 0);
-  return new Uint8Array(littleEndian(words), 0, sizeBytes);
+  const checked = checkCodes("codes", codes, codebookSizes.length);
+  const sizes = codebookSizes.slice(0, checked.stages);
+  const layout = packLayout(checked.count, sizes, options);
+  const bytes = allocate("packed codes", layout.sizeBytes, (length) => new Uint8Array(length));
+  const native = nativePacking(checked.data.length);
+  const inRange = native ? native.pack(checked, layout, bytes) : packSections(checked, layout, bytes);
+  if (!inRange) checkCodeRange("codes", checked.data, checked.stages, sizes, 0);
+  return bytes;
 }
 
 /**
  * The inverse of `packCodes`.
  * @param codebookSizes sizes of exactly the stages that were packed
+ * @param options as for packing
  * @throws RvqError INVALID_ARGUMENT for a wrong length, CODE_OUT_OF_RANGE, INVALID_STREAM for padding that is not zero
  */
-export function unpackCodes(bytes: Uint8Array, count: number, codebookSizes: readonly number[]): Codes {
+export function unpackCodes(
+  bytes: Uint8Array,
+  count: number,
+  codebookSizes: readonly number[],
+  options: PackOptions = {},
+): Codes {
   checkCodebookSizes(codebookSizes);
   checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
   const packed = checkBytes("bytes", bytes);
-  const expected = packedSizeBytes(count, codebookSizes);
-  if (packed.length !== expected)
-    throw invalidArgument("bytes", `${expected} bytes for ${count} vectors`, packed.length);
+  const layout = packLayout(count, codebookSizes, options);
+  if (packed.length !== layout.sizeBytes)
+    throw invalidArgument("bytes", `${layout.sizeBytes} bytes for ${count} vectors`, packed.length);
   const stages = codebookSizes.length;
-  // A copy: words must be aligned, and whole ones.
-  const words = allocate("packed codes", Math.ceil(expected / 4), (length) => new Int32Array(length));
-  new Uint8Array(words.buffer).set(packed);
-  littleEndian(words);
-  const data = newCodeArray(count * stages, codebookSizes);
-  const bad = unpackWords(words, codebookSizes, codebookSizes.map(bitsPerCode), data);
-  if (bad >= 0) checkCodeRange("bytes", data, stages, codebookSizes, 0);
-  if (bad === -2) throw new RvqError("INVALID_STREAM", "bytes: expected zero padding in the last byte, got ones");
-  return { count, stages, data };
+  const codes = { count, stages, data: newCodeArray(count * stages, codebookSizes) };
+  const native = nativePacking(codes.data.length);
+  const found = native ? native.unpack(packed, layout, codes) : unpackSections(packed, layout, codes);
+  if (found === "padding")
+    throw new RvqError("INVALID_STREAM", "bytes: expected zero padding in the last byte, got ones");
+  if (found === "range") {
+    checkCodeRange("bytes", codes.data, stages, codebookSizes, 0);
+    // A dense number too large for its group has no code to show.
+    throw new RvqError("CODE_OUT_OF_RANGE", "bytes: expected numbers below the product of their codebook sizes");
+  }
+  return codes;
+}
+
+/** What `native.pack` does too: whether all codes are below their sizes. */
+export function packSections({ count, stages, data }: Codes, { sections }: PackLayout, bytes: Uint8Array): boolean {
+  return sections.every((section) => {
+    const { byteOffset, sizeBytes, groups } = section;
+    const words = allocate("packed codes", Math.ceil(sizeBytes / 4), (length) => new Int32Array(length));
+    if (!packWords(sectionCodes(data, stages, section, count), groups, words)) return false;
+    bytes.set(new Uint8Array(littleEndian(words), 0, sizeBytes), byteOffset);
+    return true;
+  });
+}
+
+/** What `native.unpack` does too. */
+export function unpackSections(bytes: Uint8Array, { sections }: PackLayout, { count, stages, data }: Codes): Unpacked {
+  let worst: Unpacked = "whole";
+  for (const section of sections) {
+    const { firstStage, byteOffset, sizeBytes, groups } = section;
+    // A copy: words must be aligned, and whole ones.
+    const words = allocate("packed codes", Math.ceil(sizeBytes / 4), (length) => new Int32Array(length));
+    new Uint8Array(words.buffer).set(bytes.subarray(byteOffset, byteOffset + sizeBytes));
+    littleEndian(words);
+    const codes = sectionCodes(data, stages, section, count);
+    const found = unpackWords(words, groups, codes);
+    if (codes !== data) for (let row = 0, at = firstStage; row < count; row++, at += stages) data[at] = codes[row];
+    if (found === "range") return found;
+    if (found === "padding") worst = found;
+  }
+  return worst;
+}
+
+/** The codes of a section in a row: data[count][stages] itself, or a copy of one stage's. */
+function sectionCodes(data: CodeArray, stages: number, section: PackSection, count: number): CodeArray {
+  if (section.stages === stages) return data;
+  const codes = data instanceof Uint16Array ? new Uint16Array(count) : new Uint32Array(count);
+  for (let row = 0, at = section.firstStage; row < count; row++, at += stages) codes[row] = data[at];
+  return codes;
 }
 
 /** The memory of the words with the lowest byte of each first. */
@@ -72,15 +107,4 @@ function littleEndian(words: Int32Array): ArrayBuffer {
 export function newCodeArray(length: number, codebookSizes: readonly number[]): CodeArray {
   const narrow = codebookSizes.every((size) => size <= 65_536);
   return allocate("codes", length, (n): CodeArray => (narrow ? new Uint16Array(n) : new Uint32Array(n)));
-}
-
-/** The sizes themselves, each possible for a codebook. */
-export function checkCodebookSizes(codebookSizes: readonly number[]): readonly number[] {
-  if (!Array.isArray(codebookSizes) || codebookSizes.length === 0) {
-    throw invalidArgument("codebookSizes", "a non-empty array of codebook sizes", codebookSizes);
-  }
-  for (const [stage, size] of codebookSizes.entries()) {
-    checkInteger(`codebookSizes[${stage}]`, size, 1, limits.codebookSize);
-  }
-  return codebookSizes;
 }

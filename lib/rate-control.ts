@@ -2,7 +2,7 @@
 
 import { checkInteger, checkNumber, checkOptions } from "./check.js";
 import { invalidArgument } from "./errors.js";
-import { bitsPerCode } from "./pack-codes.js";
+import { bitsPerCode } from "./pack-layout.js";
 
 export interface PlanOptions {
   /** Frames (vectors) a second. */

@@ -37,6 +37,10 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     const lower = { vectors: encode.vectors, count: 4, dim, weights: null, centre: new Float32Array(dim) };
     const spec = { dim, metric: "l2", weights: null, codebooks: [new Float32Array(dim)], ...options };
     const assign = { vectors: encode.vectors, count: 4, codes: encode.codes, distances: new Float64Array(4) };
+    const pack = {
+      ...{ codes: Uint16Array.of(4, 0, 3, 1, 2, 0, 1, 1), count: 4, stages: 2, codebookSizes: Int32Array.of(5, 2) },
+      ...{ groupLengths: Int32Array.of(2), groups: 1, stageMajor: false, bytes: new Uint8Array(2), sizeBytes: 2 },
+    };
     type Operation = [object, (request: never) => unknown];
     const operations: Operation[] = [
       [encode, (request) => core.encodeSync(request)],
@@ -53,6 +57,18 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
       [{ ...accumulate, previousCodes: encode.codes }, (request) => addon.accumulate(request, options)],
       [{ ...spec, previous: new Float32Array(dim) }, (request) => new addon.CpuCodebooks(request)],
       [spec, (request) => new addon.CpuCodebooks(request)],
+      [pack, (request) => addon.packCodes(request)],
+      [
+        {
+          ...pack,
+          stageMajor: true,
+          groups: 2,
+          groupLengths: Int32Array.of(3, 52),
+          bytes: new Uint8Array(3),
+          sizeBytes: 3,
+        },
+        (request) => addon.unpackCodes(request),
+      ],
     ];
     const detached = new Float32Array(4 * dim);
     structuredClone(detached.buffer, { transfer: [detached.buffer] });
@@ -79,6 +95,34 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     expect(() => core.encode({ ...encode, chunkOf: 1 as never })).toThrow("chunkOf: expected an object or nothing");
     expect(() => addon.accumulate(accumulate, { threads: 0, instructionSet: "portable" })).toThrow(TypeError);
     expect(() => addon.accumulate(accumulate, { threads: 1, instructionSet: "mmx" })).toThrow(TypeError);
+  });
+
+  it("refuses packed codes that it has no arithmetic for", () => {
+    const codes = { codes: new Uint32Array(8), count: 4, stages: 2, codebookSizes: Int32Array.of(5, 2) };
+    const request = { ...codes, ...{ groupLengths: Int32Array.of(1, 1), groups: 2, stageMajor: false } };
+    const bytes = { bytes: new Uint8Array(200), sizeBytes: 2 };
+    expect(addon.unpackCodes({ ...request, ...bytes })).toBe(0);
+    for (const [change, message] of [
+      [{ codebookSizes: Int32Array.of(0, 2) }, /codebookSizes: expected sizes/],
+      [{ codebookSizes: Int32Array.of(2 ** 24 + 1, 2) }, /codebookSizes: expected sizes/],
+      [{ groupLengths: Int32Array.of(1, 2) }, /groupLengths: expected lengths that add up/],
+      [{ groupLengths: Int32Array.of(2, 0) }, /groupLengths: expected lengths that add up/],
+      [{ groupLengths: Int32Array.of(1), groups: 1 }, /groupLengths: expected lengths that add up/],
+      [{ groupLengths: Int32Array.of(53, 1), stageMajor: true }, /groupLengths: expected lengths in/],
+      [{ groupLengths: Int32Array.of(23, 1), stageMajor: true }, /groups of at most 52 bits/],
+      [{ groups: 1, groupLengths: Int32Array.of(2), stageMajor: true }, /groups: expected as many as stages/],
+      [
+        { codebookSizes: Int32Array.of(2 ** 24, 2 ** 24), groups: 1, groupLengths: Int32Array.of(2), sizeBytes: 24 },
+        undefined,
+      ],
+      [{ sizeBytes: 3 }, /sizeBytes: expected 2/],
+      [{ bytes: new Uint8Array(1) }, /bytes: expected a Uint8Array of at least 2/],
+      [{ count: 2 ** 53 - 1 }, /sizes are too large/],
+    ] as const) {
+      const run = () => addon.packCodes({ ...request, ...bytes, ...change });
+      if (message === undefined) expect(run()).toBe(true);
+      else expect(run).toThrow(message);
+    }
   });
 
   it("refuses a code that has no codeword", async () => {

@@ -2,7 +2,7 @@
 
 import { RvqError, show } from "../errors.js";
 import { allocateStages, frameErrors, type ResidualQuantizer, type WritableCodes } from "../index.js";
-import { bitsPerCode } from "../pack-codes.js";
+import { bitsPerCode } from "../pack-layout.js";
 import { runToEnd, type Steps } from "../time-slice.js";
 import { isHop, Mdct } from "./mdct.js";
 import { runStoppable } from "./stoppable.js";

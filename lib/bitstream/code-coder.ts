@@ -1,7 +1,7 @@
 // Entropy codes the codes of one stage, stage after stage: bits along the tree of a codebook's codes, by a model of them.
 
 import type { CodeArray } from "../backend.js";
-import { bitsPerCode } from "../pack-codes.js";
+import { bitsPerCode } from "../pack-layout.js";
 import type { Steps } from "../time-slice.js";
 import { BitDecoder, BitEncoder } from "./bit-coder.js";
 import { AdaptiveModel, addToContext as addTo, type BitModel, MixedModel, StaticModel } from "./bit-models.js";

@@ -2,7 +2,7 @@
 
 import { type Codes, checkCodeRange, checkCodes, checkOptions } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { bitsPerCode, checkCodebookSizes } from "../pack-codes.js";
+import { bitsPerCode, checkCodebookSizes } from "../pack-layout.js";
 
 /** Tables for the coding "static". The same tables must be there for decoding; `writeRvq` stores them in the file. */
 export interface CodeTables {

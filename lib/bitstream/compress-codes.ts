@@ -2,7 +2,7 @@
 
 import { type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger, checkOptions } from "../check.js";
 import { RvqError } from "../errors.js";
-import { checkCodebookSizes } from "../pack-codes.js";
+import { checkCodebookSizes } from "../pack-layout.js";
 import { runToEnd } from "../time-slice.js";
 import { codings } from "./code-coder.js";
 import { checkTables } from "./code-tables.js";

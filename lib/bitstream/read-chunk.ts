@@ -1,7 +1,7 @@
 // Reads one chunk of a `.rvq` file, as many of its stages as are asked for and intact.
 
 import { RvqError } from "../errors.js";
-import { packedSizeBytes } from "../pack-codes.js";
+import { packedSizeBytes } from "../pack-layout.js";
 import { runInSlices } from "../time-slice.js";
 import type { ByteSource } from "./byte-source.js";
 import {

@@ -3,7 +3,8 @@
 import type { CodeArray } from "../backend.js";
 import { type Codes, checkOptions } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { newCodeArray, packCodes, packedSizeBytes, unpackCodes } from "../pack-codes.js";
+import { newCodeArray, packCodes, unpackCodes } from "../pack-codes.js";
+import { packedSizeBytes } from "../pack-layout.js";
 import type { Steps } from "../time-slice.js";
 import { type Coding, codings, decodeStage, encodeStage, type StageCodes } from "./code-coder.js";
 import { type CodeTables, checkTables } from "./code-tables.js";

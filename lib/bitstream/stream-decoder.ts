@@ -2,7 +2,7 @@
 
 import { checkBytes, checkFunction, checkInteger, checkOptions } from "../check.js";
 import { RvqError } from "../errors.js";
-import { packedSizeBytes } from "../pack-codes.js";
+import { packedSizeBytes } from "../pack-layout.js";
 import { chunkHeaderFromBytes, chunkHeaderLength, type Frames, fixedChunkBytes } from "./chunk.js";
 import { indexFromBytes, indexLengthAtStart } from "./index-block.js";
 import { type ChunkedFile, readChunk } from "./read-chunk.js";

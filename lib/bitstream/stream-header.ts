@@ -2,7 +2,7 @@
 
 import { checkBytes, checkInteger, checkMetadata, limits } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { checkCodebookSizes } from "../pack-codes.js";
+import { checkCodebookSizes } from "../pack-layout.js";
 import { type CodeTables, checkTables, tablesFromBytes, tablesSizeBytes, tablesToBytes } from "./code-tables.js";
 import { crc32c } from "./crc32c.js";
 

@@ -4,6 +4,7 @@ import type {
   AccumulateRequest,
   AssignRequest,
   BadInput,
+  CodeArray,
   CodebookSpec,
   DecodeRequest,
   DistanceRequest,
@@ -54,6 +55,23 @@ export interface CpuCodebooks {
   screenOnly?(request: { vectors: Float32Array; count: number; stage: number; codes: Int32Array }): void;
 }
 
+/** What is packed, how (lib/pack-layout.ts), and where to; for unpacking the other way round. */
+export interface PackRequest {
+  /** [count][stages] */
+  readonly codes: CodeArray;
+  readonly count: number;
+  readonly stages: number;
+  /** [stages] */
+  readonly codebookSizes: Int32Array;
+  /** Codes of a group: [groups], which add up to the stages; or with `stageMajor` [stages], of one stage each. */
+  readonly groupLengths: Int32Array;
+  readonly groups: number;
+  readonly stageMajor: boolean;
+  /** [sizeBytes], as the other fields say. */
+  readonly bytes: Uint8Array;
+  readonly sizeBytes: number;
+}
+
 export interface Addon {
   cpuInfo(): CpuInfo;
   /** Only in builds for tests: `processors` as it would be with `<root>/proc/self/cgroup` and `<root>/sys/fs/cgroup`. */
@@ -63,6 +81,10 @@ export interface Addon {
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
+  /** False: some code is not below its codebook size, and the bytes are incomplete. */
+  packCodes(request: PackRequest): boolean;
+  /** 0: all is well; 1: some code is not below its codebook size; 2: only a bit of the padding is set. */
+  unpackCodes(request: PackRequest): 0 | 1 | 2;
   /** Only in builds for tests: float32 multiply-adds of these threads together with all operands in registers, GFLOP/s. */
   fmaPeak?(options: CpuOptions): number;
 }

@@ -2,7 +2,8 @@
 
 import { type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger } from "../check.js";
 import { invalidArgument, RvqError, show } from "../errors.js";
-import { packCodes, packedSizeBytes, unpackCodes } from "../pack-codes.js";
+import { packCodes, unpackCodes } from "../pack-codes.js";
+import { packedSizeBytes } from "../pack-layout.js";
 
 // Layout: "ECDC", version 0 (1 byte), length of the JSON (4 bytes, big-endian), JSON { m: model, al: samples, nc: codebooks, lm: false };
 // then for each segment of the audio: with the 48 kHz model its scale (float32, big-endian), and the codes of its frames, frame after
