@@ -7,12 +7,12 @@
 // --quick takes two and a half minutes at most: fewer rounds and fewer trials of the Triton kernel. What does not fit into
 // --seconds is left out, and named.
 
+import { type Floors, floorsOf, type Rates, ratesOf } from "../lib/cli/roofline.js";
 import { ResidualQuantizer } from "../lib/index.js";
 import { measureCalls } from "./cuda/calls.js";
 import { type DataSet, dataSets } from "./cuda/data-sets.js";
 import { ResidentSearch } from "./cuda/ours.js";
 import { type Card, type Copies, PeerProcess } from "./cuda/process.js";
-import { type Floors, floorsOf, type Rates, ratesOf } from "./cuda/roofline.js";
 import { median } from "./interleave.js";
 import { flag, isSet, machine, printNote, printTable, type Row, saveJson } from "./results.js";
 
@@ -43,7 +43,8 @@ peers.close();
 process.exitCode = failures > 0 ? 1 : 0;
 
 async function measure(card: Card) {
-  const rates = ratesOf(card);
+  const { name, capability = "", multiprocessors = 0, maxClockMhz = 0 } = card;
+  const rates = ratesOf({ name, computeCapability: capability, multiprocessors, clockMhz: maxClockMhz });
   const copies = await peers.copies();
   const tflops = await peers.product();
   note(

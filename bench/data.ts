@@ -1,17 +1,11 @@
 // The shapes and the data of the benchmarks, made from a seed.
 
+import { gaussian, type SearchData, type Shape } from "../lib/cli/bench-shapes.js";
 import { ResidualQuantizer } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { normal } from "../test/contract/families.js";
 
-export interface Shape {
-  readonly name: string;
-  /** Vectors. */
-  readonly count: number;
-  readonly dim: number;
-  readonly codebookSize: number;
-  readonly stages: number;
-}
+export { flop, gaussian, type SearchData, type Shape } from "../lib/cli/bench-shapes.js";
 
 /** One search. */
 export const searchShapes: readonly Shape[] = [
@@ -31,34 +25,11 @@ export const residualShapes: readonly Shape[] = [
   { name: "D8 K1024 9 stages (DAC)", count: 65_536, dim: 8, codebookSize: 1024, stages: 9 },
 ];
 
-export interface SearchData {
-  /** vectors[count][dim] */
-  readonly vectors: Float32Array;
-  /** codebooks[stages], each [codebookSize][dim] */
-  readonly codebooks: Float32Array[];
-}
-
 export const dataNames = ["gaussian", "power-law"] as const;
 export type DataName = (typeof dataNames)[number];
 
 export async function makeSearchData(name: DataName, shape: Shape): Promise<SearchData> {
   return name === "gaussian" ? gaussian(shape) : powerLaw(shape);
-}
-
-/** 2·N·K·D·S: what a search by brute force spends on `count` vectors. */
-export function flop({ dim, codebookSize, stages }: Shape, count: number): number {
-  return 2 * count * dim * codebookSize * stages;
-}
-
-/** Gaussian vectors; gaussian codebooks whose size shrinks from stage to stage like residuals do. */
-export function gaussian({ count, dim, codebookSize, stages }: Shape): SearchData {
-  const random = new Random(1);
-  const vectors = Float32Array.from({ length: count * dim }, () => normal(random));
-  const codebooks = Array.from({ length: stages }, (_, stage) => {
-    const scale = dim <= 16 ? 0.55 ** stage : 0.45 * 0.93 ** stage;
-    return Float32Array.from({ length: codebookSize * dim }, () => scale * normal(random));
-  });
-  return { vectors, codebooks };
 }
 
 /**

@@ -5,11 +5,11 @@
 //   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
+//   fmaPeak           the processor's peak                                 cpu_peak.h
 //   packCodes, unpackCodes   codes as bits and back                        packing.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
 //   CudaMemory, cudaAccumulateResident   arrays that stay on a device   cuda_memory.h, cuda_resident.cpp
 //   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
-//   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
 //   cudaTestLimits, cudaTestLose   small pieces and lost devices; only in builds for tests   cuda_device.h
 //   mostThreads       how many threads asynchronous calls have had at once; only in builds for tests   job.h
@@ -20,9 +20,7 @@
 
 #include "cpu/instruction_set.h"
 #include "cpu_codebooks.h"
-#ifdef RVQ_TESTING
-#include "cpu_measuring.h"
-#endif
+#include "cpu_peak.h"
 #include "cpu_statistics.h"
 #include "cuda_info.h"
 #ifdef RVQ_CUDA
@@ -64,6 +62,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
+  exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
   exports.Set("packCodes", Napi::Function::New(env, pack_codes, "packCodes"));
   exports.Set("unpackCodes", Napi::Function::New(env, unpack_codes, "unpackCodes"));
 #ifdef RVQ_CUDA
@@ -80,7 +79,6 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
 #endif
 #endif
 #ifdef RVQ_TESTING
-  exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
   exports.Set("mostThreads", Napi::Function::New(env, most_threads, "mostThreads"));
   exports.Set("processorsUnder", Napi::Function::New(env, processors_under, "processorsUnder"));
 #endif

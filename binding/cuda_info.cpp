@@ -34,6 +34,10 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
     entry.Set("name", device.name);
     entry.Set("computeCapability", device.compute_capability);
     entry.Set("memoryBytes", static_cast<double>(device.memory_bytes));
+    entry.Set("multiprocessors", device.multiprocessors);
+    entry.Set("clockMhz", device.clock_khz / 1e3);
+    // Two transfers a clock of the whole bus.
+    entry.Set("memoryGbps", 2.0 * device.memory_clock_khz * device.memory_bus_bits / 8 / 1e6);
     devices.Set(i, entry);
   }
   Napi::Object result = Napi::Object::New(env);

@@ -25,6 +25,12 @@ std::string reason_for(cudaError_t error, int driver, int runtime) {
   return std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
 }
 
+// 0 where the driver does not say.
+int attribute(cudaDeviceAttr name, int device) {
+  int value = 0;
+  return cudaDeviceGetAttribute(&value, name, device) == cudaSuccess ? value : 0;
+}
+
 }  // namespace
 
 DeviceList list_devices() {
@@ -43,7 +49,9 @@ DeviceList list_devices() {
     error = cudaGetDeviceProperties(&properties, i);
     if (error != cudaSuccess) break;
     std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
-    list.devices.push_back({properties.name, capability, properties.totalGlobalMem});
+    list.devices.push_back({properties.name, capability, properties.totalGlobalMem, properties.multiProcessorCount,
+                            attribute(cudaDevAttrClockRate, i), attribute(cudaDevAttrMemoryClockRate, i),
+                            attribute(cudaDevAttrGlobalMemoryBusWidth, i)});
   }
   if (list.devices.empty()) list.reason = reason_for(error, driver, runtime);
   // An error of this call must not be reported by the next one.

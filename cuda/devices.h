@@ -12,6 +12,10 @@ struct Device {
   std::string name;
   std::string compute_capability;  // "8.6"
   size_t memory_bytes;
+  int multiprocessors;
+  int clock_khz;         // the highest
+  int memory_clock_khz;  // two transfers a clock
+  int memory_bus_bits;
 };
 
 struct DeviceList {

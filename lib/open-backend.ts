@@ -5,7 +5,7 @@ import { loadAddon } from "./addon.js";
 import { type Backend, type BackendName, type BackendOptions, backendNames } from "./backend.js";
 import { checkInteger } from "./check.js";
 import { type Addon, openCpu } from "./cpu/backend.js";
-import type { CudaAddon } from "./cuda/addon.js";
+import type { CudaAddon, CudaDevice } from "./cuda/addon.js";
 import { openCuda } from "./cuda/backend.js";
 import { type FallbackEvent, publishFallback } from "./diagnostics.js";
 import { invalidArgument, RvqError } from "./errors.js";
@@ -51,11 +51,7 @@ export interface CudaStatus {
   /** CUDA versions, such as "13.0"; null without a driver, or in an addon without CUDA. */
   readonly driverVersion: string | null;
   readonly runtimeVersion: string | null;
-  readonly devices: readonly {
-    readonly name: string;
-    readonly computeCapability: string;
-    readonly memoryBytes: number;
-  }[];
+  readonly devices: readonly CudaDevice[];
 }
 
 /** Every backend in the order of preference; each opens or throws an RvqError that says why not. */

@@ -13,9 +13,16 @@ import path from "node:path";
 const root = path.resolve(import.meta.dirname, "..");
 
 /** What runs native code; the other tests are about TypeScript alone. */
-const nativeTests = ["addon", "contract/", "cpu-", "errors", "model-file", "residual-quantizer", "workers"].map(
-  (name) => `test/${name}`,
-);
+const nativeTests = [
+  "addon",
+  "contract/",
+  "cpu-",
+  "errors",
+  "model-file",
+  "pack-codes",
+  "residual-quantizer",
+  "workers",
+].map((name) => `test/${name}`);
 
 const builds = {
   emulated: {
@@ -37,7 +44,7 @@ const builds = {
   },
   cuda: {
     options: ["RVQ_EMULATE_CUDA=ON"],
-    tests: ["contract/", "cuda-", "residual-quantizer", "workers"].map((name) => `test/${name}`),
+    tests: ["cli-bench", "contract/", "cuda-", "residual-quantizer", "workers"].map((name) => `test/${name}`),
     runs: [{ RVQ_EMULATED_DEVICES: "1" }],
   },
   tsan: {

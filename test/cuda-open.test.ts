@@ -10,8 +10,9 @@ import { openJs } from "../lib/js/backend.js";
 import { openBackend } from "../lib/open-backend.js";
 import { ResidualQuantizer } from "../lib/residual-quantizer.js";
 
-const old = { name: "GTX 1080", computeCapability: "6.1", memoryBytes: 8 * 2 ** 30 };
-const modern = { name: "RTX 3090", computeCapability: "8.6", memoryBytes: 24 * 2 ** 30 };
+const speeds = { multiprocessors: 20, clockMhz: 1700, memoryGbps: 300 };
+const old = { name: "GTX 1080", computeCapability: "6.1", memoryBytes: 8 * 2 ** 30, ...speeds };
+const modern = { name: "RTX 3090", computeCapability: "8.6", memoryBytes: 24 * 2 ** 30, ...speeds };
 
 /** An addon with these devices, which notes what it is asked for. */
 class FakeAddon {

@@ -264,9 +264,6 @@ struct DecodeRows {
 #ifdef RVQ_TESTING
 // What only benchmarks run.
 struct MeasuringKernels {
-  size_t multiply_adds_per_round;
-  // So many rounds of multiply-adds in registers, as fast as the processor can; returns something that depends on them.
-  float (*multiply_adds)(size_t rounds);
   // The screen without bounds and with the argmin in registers: lower[tile_rows] holds every row's best score so far,
   // groups[tile_rows] its group. Nothing else of the tile is touched; its panel_stride is tile_rows.
   void (*best_groups)(const ScreenTile&, float* groups);
@@ -311,6 +308,9 @@ struct Kernels {
   const IntegerKernels* integers;
   // Null where bytes do not beat 16 bits.
   const ByteKernels* bytes;
+  // So many rounds of multiply-adds in registers, as fast as the processor can; returns something that depends on them.
+  float (*multiply_adds)(size_t rounds);
+  size_t multiply_adds_per_round;
 #ifdef RVQ_TESTING
   const MeasuringKernels* measuring;
 #endif

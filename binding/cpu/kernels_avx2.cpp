@@ -108,6 +108,7 @@ static inline void add_pairs(GroupInts& sums, const uint32_t* codewords, uint32_
 }
 static inline void add_quadruples(GroupInts&, const uint32_t*, uint32_t) {}
 
+#include "peak_kernels.h"
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"

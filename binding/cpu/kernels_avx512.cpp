@@ -114,6 +114,7 @@ static inline void add_quadruples(GroupInts& sums, const uint32_t* codewords, ui
 #endif
 }
 
+#include "peak_kernels.h"
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"

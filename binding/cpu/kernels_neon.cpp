@@ -35,6 +35,7 @@ static inline Floats interleave_high(Floats a, Floats b) { return (Floats)vzip2q
 static inline Part broadcast_part(float x) { return broadcast(x); }
 static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 
+#include "peak_kernels.h"
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"

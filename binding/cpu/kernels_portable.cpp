@@ -63,6 +63,7 @@ static inline void add_products(const float* x, const float* y, size_t first, Fl
 }
 #endif
 
+#include "peak_kernels.h"
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING
 #include "measuring_kernels.h"

@@ -1,24 +1,6 @@
-// Inner loops that only benchmarks run: what the processor can do at most, and the screen without its certificate.
+// The inner loop that only benchmarks of the project run: the screen without its certificate.
 //
 // Included by every kernels_<level>.cpp after screen_kernels.h, with the same rules, in builds with RVQ_TESTING.
-
-// Multiply-adds that wait for nothing but themselves: enough sums for two pipes of a latency of six, or four of four.
-constexpr size_t kPeakSums = 14 > kTileRegisters* kTileCodewords ? 14 : kTileRegisters* kTileCodewords;
-
-static float multiply_adds(size_t rounds) {
-  // Different sums, or the compiler would compute only one; each goes to 1, so that no operand is ever subnormal.
-  Floats sums[kPeakSums];
-#pragma GCC unroll 32
-  for (size_t s = 0; s < kPeakSums; s++) sums[s] = broadcast((float)s);
-  Floats factor = broadcast(0.5f);
-  for (size_t i = 0; i < rounds; i++) {
-#pragma GCC unroll 32
-    for (size_t s = 0; s < kPeakSums; s++) sums[s] = fused(sums[s], factor, factor);
-  }
-  float total = 0;
-  for (size_t s = 0; s < kPeakSums; s++) total += sums[s][0];
-  return total;
-}
 
 // The best group of every row so far; as a float32, which holds every group number below 2^24.
 template <int kRegisters>
@@ -52,4 +34,4 @@ static void best_groups(const ScreenTile& job, float* groups) {
   }
 }
 
-static constexpr MeasuringKernels kMeasuringKernels = {kPeakSums * kLanes, multiply_adds, best_groups};
+static constexpr MeasuringKernels kMeasuringKernels = {best_groups};

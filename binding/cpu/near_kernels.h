@@ -40,6 +40,8 @@ static constexpr Kernels table(const char* name, const IntegerKernels* integers,
       add_rounded,
       integers,
       bytes,
+      multiply_adds,
+      kPeakSums * kLanes,
 #ifdef RVQ_TESTING
       &kMeasuringKernels,
 #endif

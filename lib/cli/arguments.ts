@@ -19,6 +19,7 @@ export const ranges = {
   steps: [1, Number.MAX_SAFE_INTEGER],
   seed: [0, Number.MAX_SAFE_INTEGER],
   rate: [minSampleRate, maxSampleRate],
+  vectors: [1, 2 ** 24],
   // Printed, one line each.
   neighbours: [1, 1_000_000],
 } as const;

@@ -54,7 +54,9 @@ function nativeLines(native: NativeStatus | null): [string, string][] {
   if (native === null) return [];
   const { driverVersion, runtimeVersion, devices } = native.cuda;
   const memory = (bytes: number) => `${(bytes / 2 ** 30).toFixed(0)} GiB`;
-  const listed = devices.map((d) => `${d.name} (compute ${d.computeCapability}, ${memory(d.memoryBytes)})`);
+  const listed = devices.map(
+    (d) => `${d.name} (compute ${d.computeCapability}, ${memory(d.memoryBytes)}, ${d.multiprocessors} multiprocessors)`,
+  );
   return [
     ["instruction sets", native.instructionSets.join(", ")],
     ["CUDA", `driver ${driverVersion ?? "not found"}, runtime ${runtimeVersion ?? "not in this addon"}`],

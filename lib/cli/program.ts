@@ -7,6 +7,7 @@ import { RvqError, status } from "../index.js";
 import { integerIn, positiveNumber, ranges } from "./arguments.js";
 import type { CommandContext, Output } from "./context.js";
 import { convertCommand } from "./convert.js";
+import { benchCommand } from "./bench.js";
 import { decodeCommand } from "./decode.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
@@ -150,6 +151,15 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
     .argument("<file>")
     .option("--json", "as JSON", false)
     .action((file: string, options) => infoCommand(context(), file, options));
+
+  program
+    .command("bench")
+    .description("measure every backend on this machine, beside what its processors and its GPU allow")
+    .option("--shape <text>", "only shapes whose name contains this, such as EnCodec or D96", "")
+    .option("--seconds <n>", "for each row of the table", positiveNumber, 0.5)
+    .option("--vectors <n>", "vectors of a call at most", integerIn(ranges.vectors), ranges.vectors[1])
+    .option("--json", "as JSON", false)
+    .action((options) => benchCommand(context(), options));
 
   program
     .command("doctor")

@@ -27,6 +27,11 @@ export interface CudaDevice {
   /** "9.0" */
   readonly computeCapability: string;
   readonly memoryBytes: number;
+  readonly multiprocessors: number;
+  /** The highest clock; 0: unknown. */
+  readonly clockMhz: number;
+  /** Of the memory, by its clock and bus, GB/s; 0: unknown. */
+  readonly memoryGbps: number;
 }
 
 /** What every entry to the CUDA core is told. */

@@ -1,6 +1,4 @@
-// The least time that a card needs for a search, from what it is.
-
-import type { Card } from "./process.js";
+// The least time that a machine needs for a piece of work: of a GPU from what it is, of a processor from what it did just now.
 
 /** Multiply-adds a clock and multiprocessor: float16 operands, float32 sums, dense. GeForce cards do half of it. */
 const tensorRates: Readonly<Record<string, number>> = {
@@ -26,6 +24,15 @@ const aluLanes = 64;
 /** The tensor cores take sixteen dimensions at a time. */
 const dimStep = 16;
 
+/** What the rates of a card follow from. */
+export interface Card {
+  readonly name: string;
+  /** "9.0" */
+  readonly computeCapability: string;
+  readonly multiprocessors: number;
+  readonly clockMhz: number;
+}
+
 export interface Rates {
   /** float16 products, TFLOP/s. */
   readonly tensor: number;
@@ -35,10 +42,10 @@ export interface Rates {
 }
 
 /** null: a card that the table does not know. */
-export function ratesOf({ name, capability, multiprocessors, maxClockMhz }: Card): Rates | null {
-  const rate = tensorRates[capability ?? ""];
-  if (rate === undefined || multiprocessors === undefined || maxClockMhz === undefined) return null;
-  const clockMhz = statedClocks.find(([pattern]) => pattern.test(name))?.[1] ?? maxClockMhz;
+export function ratesOf({ name, computeCapability, multiprocessors, clockMhz: highestMhz }: Card): Rates | null {
+  const rate = tensorRates[computeCapability];
+  const clockMhz = statedClocks.find(([pattern]) => pattern.test(name))?.[1] ?? highestMhz;
+  if (rate === undefined || !(clockMhz > 0)) return null;
   const clocks = multiprocessors * clockMhz * 1e6;
   const tensor = (2 * rate * (/GeForce/.test(name) ? 0.5 : 1) * clocks) / 1e12;
   return { tensor, alu: (aluLanes * clocks) / 1e12, clockMhz };

@@ -1,4 +1,4 @@
-// What benchmarks ask of the addon, in builds with RVQ_TESTING only.
+// What benchmarks ask of the addon: the processor's peak.
 
 #pragma once
 
