@@ -5,6 +5,7 @@
 //   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
+//   scanCodes         the nearest of coded vectors                         cpu_code_scan.h
 //   fmaPeak           the processor's peak                                 cpu_peak.h
 //   packCodes, unpackCodes   codes as bits and back                        packing.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
@@ -19,6 +20,7 @@
 #include <napi.h>
 
 #include "cpu/instruction_set.h"
+#include "cpu_code_scan.h"
 #include "cpu_codebooks.h"
 #include "cpu_peak.h"
 #include "cpu_statistics.h"
@@ -62,6 +64,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
+  exports.Set("scanCodes", Napi::Function::New(env, scan_codes, "scanCodes"));
   exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
   exports.Set("packCodes", Napi::Function::New(env, pack_codes, "packCodes"));
   exports.Set("unpackCodes", Napi::Function::New(env, unpack_codes, "unpackCodes"));

@@ -93,6 +93,10 @@ uint8_t* Arguments::bytes(const char* name, size_t length) {
   return static_cast<uint8_t*>(elements(name, napi_uint8_array, length, "Uint8Array"));
 }
 
+uint32_t* Arguments::words(const char* name, size_t length) {
+  return static_cast<uint32_t*>(elements(name, napi_uint32_array, length, "Uint32Array"));
+}
+
 cpu::Codes Arguments::codes(const char* name, size_t length) {
   TypedArray array{};
   bool wide = read_typed_array(get(name), &array) && array.type == napi_uint32_array;

@@ -36,6 +36,7 @@ class Arguments {
   double* doubles(const char* name, size_t length);
   int32_t* integers(const char* name, size_t length);
   uint8_t* bytes(const char* name, size_t length);
+  uint32_t* words(const char* name, size_t length);
   cpu::Codes codes(const char* name, size_t length);
   // A Float32Array, Uint16Array or Uint32Array of any length.
   void* numbers(const char* name, size_t* bytes);

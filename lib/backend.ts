@@ -270,6 +270,45 @@ export interface Backend {
   hold?(vectors: Float32Array, dim: number): Promise<HeldRows | null>;
   accumulate(request: AccumulateRequest): Promise<void>;
   lowerDistances(request: LowerDistancesRequest): Promise<void>;
+  /** Only backends that are faster than lib/search/scan-codes.ts, which defines it. */
+  scanCodes?(request: ScanCodesRequest): Promise<void>;
+}
+
+/**
+ * Offers every coded vector to every query by its key: with norms (l2) |x̂|² + T_0 + T_1 + …, without (inner product) 0 + T_0 + …, in stage
+ * order, T_s = factor · ⟨query, codeword s⟩; all in float64 as `docs/search.md` says. The smallest keys win, of equal ones the lower id.
+ */
+export interface ScanCodesRequest {
+  /** The codes, below their codebook sizes. */
+  readonly columns: CodeColumns;
+  /** norms[vectors], or null. */
+  readonly norms: Float64Array | null;
+  /** codebooks[stages][K_s][dim], of the stages of the columns. */
+  readonly codebooks: readonly Float32Array[];
+  readonly dim: number;
+  /** queries[count][dim], weighted. */
+  readonly queries: Float64Array;
+  readonly count: number;
+  /** A power of two or minus one: products with it are exact. */
+  readonly factor: number;
+  /** At most the vectors there are. */
+  readonly candidates: number;
+  /** Written: keys[count][candidates] and the ids of their vectors, the smallest first. */
+  readonly keys: Float64Array;
+  readonly ids: Uint32Array;
+}
+
+/** Codes of `vectors` vectors, column by column. */
+export interface CodeColumns {
+  readonly vectors: number;
+  readonly stages: number;
+  /**
+   * words[⌊stages / 4⌋][vectors] = the codes of stages 4g … 4g + 3 of a vector, the first in the lowest byte, which are read in a quarter
+   * of the loads; empty where a code may be above 255.
+   */
+  readonly words: Int32Array;
+  /** singles[stages that are left][vectors] = the code of a vector in one stage. */
+  readonly singles: Uint8Array | Uint16Array | Uint32Array;
 }
 
 /** Options that every backend understands. */

@@ -107,7 +107,13 @@ export { type AllocateOptions, type Allocation, allocateStages, type Plan, type 
 export type { RefineOptions, RefineProgress } from "./refine.js";
 export { ResidualQuantizer } from "./residual-quantizer.js";
 export type { RowOptions } from "./row-options.js";
-export { CodeIndex, type Neighbours, type SearchMetric, type SearchOptions } from "./search/code-index.js";
+export {
+  CodeIndex,
+  type IndexOptions,
+  type Neighbours,
+  type SearchMetric,
+  type SearchOptions,
+} from "./search/code-index.js";
 export type { Seeding } from "./seed-codebook.js";
 export type { VectorRange } from "./stage-sums.js";
 export type { Usage } from "./statistics.js";

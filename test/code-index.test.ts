@@ -9,9 +9,14 @@ import {
   RvqError,
   type SearchMetric,
   type SearchOptions,
+  status,
 } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { normal } from "./contract/families.js";
+
+const backends = status()
+  .backends.filter(({ available }) => available)
+  .map(({ name }) => name);
 
 interface Case {
   readonly count: number;
@@ -107,12 +112,21 @@ describe("search on codes", () => {
     { name: "nine stages of K 1000", count: 1500, dim: 4, sizes: new Array<number>(9).fill(1000), seed: 4 },
     { name: "a codebook of more than 65,536", count: 200, dim: 1, sizes: [70_000, 3, 3, 3], seed: 5 },
     { name: "a grid full of ties", count: 5000, dim: 3, sizes: [4, 4, 4, 4, 4], seed: 6, grid: true },
+    {
+      name: "more vectors than a thread takes at once, and ties",
+      count: 140_000,
+      dim: 2,
+      sizes: [3, 2, 2, 2, 2],
+      seed: 9,
+      grid: true,
+    },
     { name: "fewer vectors than k", count: 7, dim: 16, sizes: [16, 16], seed: 7 },
   ];
   for (const one of cases) {
-    it.each(["l2", "ip"] as const)(`is brute force, bit by bit: ${one.name}, %s`, async (metric) => {
+    const ways = backends.flatMap((backend) => (["l2", "ip"] as const).map((metric) => ({ backend, metric })));
+    it.each(ways)(`is brute force, bit by bit: ${one.name}, $backend, $metric`, async ({ backend, metric }) => {
       const made = make(one);
-      const index = await CodeIndex.create(made.rq, made.codes);
+      const index = await CodeIndex.create(made.rq, made.codes, { backend });
       const found = await index.search(made.queries, { k: 25, metric });
       expect(found).toMatchObject({ count: 5, k: Math.min(25, one.count) });
       for (let q = 0; q < 5; q++) {
@@ -282,5 +296,30 @@ describe("bad input", () => {
       clearInterval(timer);
     }
     expect(turns).toBe(3);
+  });
+
+  it("finds the same with every backend and number of threads, for one query and for many", async () => {
+    const made = make({ count: 90_000, dim: 8, sizes: [256, 256, 256, 256, 200], seed: 11 });
+    const random = new Random(12);
+    const queries = Float32Array.from({ length: 300 * 8 }, () => normal(random));
+    const options = { k: 40, vectors: Float32Array.from({ length: 90_000 * 8 }, () => normal(random)), rerank: 60 };
+    const found: Neighbours[] = [];
+    for (const backend of backends) {
+      for (const threads of backend === "js" ? [1] : [1, 3]) {
+        const index = await CodeIndex.create(made.rq, made.codes, { backend, threads });
+        found.push(await index.search(queries.subarray(0, 8), options));
+        if (backend !== "js")
+          expect(await index.search(queries.subarray(0, 80), { k: 3 })).toMatchObject({ count: 10 });
+      }
+    }
+    for (const one of found) expect(one).toEqual(found[found.length - 1]);
+  });
+
+  it("refuses backends that are none", async () => {
+    const made = make({ count: 4, dim: 2, sizes: [2], seed: 13 });
+    const backend = "gpu" as "js";
+    expect(await refusal(() => CodeIndex.create(made.rq, made.codes, { backend }))).toMatch(
+      /^INVALID_ARGUMENT: backend: /,
+    );
   });
 });

@@ -41,6 +41,12 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
       ...{ codes: Uint16Array.of(4, 0, 3, 1, 2, 0, 1, 1), count: 4, stages: 2, codebookSizes: Int32Array.of(5, 2) },
       ...{ groupLengths: Int32Array.of(2), groups: 1, stageMajor: false, bytes: new Uint8Array(2), sizeBytes: 2 },
     };
+    const scan = {
+      ...{ vectors: 3, stages: 5, numWords: 1, words: Int32Array.of(0x01020304, -1, 0), singles: new Uint8Array(3) },
+      ...{ norms: new Float64Array(3), dim: 2, count: 2, queries: new Float64Array(4), factor: -2, candidates: 2 },
+      ...{ codebooks: Array.from({ length: 5 }, () => new Float32Array(6)) },
+      ...{ keys: new Float64Array(4), ids: new Uint32Array(4) },
+    };
     type Operation = [object, (request: never) => unknown];
     const operations: Operation[] = [
       [encode, (request) => core.encodeSync(request)],
@@ -57,6 +63,8 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
       [{ ...accumulate, previousCodes: encode.codes }, (request) => addon.accumulate(request, options)],
       [{ ...spec, previous: new Float32Array(dim) }, (request) => new addon.CpuCodebooks(request)],
       [spec, (request) => new addon.CpuCodebooks(request)],
+      [scan, (request) => addon.scanCodes(request, options)],
+      [{ ...scan, norms: null, singles: new Uint16Array(3) }, (request) => addon.scanCodes(request, options)],
       [pack, (request) => addon.packCodes(request)],
       [
         {
@@ -95,6 +103,22 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     expect(() => core.encode({ ...encode, chunkOf: 1 as never })).toThrow("chunkOf: expected an object or nothing");
     expect(() => addon.accumulate(accumulate, { threads: 0, instructionSet: "portable" })).toThrow(TypeError);
     expect(() => addon.accumulate(accumulate, { threads: 1, instructionSet: "mmx" })).toThrow(TypeError);
+  });
+
+  it("does not read beyond the tables of codebooks that are smaller than codes say, nor write beyond them", async () => {
+    const rest = { dim: 1, count: 1, queries: Float64Array.of(1), factor: -1, candidates: 2, norms: null };
+    const found = { keys: new Float64Array(2), ids: new Uint32Array(2) };
+    const small = { codebooks: [Float32Array.of(1, 2)], vectors: 2, stages: 1, numWords: 0, words: new Int32Array(0) };
+    for (const singles of [Uint8Array.of(255, 1), Uint16Array.of(65_535, 1), Uint32Array.of(2 ** 32 - 1, 1)])
+      await addon.scanCodes({ ...small, ...rest, ...found, singles }, options);
+    const large = { ...small, codebooks: [new Float32Array(257)], singles: new Uint8Array(2) };
+    expect(() => addon.scanCodes({ ...large, ...rest, ...found }, options)).toThrow(
+      /codebooks: expected codewords of dim/,
+    );
+    const fewer = { ...small, codebooks: [], singles: new Uint8Array(2) };
+    expect(() => addon.scanCodes({ ...fewer, ...rest, ...found }, options)).toThrow(
+      "codebooks: expected one for each stage",
+    );
   });
 
   it("refuses packed codes that it has no arithmetic for", () => {

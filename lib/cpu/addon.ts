@@ -5,11 +5,13 @@ import type {
   AssignRequest,
   BadInput,
   CodeArray,
+  CodeColumns,
   CodebookSpec,
   DecodeRequest,
   DistanceRequest,
   EncodeRequest,
   LowerDistancesRequest,
+  ScanCodesRequest,
 } from "../backend.js";
 
 /** What every entry to the CPU core is told. */
@@ -55,6 +57,11 @@ export interface CpuCodebooks {
   screenOnly?(request: { vectors: Float32Array; count: number; stage: number; codes: Int32Array }): void;
 }
 
+/** A ScanCodesRequest with its columns beside it; words[numWords][vectors]. */
+export interface CpuScanRequest extends Omit<ScanCodesRequest, "columns">, CodeColumns {
+  readonly numWords: number;
+}
+
 /** What is packed, how (lib/pack-layout.ts), and where to; for unpacking the other way round. */
 export interface PackRequest {
   /** [count][stages] */
@@ -81,6 +88,7 @@ export interface Addon {
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
+  scanCodes(request: CpuScanRequest, options: CpuOptions): Promise<void>;
   /** False: some code is not below its codebook size, and the bytes are incomplete. */
   packCodes(request: PackRequest): boolean;
   /** 0: all is well; 1: some code is not below its codebook size; 2: only a bit of the padding is set. */

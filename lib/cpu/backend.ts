@@ -12,6 +12,7 @@ import type {
   EncodeRequest,
   LowerDistancesRequest,
   PreparedCodebooks,
+  ScanCodesRequest,
 } from "../backend.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import type { Addon, CpuCodebooks, CpuOptions } from "./addon.js";
@@ -77,6 +78,11 @@ class CpuBackend implements Backend {
 
   async lowerDistances(request: LowerDistancesRequest): Promise<void> {
     await this.addon.lowerDistances(request, this.options);
+  }
+
+  async scanCodes({ columns, ...request }: ScanCodesRequest): Promise<void> {
+    const numWords = columns.words.length / columns.vectors;
+    await this.addon.scanCodes({ ...request, ...columns, numWords }, this.options);
   }
 }
 

@@ -131,6 +131,12 @@ class CudaBackend implements Backend {
     await asRvqError(async () => this.addon.cudaLowerDistances(resident, { device }));
   }
 
+  /** The tables of a query fit in a processor's cache, and its codes would have to cross the bus. */
+  get scanCodes(): Backend["scanCodes"] {
+    const cpu = this.cpu();
+    return cpu.scanCodes?.bind(cpu);
+  }
+
   private goesToCpu(work: number, smallest: number): boolean {
     return this.company.auto && (work < smallest || this.addon.cudaLost({ device: this.device }));
   }

@@ -1,19 +1,10 @@
 // The codes of an index, column by column, and the loops that add up what the tables hold for them.
 
+import type { CodeColumns } from "../backend.js";
 import { allocate, type Codes } from "../check.js";
 import { inPieces, type Steps } from "../time-slice.js";
 
-/** Codes of count vectors. Four stages of bytes are one column of words, which is read in a quarter of the loads. */
-export interface CodeColumns {
-  readonly count: number;
-  readonly stages: number;
-  /** words[n] = the codes of stages 4g … 4g + 3 of vector n, the first in the lowest byte; none where a code may be above 255. */
-  readonly quads: readonly Int32Array[];
-  /** column[n] = the code of vector n in one of the stages after those. */
-  readonly singles: readonly CodeColumn[];
-}
-
-type CodeColumn = Uint8Array | Uint16Array | Uint32Array;
+type CodeColumn = CodeColumns["singles"];
 
 /** A query's tables in the form of the columns. */
 export interface CodeTables {
@@ -29,26 +20,26 @@ const codesOfByte = 256;
 export function* codeColumns({ count, stages, data }: Codes, codebookSizes: readonly number[]): Steps<CodeColumns> {
   const numQuads = quadsOf(codebookSizes.slice(0, stages));
   const most = Math.max(...codebookSizes.slice(0, stages));
-  const newColumn = (length: number): CodeColumn => {
+  const newColumns = (length: number): CodeColumn => {
     if (most <= codesOfByte) return new Uint8Array(length);
     return most <= 65_536 ? new Uint16Array(length) : new Uint32Array(length);
   };
   const what = "the codes of an index";
-  const quads = Array.from({ length: numQuads }, () => allocate(what, count, (length) => new Int32Array(length)));
-  const singles = Array.from({ length: stages - 4 * numQuads }, () => allocate(what, count, newColumn));
+  const words = allocate(what, numQuads * count, (length) => new Int32Array(length));
+  const singles = allocate(what, (stages - 4 * numQuads) * count, newColumns);
   yield* inPieces(count * stages, stages, (from, to) => {
-    for (const [quad, words] of quads.entries()) {
-      let row = from / stages;
+    for (let quad = 0; quad < numQuads; quad++) {
+      let next = quad * count + from / stages;
       for (let i = from + 4 * quad; i < to; i += stages) {
-        words[row++] = data[i] | (data[i + 1] << 8) | (data[i + 2] << 16) | (data[i + 3] << 24);
+        words[next++] = data[i] | (data[i + 1] << 8) | (data[i + 2] << 16) | (data[i + 3] << 24);
       }
     }
-    for (const [single, column] of singles.entries()) {
-      let row = from / stages;
-      for (let i = from + 4 * numQuads + single; i < to; i += stages) column[row++] = data[i];
+    for (let stage = 4 * numQuads; stage < stages; stage++) {
+      let next = (stage - 4 * numQuads) * count + from / stages;
+      for (let i = from + stage; i < to; i += stages) singles[next++] = data[i];
     }
   });
-  return { count, stages, quads, singles };
+  return { vectors: count, stages, words, singles };
 }
 
 /** Tables of zeros for codebooks of these sizes. */
@@ -69,15 +60,13 @@ function quadsOf(codebookSizes: readonly number[]): number {
 
 /** sums[i] += the table of stage 0 at the code of vector first + i, then that of stage 1, …: each sum in stage order. */
 export function addTables(columns: CodeColumns, first: number, tables: CodeTables, sums: Float64Array): void {
-  for (let quad = 0; quad < columns.quads.length; quad++) addQuad(columns.quads[quad], first, tables.quads[quad], sums);
-  const { singles } = columns;
-  const ofSingles = tables.singles;
-  let s = 0;
-  for (; s + 4 <= singles.length; s += 4) addFour(singles, s, first, ofSingles, sums);
-  for (; s < singles.length; s++) {
-    const column = singles[s];
-    if (column instanceof Uint8Array) addOneOfBytes(column, first, ofSingles[s], sums);
-    else addOne(column, first, ofSingles[s], sums);
+  const { vectors, words, singles } = columns;
+  for (let quad = 0; quad < tables.quads.length; quad++)
+    addQuad(words, quad * vectors + first, tables.quads[quad], sums);
+  for (let s = 0; s < tables.singles.length; s++) {
+    const start = s * vectors + first;
+    if (singles instanceof Uint8Array) addOneOfBytes(singles, start, tables.singles[s], sums);
+    else addOne(singles, start, tables.singles[s], sums);
   }
 }
 
@@ -90,22 +79,6 @@ function addQuad(words: Int32Array, first: number, table: Float64Array, sums: Fl
       table[256 + ((word >>> 8) & 255)] +
       table[512 + ((word >>> 16) & 255)] +
       table[768 + (word >>> 24)];
-  }
-}
-
-/** Four columns of codes above 255, from column s on. */
-function addFour(
-  columns: readonly CodeColumn[],
-  s: number,
-  first: number,
-  tables: readonly Float64Array[],
-  sums: Float64Array,
-): void {
-  const [a, b, c, d] = [columns[s], columns[s + 1], columns[s + 2], columns[s + 3]];
-  const [tableA, tableB, tableC, tableD] = [tables[s], tables[s + 1], tables[s + 2], tables[s + 3]];
-  for (let i = 0; i < sums.length; i++) {
-    const n = first + i;
-    sums[i] = sums[i] + tableA[a[n]] + tableB[b[n]] + tableC[c[n]] + tableD[d[n]];
   }
 }
 

@@ -1,5 +1,6 @@
 // CodeIndex: the nearest of coded vectors to queries, by lookup tables (asymmetric distances), without decoding any of them.
 
+import type { Backend, CodeColumns } from "../backend.js";
 import { firstBadInput } from "../bad-input.js";
 import { squaredDistance } from "../canonical.js";
 import {
@@ -14,14 +15,21 @@ import {
   checkVectors,
 } from "../check.js";
 import { invalidArgument } from "../errors.js";
+import { openBackend } from "../open-backend.js";
+import type { BackendChoiceOptions } from "../quantizer-options.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
 import { stageRows } from "../staging.js";
 import { inSlices, runInSlices, StepMeter, type Steps } from "../time-slice.js";
-import { addTables, type CodeColumns, type CodeTables, codeColumns, codeTables } from "./code-columns.js";
-import { fillTables, innerProduct, squaredNorm, squaredNorms } from "./lookup-tables.js";
+import { codeColumns } from "./code-columns.js";
+import { innerProduct, squaredNorm, squaredNorms } from "./lookup-tables.js";
 import { NearestHeap } from "./nearest-heap.js";
+import { scanCodes } from "./scan-codes.js";
 
 export type SearchMetric = "l2" | "ip";
+
+export interface IndexOptions extends BackendChoiceOptions {
+  readonly signal?: AbortSignal;
+}
 
 export interface SearchOptions {
   /** How many neighbours of each query; default 10. There are never more than there are vectors. */
@@ -56,11 +64,24 @@ interface CheckedSearch {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Sums of so many vectors stay in the first-level cache: 8 KB. */
-const rowsPerBlock = 1024;
+/** Candidates by lookup tables, the best first. */
+interface Candidates {
+  readonly ids: Uint32Array;
+  readonly keys: Float64Array;
+}
 
-/** A lookup and its addition cost about as much as so many multiply-adds of a plain loop. */
-const lookupCost = 2;
+/** Queries first … first + batch − 1 of queries[Q][dim]; as they are, and weighted. */
+interface Batch {
+  readonly queries: Float32Array;
+  readonly weighted: Float64Array;
+  readonly weights: Float64Array;
+  readonly first: number;
+  readonly batch: number;
+}
+
+/** Lookups and multiply-adds of a batch of queries. */
+const workTogether = 1e8;
+const candidatesTogether = 2 ** 20;
 
 const mostVectors = 2 ** 32 - 1;
 
@@ -77,6 +98,7 @@ export class CodeIndex {
     /** weights[dim] of the quantizer, or null. */
     private readonly weights: Float32Array | null,
     private readonly columns: CodeColumns,
+    private readonly engine: Backend,
     /** |x̂_n|² of each vector. */
     private readonly norms: Float64Array,
     dim: number,
@@ -89,19 +111,17 @@ export class CodeIndex {
   /**
    * An index of codes of a quantizer, or of their first stages; both are copied. It takes a byte a code (two for K above 256, four above
    * 65,536) and 8 bytes a vector, whose squared length is computed here.
-   * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; the signal's reason when aborted
+   * @param options `backend` and `threads` of its searches; default: the quantizer's backend
+   * @throws RvqError INVALID_ARGUMENT, BACKEND_UNAVAILABLE, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; the signal's reason when aborted
    */
-  static async create(
-    quantizer: ResidualQuantizer,
-    codes: Codes,
-    options: { readonly signal?: AbortSignal } = {},
-  ): Promise<CodeIndex> {
+  static async create(quantizer: ResidualQuantizer, codes: Codes, options: IndexOptions = {}): Promise<CodeIndex> {
     if (!(quantizer instanceof ResidualQuantizer)) {
       throw invalidArgument("quantizer", "a ResidualQuantizer", quantizer);
     }
     checkOptions("options", options);
     const signal = checkSignal("signal", options.signal);
     signal?.throwIfAborted();
+    const engine = openBackend(options.backend ?? quantizer.backend, options.threads, options.device);
     const { dim, codebookSizes } = quantizer;
     const checked = checkCodes("codes", codes, quantizer.stages);
     checkInteger("codes.count", checked.count, 0, mostVectors);
@@ -115,7 +135,7 @@ export class CodeIndex {
     const norms = allocate("norms", own.count, (length) => new Float64Array(length));
     await runInSlices(squaredNorms(own, codebooks, inFloat64(weights, dim), signal, norms));
     const columns = await runInSlices(codeColumns(own, codebookSizes));
-    return new CodeIndex(codebooks, weights, columns, norms, dim);
+    return new CodeIndex(codebooks, weights, columns, engine, norms, dim);
   }
 
   /**
@@ -128,7 +148,7 @@ export class CodeIndex {
     const plain = checkVectors("queries", queries, this.dim).slice();
     const bad = firstBadInput(plain, this.dim, false);
     if (bad !== null) throw badInput("queries", bad, 0, plain[bad.row * this.dim + bad.column]);
-    return runInSlices(this.searchSteps(plain, search));
+    return this.searchAll(plain, search);
   }
 
   private checkSearch(options: SearchOptions): CheckedSearch {
@@ -150,58 +170,68 @@ export class CodeIndex {
     return { k, metric, vectors, candidates: Math.min(this.count, candidates), signal };
   }
 
-  private *searchSteps(queries: Float32Array, search: CheckedSearch): Steps<Neighbours> {
-    const { k, metric, vectors, candidates } = search;
-    const count = queries.length / this.dim;
+  /** Batches of queries: their candidates by the tables, and what becomes of them. */
+  private async searchAll(queries: Float32Array, search: CheckedSearch): Promise<Neighbours> {
+    const { dim, engine, columns, codebooks } = this;
+    const { k, metric, candidates, signal } = search;
+    const count = queries.length / dim;
     const ids = allocate("neighbours", count * k, (length) => new Uint32Array(length));
     const scores = allocate("neighbours", count * k, (length) => new Float64Array(length));
     if (k === 0 || count === 0) return { count, k, ids, scores };
 
-    const weights = inFloat64(metric === "l2" ? this.weights : null, this.dim);
-    const tables = codeTables(this.codebooks.map((codebook) => codebook.length / this.dim));
-    const heap = new NearestHeap(candidates);
-    // One for all queries: a thousand of them over a short index are one long call.
-    const meter = new StepMeter();
-    const found = { ids: new Uint32Array(candidates), keys: new Float64Array(candidates) };
-    for (let q = 0; q < count; q++) {
-      const query = queries.subarray(q * this.dim, (q + 1) * this.dim);
-      const weighted = Float64Array.from(query, (x, i) => weights[i] * x);
-      yield* fillTables(weighted, metric === "l2" ? -2 : -1, this.codebooks, tables.stages);
-      yield* this.scan(tables, search, heap, meter);
-      yield* heap.drain(found.keys, found.ids);
-      let offset = metric === "l2" ? squaredNorm(query, weights) : 0;
-      if (vectors !== null) {
-        yield* this.rankAgain(query, weighted, vectors, found, search, meter);
-        offset = 0;
-      }
-      for (let i = 0; i < k; i++) {
-        ids[q * k + i] = found.ids[i];
-        // 0 − key: an inner product of nothing is 0, not −0.
-        scores[q * k + i] = metric === "l2" ? offset + found.keys[i] : 0 - found.keys[i];
-      }
+    const weights = inFloat64(metric === "l2" ? this.weights : null, dim);
+    const weighted = Float64Array.from(queries, (x, i) => weights[i % dim] * x);
+    const norms = metric === "l2" ? this.norms : null;
+    const together = this.queriesTogether(candidates);
+    for (let first = 0; first < count; first += together) {
+      const batch = Math.min(together, count - first);
+      const keys = allocate("candidates", batch * candidates, (length) => new Float64Array(length));
+      const found = { keys, ids: new Uint32Array(keys.length) };
+      const request = {
+        ...{ columns, norms, codebooks, dim, candidates, count: batch, factor: metric === "l2" ? -2 : -1, ...found },
+        queries: weighted.subarray(first * dim, (first + batch) * dim),
+      };
+      if (engine.scanCodes === undefined) await runInSlices(scanCodes(request, signal));
+      else await engine.scanCodes(request);
+      signal?.throwIfAborted();
+      await runInSlices(this.takeBatch({ queries, weighted, weights, first, batch }, found, search, { ids, scores }));
     }
     return { count, k, ids, scores };
   }
 
-  /** Offers every vector by its key: |x̂|² − 2⟨q, x̂⟩, or −⟨q, x̂⟩; the smallest are the nearest. */
-  private *scan(
-    tables: CodeTables,
-    { metric, signal }: CheckedSearch,
-    heap: NearestHeap,
-    meter: StepMeter,
+  /** So many that a batch takes some tens of milliseconds, and its candidates a few MiB. */
+  private queriesTogether(candidates: number): number {
+    const tables = this.codebooks.reduce((sum, codebook) => sum + codebook.length, 0);
+    const work = tables + this.count * (this.stages + 1);
+    return Math.max(1, Math.floor(Math.min(workTogether / work, candidatesTogether / candidates)));
+  }
+
+  /** The best k candidates of each query of a batch into the neighbours' places, ranked again where there are originals. */
+  private *takeBatch(
+    { queries, weighted, weights, first, batch }: Batch,
+    found: Candidates,
+    search: CheckedSearch,
+    { ids, scores }: Pick<Neighbours, "ids" | "scores">,
   ): Steps<void> {
-    const add = addTables;
-    const block = new Float64Array(Math.min(rowsPerBlock, this.count));
-    for (let first = 0; first < this.count; first += block.length) {
-      const rows = Math.min(block.length, this.count - first);
-      const sums = block.subarray(0, rows);
-      if (metric === "l2") sums.set(this.norms.subarray(first, first + rows));
-      else sums.fill(0);
-      add(this.columns, first, tables, sums);
-      offerBelow(sums, first, heap);
-      if (!meter.add(rows * (this.stages + 1) * lookupCost)) continue;
-      signal?.throwIfAborted();
-      yield;
+    const { dim } = this;
+    const { k, metric, vectors, candidates } = search;
+    // One for all queries: a thousand of them are one long call.
+    const meter = new StepMeter();
+    for (let i = 0; i < batch; i++) {
+      const q = first + i;
+      const query = queries.subarray(q * dim, (q + 1) * dim);
+      const [from, to] = [i * candidates, (i + 1) * candidates];
+      const own = { ids: found.ids.subarray(from, to), keys: found.keys.subarray(from, to) };
+      let offset = metric === "l2" ? squaredNorm(query, weights) : 0;
+      if (vectors !== null) {
+        yield* this.rankAgain(query, weighted.subarray(q * dim, (q + 1) * dim), vectors, own, search, meter);
+        offset = 0;
+      }
+      for (let n = 0; n < k; n++) {
+        ids[q * k + n] = own.ids[n];
+        // 0 − key: an inner product of nothing is 0, not −0.
+        scores[q * k + n] = metric === "l2" ? offset + own.keys[n] : 0 - own.keys[n];
+      }
     }
   }
 
@@ -210,7 +240,7 @@ export class CodeIndex {
     query: Float32Array,
     weighted: Float64Array,
     vectors: Float32Array,
-    found: { readonly ids: Uint32Array; readonly keys: Float64Array },
+    found: Candidates,
     { k, metric, signal }: CheckedSearch,
     meter: StepMeter,
   ): Steps<void> {
@@ -233,15 +263,6 @@ export class CodeIndex {
       yield;
     }
     yield* heap.drain(found.keys, found.ids);
-  }
-}
-
-function offerBelow(keys: Float64Array, first: number, heap: NearestHeap): void {
-  let bound = heap.bound;
-  for (let i = 0; i < keys.length; i++) {
-    if (!(keys[i] < bound)) continue;
-    heap.offer(keys[i], first + i);
-    bound = heap.bound;
   }
 }
 
