@@ -32,12 +32,15 @@ export function checkStageCounts(value: unknown, { count, stages }: Codes): Uint
   return counts;
 }
 
+/** Counts that a batch of a product form may have, whose columns are more than its stages. */
+type Counted = Codes & { readonly stageCounts: Uint16Array | Uint32Array };
+
 /** Decodes codes of one number of stages: the rest of `ResidualQuantizer.decode`. */
 type DecodePlain<Result> = (codes: Codes) => Result;
 
 /** Reconstruction[count][dim], each frame from its own stages, zeros from none; the same bits as frame by frame. */
 export async function decodeCounted(
-  codes: CountedCodes,
+  codes: Counted,
   options: DecodeOptions,
   dim: number,
   codebookSizes: readonly number[],
@@ -74,7 +77,7 @@ interface Prepared {
   readonly groups: readonly Group[];
 }
 
-function prepare(codes: CountedCodes, options: DecodeOptions, dim: number, codebookSizes: readonly number[]): Prepared {
+function prepare(codes: Counted, options: DecodeOptions, dim: number, codebookSizes: readonly number[]): Prepared {
   const { count, stages, data, stageCounts } = codes;
   const { stages: wanted, into } = checkCall(options, codebookSizes.length);
   const given = into as Float32Array | undefined;
