@@ -14,8 +14,9 @@ export interface CountedCodes extends Codes {
 /** The codes as counted ones, checked; null for codes without stage counts, which are not looked at. */
 export function countedCodes(codes: unknown, quantizerStages: number): CountedCodes | null {
   if (typeof codes !== "object" || codes === null) return null;
-  const { stageCounts, count, stages, data } = codes as Partial<Record<keyof CountedCodes, unknown>>;
+  const { stageCounts } = codes as Partial<CountedCodes>;
   if (stageCounts === undefined || stageCounts === null) return null;
+  const { count, stages, data } = codes as CountedCodes;
   const checked = checkCodes("codes", { count, stages, data }, quantizerStages);
   return { ...checked, stageCounts: checkStageCounts(stageCounts, checked) };
 }
