@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <cstdio>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 
 #ifdef __linux__
 #include <sched.h>
@@ -30,9 +31,20 @@ size_t affinity_count() {
   return static_cast<size_t>(CPU_COUNT(&set));
 }
 
+// What a file says, nothing where there is none. Not by std::ifstream, which would need glibc 2.33.
+std::istringstream text_of(const std::string& path) {
+  std::string text;
+  if (std::FILE* file = std::fopen(path.c_str(), "r")) {
+    char piece[4096];
+    while (size_t length = std::fread(piece, 1, sizeof piece, file)) text.append(piece, length);
+    std::fclose(file);
+  }
+  return std::istringstream(std::move(text));
+}
+
 // cgroup v2: "max 100000" or "150000 100000", quota and period in µs.
 double quota_v2(const std::string& folder) {
-  std::ifstream file(folder + "/cpu.max");
+  std::istringstream file = text_of(folder + "/cpu.max");
   std::string quota;
   double period = 0;
   if (!(file >> quota >> period) || quota == "max" || period <= 0) return kUnlimited;
@@ -43,8 +55,8 @@ double quota_v2(const std::string& folder) {
 
 // cgroup v1: two files, and a quota of −1 for none.
 double quota_v1(const std::string& folder) {
-  std::ifstream quota_file(folder + "/cpu.cfs_quota_us");
-  std::ifstream period_file(folder + "/cpu.cfs_period_us");
+  std::istringstream quota_file = text_of(folder + "/cpu.cfs_quota_us");
+  std::istringstream period_file = text_of(folder + "/cpu.cfs_period_us");
   double quota = 0;
   double period = 0;
   if (!(quota_file >> quota) || !(period_file >> period) || quota <= 0 || period <= 0) return kUnlimited;
@@ -63,7 +75,7 @@ double tightest(const std::string& mount, std::string path, double (*quota)(cons
 }
 
 double cgroup_quota(const std::string& root) {
-  std::ifstream groups(root + "/proc/self/cgroup");
+  std::istringstream groups = text_of(root + "/proc/self/cgroup");
   const std::string mounts = root + "/sys/fs/cgroup";
   double least = kUnlimited;
   for (std::string line; std::getline(groups, line);) {

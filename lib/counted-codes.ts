@@ -14,8 +14,9 @@ export interface CountedCodes extends Codes {
 /** The codes as counted ones, checked; null for codes without stage counts, which are not looked at. */
 export function countedCodes(codes: unknown, quantizerStages: number): CountedCodes | null {
   if (typeof codes !== "object" || codes === null) return null;
-  const { stageCounts, count, stages, data } = codes as Partial<Record<keyof CountedCodes, unknown>>;
+  const { stageCounts } = codes as Partial<CountedCodes>;
   if (stageCounts === undefined || stageCounts === null) return null;
+  const { count, stages, data } = codes as CountedCodes;
   const checked = checkCodes("codes", { count, stages, data }, quantizerStages);
   return { ...checked, stageCounts: checkStageCounts(stageCounts, checked) };
 }
@@ -32,12 +33,15 @@ export function checkStageCounts(value: unknown, { count, stages }: Codes): Uint
   return counts;
 }
 
+/** Counts that a batch of a product form may have, whose columns are more than its stages. */
+type Counted = Codes & { readonly stageCounts: Uint16Array | Uint32Array };
+
 /** Decodes codes of one number of stages: the rest of `ResidualQuantizer.decode`. */
 type DecodePlain<Result> = (codes: Codes) => Result;
 
 /** Reconstruction[count][dim], each frame from its own stages, zeros from none; the same bits as frame by frame. */
 export async function decodeCounted(
-  codes: CountedCodes,
+  codes: Counted,
   options: DecodeOptions,
   dim: number,
   codebookSizes: readonly number[],
@@ -74,7 +78,7 @@ interface Prepared {
   readonly groups: readonly Group[];
 }
 
-function prepare(codes: CountedCodes, options: DecodeOptions, dim: number, codebookSizes: readonly number[]): Prepared {
+function prepare(codes: Counted, options: DecodeOptions, dim: number, codebookSizes: readonly number[]): Prepared {
   const { count, stages, data, stageCounts } = codes;
   const { stages: wanted, into } = checkCall(options, codebookSizes.length);
   const given = into as Float32Array | undefined;

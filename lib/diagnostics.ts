@@ -73,6 +73,19 @@ export function publishingProgress<Progress>(
   };
 }
 
+/** Calls of `untold` that have not returned. */
+let untoldCalls = 0;
+
+/** Starts a call that is a part of one that is told of, and is not told of itself: that is decided before it waits for anything. */
+export function untold<Result>(start: () => Result): Result {
+  untoldCalls++;
+  try {
+    return start();
+  } finally {
+    untoldCalls--;
+  }
+}
+
 export function publishFallback(event: FallbackEvent): void {
   if (fallbackChannel.hasSubscribers) fallbackChannel.publish(event);
 }
@@ -133,11 +146,11 @@ function withoutResult(event: object): object {
 
 /** TracingChannel has had this only since Node 20.13. */
 function isWatched<Event extends CallEvent>({ start, end, asyncStart, asyncEnd, error }: Calls<Event>): boolean {
-  return (
+  const watched =
     start.hasSubscribers ||
     end.hasSubscribers ||
     asyncStart.hasSubscribers ||
     asyncEnd.hasSubscribers ||
-    error.hasSubscribers
-  );
+    error.hasSubscribers;
+  return watched && untoldCalls === 0;
 }

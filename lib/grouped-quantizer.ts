@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { writeFileAtomic } from "./atomic-file.js";
 import type { BackendName, Metric } from "./backend.js";
 import type { BalancedOptions } from "./balanced-codes.js";
+import { Batcher, type BatcherOptions } from "./batching/batcher.js";
 import {
   allocate,
   type Codes,
@@ -15,6 +16,7 @@ import {
 } from "./check.js";
 import type { ChunkOptions } from "./chunks.js";
 import { informationBits, ratesOf } from "./description.js";
+import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync, untold } from "./diagnostics.js";
 import { type Distortion, energyOfRows } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { checkGroupedContent, columnsInSlices, GroupLayout } from "./group-layout.js";
@@ -163,16 +165,23 @@ export class GroupedQuantizer {
     const count = plain.length / this.dim;
     const columns = stages * this.groups.length;
     const data = newCodeArray(count * columns, this.codebookSizes);
-    await this.forEachChunk(count, { signal, onProgress }, async (first, rows) => {
+    const encodeRows = async (first: number, rows: number) => {
       const staged = stageRows("vectors", plain, first, rows, this.dim);
       this.checkContent(staged, first);
       const into = data.subarray(first * columns, (first + rows) * columns);
       for (const [group, rq] of this.quantizers.entries()) {
-        const codes = await rq.encode(this.layout.vectorsOf(staged, group), { stages, beam, signal });
-        this.layout.putCodes(codes, group, into);
+        const part = this.layout.vectorsOf(staged, group);
+        this.layout.putCodes(await untold(() => rq.encode(part, { stages, beam, signal })), group, into);
       }
-    });
-    return { count, stages: columns, data };
+    };
+    return traced(
+      encodeCalls,
+      () => this.event(count, stages, beam, false),
+      async () => {
+        await this.forEachChunk(count, { signal, onProgress }, encodeRows);
+        return { count, stages: columns, data };
+      },
+    );
   }
 
   /** `encode` on the calling thread, for short calls. */
@@ -182,12 +191,19 @@ export class GroupedQuantizer {
     const count = plain.length / this.dim;
     const columns = stages * this.groups.length;
     const data = newCodeArray(count * columns, this.codebookSizes);
-    this.checkContent(plain, 0);
-    for (const [group, rq] of this.quantizers.entries()) {
-      const codes = rq.encodeSync(this.layout.vectorsOf(plain, group), { stages, beam });
-      this.layout.putCodes(codes, group, data);
-    }
-    return { count, stages: columns, data };
+    return tracedSync(
+      encodeCalls,
+      () => this.event(count, stages, beam, true),
+      () => {
+        this.checkContent(plain, 0);
+        for (const [group, rq] of this.quantizers.entries()) {
+          const part = this.layout.vectorsOf(plain, group);
+          const codes = untold(() => rq.encodeSync(part, { stages, beam }));
+          this.layout.putCodes(codes, group, data);
+        }
+        return { count, stages: columns, data };
+      },
+    );
   }
 
   /**
@@ -217,16 +233,23 @@ export class GroupedQuantizer {
     const { count, stages: columns, wholeStages, data } = this.layout.checkCodes(codes);
     const stages = checkInteger("stages", given ?? wholeStages, 1, wholeStages);
     const vectors = this.newReconstruction(count);
-    await this.forEachChunk(count, { signal, onProgress }, async (first, rows) => {
+    const decodeRows = async (first: number, rows: number) => {
       const staged = stageRows("codes.data", data, first, rows, columns);
       checkCodeRange("codes", staged, columns, this.codebookSizes, first);
       const into = vectors.subarray(first * this.dim, (first + rows) * this.dim);
       for (const [group, rq] of this.quantizers.entries()) {
-        const part = await rq.decode(this.layout.codesOf(staged, wholeStages, group), { stages, signal });
-        this.layout.putVectors(part, group, into);
+        const part = this.layout.codesOf(staged, wholeStages, group);
+        this.layout.putVectors(await untold(() => rq.decode(part, { stages, signal })), group, into);
       }
-    });
-    return vectors;
+    };
+    return traced(
+      decodeCalls,
+      () => this.event(count, stages, 1, false),
+      async () => {
+        await this.forEachChunk(count, { signal, onProgress }, decodeRows);
+        return vectors;
+      },
+    );
   }
 
   /** `decode` on the calling thread, for short calls. */
@@ -236,11 +259,18 @@ export class GroupedQuantizer {
     const stages = checkInteger("stages", given ?? wholeStages, 1, wholeStages);
     checkCodeRange("codes", data, columns, this.codebookSizes, 0);
     const vectors = this.newReconstruction(count);
-    for (const [group, rq] of this.quantizers.entries()) {
-      const part = rq.decodeSync(this.layout.codesOf(data, wholeStages, group), { stages });
-      this.layout.putVectors(part, group, vectors);
-    }
-    return vectors;
+    return tracedSync(
+      decodeCalls,
+      () => this.event(count, stages, 1, true),
+      () => {
+        for (const [group, rq] of this.quantizers.entries()) {
+          const part = this.layout.codesOf(data, wholeStages, group);
+          const decoded = untold(() => rq.decodeSync(part, { stages }));
+          this.layout.putVectors(decoded, group, vectors);
+        }
+        return vectors;
+      },
+    );
   }
 
   /**
@@ -326,6 +356,18 @@ export class GroupedQuantizer {
     return new GroupedQuantizer(await refineGroups(this.quantizers, vectors, options), this.metadata);
   }
 
+  /**
+   * Makes few large batches of many small concurrent calls, with the same results (docs/services.md).
+   * @throws RvqError INVALID_ARGUMENT, DISPOSED
+   */
+  batcher(options: BatcherOptions = {}): Batcher {
+    this.checkCall({});
+    return new Batcher(this, options, {
+      codes: (value) => this.layout.checkCodes(value),
+      content: (vectors, firstRow) => this.checkContent(vectors, firstRow),
+    });
+  }
+
   /** The model in the format of lib/grouped-model-file.ts: the same bytes for the same model on every machine. */
   toBytes(): Uint8Array {
     return groupedModelToBytes({ specs: this.quantizers.map(specOf), metadata: this.metadata });
@@ -352,6 +394,10 @@ export class GroupedQuantizer {
     // Last: reading an option may run a getter of the caller's.
     if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
     return { ...call, beam };
+  }
+
+  private event(vectors: number, stages: number, beam: number, sync: boolean): CodingEvent {
+    return { backend: this.backend, sync, dim: this.dim, vectors, stages, modelId: this.id, beam };
   }
 
   private checkContent(vectors: Float32Array, firstRow: number): void {

@@ -1,58 +1,35 @@
 // Packs the package as it would be published, installs the tarball in a fresh folder, and uses it there in every way
-// a user would: require, import, a worker thread, without addons, without the prebuilt addon, bundled, by its command.
+// a user would: require, import, worker threads, without addons, without the prebuilt addon, bundled, by its command.
 //
-// Every way must give the same codes. The tarball must pass publint and attw and stay under the size limit.
+//   npm run pack:test -- [--node 20,22,24,26] [--old-system]
+//
+// Every way must give the same codes. The tarball must pass publint and attw and stay under the size limit. --node: with these versions
+// of Node too. --old-system: on a Linux whose glibc is older than that of the build as well (scripts/old-system.mjs).
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { parseArgs } from "node:util";
 import { build } from "esbuild";
+import { nodeOfVersion } from "./node-versions.mjs";
+import { copyThere, glibcThere, runThere, whyNoOldSystem } from "./old-system.mjs";
+import { programs } from "./pack-programs.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const maxTarballBytes = 8e6;
 const npm = process.platform === "win32" ? "npm.cmd" : "npm";
+const { values: options } = parseArgs({
+  options: { node: { type: "string", default: "" }, "old-system": { type: "boolean", default: false } },
+});
+const others = options.node.split(",").filter((version) => version !== "");
+const running = { version: process.version, node: process.execPath };
+const nodes = [running, ...others.map(nodeOfVersion).filter(({ version }) => version !== running.version)];
 
-// The same quantizer and codes on every backend; the answer tells them by a hash.
-const body = `
-  const vectors = Float32Array.from({ length: 4000 }, (_, i) => Math.fround(Math.imul(i + 1, 2654435761) % 1009 / 64));
-  const rq = await rvq.ResidualQuantizer.train(vectors, { dim: 8, codebookSize: 16, stages: 3, seed: 1, iterations: 4 });
-  const codes = await rq.encode(vectors);
-  const sum = createHash("sha256").update(codes.data).update(await rq.decode(codes)).digest("hex").slice(0, 16);
-  const { backends } = rvq.status();
-  const reasons = backends.filter(({ available }) => !available).map(({ name, reason }) => name + ": " + reason);
-  console.log(JSON.stringify({ backend: rq.backend, sum, reasons }));
-`;
-const programs = {
-  "required.cjs": `const { createHash } = require("node:crypto"); const rvq = require("rvq");
-    (async () => {${body}})();`,
-  "imported.mjs": `import { createHash } from "node:crypto"; import * as rvq from "rvq";${body}`,
-  "worker.mjs": `import { Worker } from "node:worker_threads"; new Worker(new URL("./imported.mjs", import.meta.url));`,
-  "typed.mts": `import { ResidualQuantizer, type Codes } from "rvq";
-    export const codes: Codes = ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 }).encodeSync(new Float32Array(2));
-    // @ts-expect-error the number of dimensions is not optional
-    ResidualQuantizer.fromCodebooks([new Float32Array(4)], {});
-    import { Cluster, type CorpusManifest } from "rvq/cluster";
-    export const open: (options: { inputs: string; outputs: string }) => Promise<Cluster> = Cluster.open;
-    export type Parts = CorpusManifest["parts"];`,
-  "typed.cts": `import rvq = require("rvq");
-    import cluster = require("rvq/cluster");
-    export const text: string = rvq.ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 }).backend;
-    export const start: (options: { inputs: string; outputs: string }) => Promise<cluster.ClusterWorker> =
-      cluster.ClusterWorker.start;`,
-  // Its peers are not there: it loads, works in this process, and says what to install for more.
-  "cluster.mjs": `import { createRequire } from "node:module"; import fs from "node:fs";
-    import { Cluster } from "rvq/cluster"; import { ResidualQuantizer } from "rvq";
-    if (createRequire(import.meta.url)("rvq/cluster").Cluster !== Cluster) throw new Error("two copies");
-    fs.mkdirSync("corpus", { recursive: true });
-    fs.writeFileSync("corpus/in.f32", new Uint8Array(new Float32Array(80).fill(1).buffer));
-    const folders = { inputs: "corpus", outputs: "corpus" };
-    const rq = ResidualQuantizer.fromCodebooks([new Float32Array(4)], { dim: 2 });
-    const { rows } = await (await Cluster.local(folders)).encode(rq, ["in.f32"], { output: "codes" });
-    const { code } = await Cluster.open(folders).catch((error) => error);
-    console.log(JSON.stringify({ rows, code }));`,
-};
-
+/** Hashes of the codes of all ways: one, where all is well. */
+const sums = new Set();
+/** Reasons that have been printed. */
+const told = new Set();
 const workplace = fs.mkdtempSync(path.join(os.tmpdir(), "rvq-pack-"));
 try {
   run(process.execPath, [path.join(root, "scripts/build.mjs")], root);
@@ -122,55 +99,57 @@ function install(tarball) {
 
 async function useEveryWay(project) {
   const installed = path.join(project, "node_modules/rvq");
-  const tuple = `${process.platform}-${process.arch}`;
-  const prebuilt = fs.existsSync(path.join(installed, "prebuilds", tuple));
+  const prebuilt = fs.existsSync(path.join(installed, "prebuilds", `${process.platform}-${process.arch}`));
   const native = prebuilt ? ["cuda", "cpu"] : ["js"];
-  const sums = new Set();
-  const told = new Set();
-
-  /** Runs a program of the project; its backend must be one of `expected`. */
-  const use = (way, expected, ...command) => {
-    const { backend, sum, reasons } = JSON.parse(run(process.execPath, command, project));
-    console.log(`pack: ${way}: ${backend}, codes ${sum}`);
-    for (const reason of reasons.filter((each) => !told.has(each))) console.log(`pack:   ${reason}`);
-    for (const reason of reasons) told.add(reason);
-    if (!expected.includes(backend)) fail(`${way} ran on ${backend}, expected ${expected.join(" or ")}`);
-    sums.add(sum);
-  };
-  use("require", native, "required.cjs");
-  use("import", native, "imported.mjs");
-  use("in a worker thread", native, "worker.mjs");
-  use("require with --no-addons", ["js"], "--no-addons", "required.cjs");
-  use("import with --no-addons", ["js"], "--no-addons", "imported.mjs");
-
-  // Bundled with rvq inside: beside an installed rvq the addon is found there; on its own there is none.
-  const bundle = path.join(project, "bundle.cjs");
-  await build({ ...bundling(project), entryPoints: [path.join(project, "required.cjs")], outfile: bundle });
-  use("bundled, beside the installed package", native, "bundle.cjs");
-  const alone = path.join(workplace, "alone.cjs");
-  fs.copyFileSync(bundle, alone);
-  use("bundled, alone", ["js"], alone);
-  // Bundled with rvq outside, which is what the README asks for.
-  const external = { ...bundling(project), external: ["rvq"], format: "esm" };
-  await build({
-    ...external,
-    entryPoints: [path.join(project, "imported.mjs")],
-    outfile: path.join(project, "bundle.mjs"),
-  });
-  use("bundled with rvq external", native, "bundle.mjs");
-
-  const { rows, code } = JSON.parse(run(process.execPath, ["cluster.mjs"], project));
-  if (rows !== 40 || code !== "PEER_MISSING") fail(`rvq/cluster gave ${rows} rows and ${code}`);
-  console.log("pack: rvq/cluster works without its peers, and misses them where Redis is needed");
-
+  const alone = await bundle(project);
+  for (const { version, node } of nodes) {
+    console.log(`pack: with Node ${version}`);
+    const use = (way, expected, ...command) =>
+      checkAnswer(way, expected, run(node, ["--throw-deprecation", ...command], project));
+    use("require", native, "required.cjs");
+    use("import", native, "imported.mjs");
+    use("in a worker thread", native, "worker.mjs");
+    use("after a hundred workers terminated in mid-call", native, "terminated.mjs");
+    use("require with --no-addons", ["js"], "--no-addons", "required.cjs");
+    use("import with --no-addons", ["js"], "--no-addons", "imported.mjs");
+    use("in a worker thread with --no-addons", ["js"], "--no-addons", "worker.mjs");
+    use("bundled, beside the installed package", native, "bundle.cjs");
+    use("bundled, alone", ["js"], alone);
+    use("bundled with rvq external", native, "bundle.mjs");
+    useCluster(node, project);
+    useCommand(node, project, installed);
+  }
   checkTypes(project);
-  useCommand(project, installed);
+  if (options["old-system"]) useOnOldSystem(project, native);
 
   if (prebuilt) {
     fs.rmSync(path.join(installed, "prebuilds"), { recursive: true });
-    use("without the prebuilt addon", ["js"], "required.cjs");
+    checkAnswer("without the prebuilt addon", ["js"], run(process.execPath, ["required.cjs"], project));
   }
+}
+
+/** The backend must be one of `expected`, and the codes those of all other ways. */
+function checkAnswer(way, expected, answer) {
+  const { backend, sum, reasons } = JSON.parse(answer);
+  console.log(`pack:   ${way}: ${backend}, codes ${sum}`);
+  for (const reason of reasons.filter((each) => !told.has(each))) console.log(`pack:     ${reason}`);
+  for (const reason of reasons) told.add(reason);
+  if (!expected.includes(backend)) fail(`${way} ran on ${backend}, expected ${expected.join(" or ")}`);
+  sums.add(sum);
   if (sums.size !== 1) fail(`different codes: ${[...sums].join(", ")}`);
+}
+
+/** Bundles with rvq inside, which find the addon beside an installed rvq, and with rvq outside. Returns one that is far from any rvq. */
+async function bundle(project) {
+  const inside = path.join(project, "bundle.cjs");
+  await build({ ...bundling(project), entryPoints: [path.join(project, "required.cjs")], outfile: inside });
+  const alone = path.join(workplace, "alone.cjs");
+  fs.copyFileSync(inside, alone);
+  // What the README asks for.
+  const external = { ...bundling(project), external: ["rvq"], format: "esm" };
+  const outside = path.join(project, "bundle.mjs");
+  await build({ ...external, entryPoints: [path.join(project, "imported.mjs")], outfile: outside });
+  return alone;
 }
 
 function bundling(project) {
@@ -193,16 +172,38 @@ function checkTypes(project) {
   console.log("pack: types are right for import and require");
 }
 
-/** The installed command shows its version and runs the demo, away from the project's folder. */
-function useCommand(project, installed) {
-  const command = path.join(project, "node_modules/.bin/rvq");
+function useCluster(node, project) {
+  const { rows, code } = JSON.parse(run(node, ["cluster.mjs"], project));
+  fs.rmSync(path.join(project, "corpus"), { recursive: true });
+  if (rows !== 40 || code !== "PEER_MISSING") fail(`rvq/cluster gave ${rows} rows and ${code}`);
+  console.log("pack:   rvq/cluster works without its peers, and misses them where Redis is needed");
+}
+
+/** The installed command shows its version, runs the demo away from the project's folder, and finds all backends in agreement. */
+function useCommand(node, project, installed) {
+  // npm's link to it on Linux and macOS; the file itself, for Windows and for other Nodes than the one on PATH.
+  const command = fs.realpathSync(path.join(installed, "dist/cli/main.js"));
   const { version } = JSON.parse(fs.readFileSync(path.join(installed, "package.json"), "utf8"));
-  const said = run(command, ["--version"], project).trim();
+  const said = run(node, [command, "--version"], project).trim();
   if (said !== version) fail(`rvq --version says "${said}", package.json ${version}`);
   const place = path.join(workplace, "demo");
-  run(command, ["demo", "--quick", "--out", place], workplace);
+  run(node, [command, "demo", "--quick", "--out", place], workplace);
   if (!fs.existsSync(path.join(place, "report.html"))) fail("rvq demo wrote no report.html");
-  console.log("pack: rvq --version and rvq demo --quick work from the installed package");
+  fs.rmSync(place, { recursive: true });
+  run(node, [command, "doctor"], workplace);
+  console.log("pack:   rvq --version, rvq demo --quick and rvq doctor work from the installed package");
+}
+
+function useOnOldSystem(project, native) {
+  const reason = whyNoOldSystem();
+  if (reason !== null) return console.log(`pack: not run on Debian 11: ${reason}`);
+  const place = copyThere(project);
+  for (const { version, node } of nodes) {
+    console.log(`pack: with Node ${version} on Debian 11, glibc ${glibcThere()}`);
+    for (const program of ["required.cjs", "terminated.mjs"]) {
+      checkAnswer(program, native, runThere(node, place, program));
+    }
+  }
 }
 
 /** What a command printed on stdout; where it fails, so does this script, with everything it printed. */

@@ -1,15 +1,15 @@
 // Builds the release addon of this platform into prebuilds/, with CUDA inside. --cpu-only leaves CUDA out.
 //
-// It is compiled in a folder of its own, so that the development build in build/ stays as it is.
+// It is compiled in a folder of its own, so that the development build in build/ stays as it is. On Linux it must load on systems
+// as old as scripts/library-versions.mjs says.
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import { newestVersions, tooNew } from "./library-versions.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const work = path.join(root, "build/prebuildify");
-// glibc 2.34, the oldest among the systems in wide use whose C library holds the threads (RHEL 9).
-const maxGlibcFloor = 34;
 const cpuOnly = process.argv.includes("--cpu-only");
 
 // prebuildify knows node-gyp alone; the shim stands in for it and runs cmake-js with these options.
@@ -28,16 +28,12 @@ const folder = path.join(root, "prebuilds", `${process.platform}-${process.arch}
 for (const name of fs.readdirSync(folder)) {
   const file = path.join(folder, name);
   const megabytes = (fs.statSync(file).size / 1e6).toFixed(2);
-  const glibc = glibcFloor(file);
-  console.log(`prebuildify: ${path.relative(root, file)}, ${megabytes} MB, glibc 2.${glibc} or newer`);
-  if (glibc > maxGlibcFloor) {
-    console.error(`prebuildify: it must load with glibc 2.${maxGlibcFloor}`);
+  console.log(`prebuildify: ${path.relative(root, file)}, ${megabytes} MB`);
+  if (process.platform !== "linux") continue;
+  const needed = newestVersions(file);
+  console.log(`prebuildify: it needs ${[...needed].map(([library, version]) => `${library} ${version}`).join(", ")}`);
+  for (const complaint of tooNew(needed)) {
+    console.error(`prebuildify: ${complaint}`);
     process.exitCode = 1;
   }
-}
-
-/** The newest glibc 2.x that a Linux addon asks for, by the version names in it; 0 elsewhere. */
-function glibcFloor(file) {
-  const versions = fs.readFileSync(file, "latin1").matchAll(/GLIBC_2\.(\d+)/g);
-  return Math.max(0, ...[...versions].map(([, minor]) => Number(minor)));
 }

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import { CallQueue } from "../lib/batching/call-queue.js";
-import { type BatcherOptions, type Codes, ResidualQuantizer } from "../lib/index.js";
+import { type BatcherOptions, type Codes, GroupedQuantizer, ResidualQuantizer } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { candidates, withForm } from "./contract/backends.js";
 
@@ -10,6 +10,12 @@ const dim = 5;
 const random = new Random(1);
 const codebooks = [7, 3, 12].map((size) => Float32Array.from({ length: size * dim }, () => random.fraction() - 0.5));
 const rq = ResidualQuantizer.fromCodebooks(codebooks, { dim });
+/** Dimensions 0 and 1, and 2, 3 and 4. */
+const groups = [2, 3];
+const grouped = groups.map((width) =>
+  [7, 3, 12].map((size) => Float32Array.from({ length: size * width }, () => random.fraction() - 0.5)),
+);
+const gq = GroupedQuantizer.fromCodebooks(grouped, { dim, groups });
 
 function vectorsOf(count: number, seed: number): Float32Array {
   const draw = new Random(seed);
@@ -18,33 +24,40 @@ function vectorsOf(count: number, seed: number): Float32Array {
 
 describe.each(candidates)("a batcher on $title", ({ name: backend, available, form }) => {
   if (!available) return it.skip("gives what direct calls give");
-  const quantizer = withForm(form, () => ResidualQuantizer.fromCodebooks(codebooks, { dim, backend }));
+  const plain = withForm(form, () => ResidualQuantizer.fromCodebooks(codebooks, { dim, backend }));
+  const product = withForm(form, () => GroupedQuantizer.fromCodebooks(grouped, { dim, groups, backend }));
+  const quantizers = { plain, product };
 
-  it("gives what direct calls give, for any sizes, stages and limits", async () => {
-    const limits: (BatcherOptions & { seed: number })[] = [
-      { seed: 1, maxBatch: 1 },
-      { seed: 2, maxBatch: 7, maxDelayMs: 1 },
-      { seed: 3, maxBatch: 64, maxQueue: 10 },
-      { seed: 4, maxBatch: 4096, stages: 2 },
-    ];
-    for (const { seed, ...options } of limits) {
-      const batcher = quantizer.batcher(options);
-      const draw = new Random(seed);
-      const calls = Array.from({ length: 60 }, async (_, i) => {
-        const vectors = vectorsOf(draw.below(i % 10 === 0 ? 200 : 4), 100 + i);
-        const stages = 1 + draw.below(options.stages ?? 3);
-        const codes = await batcher.encode(vectors, { stages });
-        expect(codes, `seed ${seed}, call ${i}`).toEqual(quantizer.encodeSync(vectors, { stages }));
-        const prefix = 1 + draw.below(stages);
-        const decoded = await batcher.decode(codes, { stages: prefix });
-        expect(decoded, `seed ${seed}, call ${i}`).toEqual(quantizer.decodeSync(codes, { stages: prefix }));
-      });
-      await Promise.all(calls);
-      await batcher.close();
-    }
-  });
+  it.each(["plain", "product"] as const)(
+    "gives what direct calls give, for any sizes, stages and limits (%s)",
+    async (kind) => {
+      const quantizer = quantizers[kind];
+      const limits: (BatcherOptions & { seed: number })[] = [
+        { seed: 1, maxBatch: 1 },
+        { seed: 2, maxBatch: 7, maxDelayMs: 1 },
+        { seed: 3, maxBatch: 64, maxQueue: 10 },
+        { seed: 4, maxBatch: 4096, stages: 2 },
+      ];
+      for (const { seed, ...options } of limits) {
+        const batcher = quantizer.batcher(options);
+        const draw = new Random(seed);
+        const calls = Array.from({ length: 60 }, async (_, i) => {
+          const vectors = vectorsOf(draw.below(i % 10 === 0 ? 200 : 4), 100 + i);
+          const stages = 1 + draw.below(options.stages ?? 3);
+          const codes = await batcher.encode(vectors, { stages });
+          expect(codes, `seed ${seed}, call ${i}`).toEqual(quantizer.encodeSync(vectors, { stages }));
+          const prefix = 1 + draw.below(stages);
+          const decoded = await batcher.decode(codes, { stages: prefix });
+          expect(decoded, `seed ${seed}, call ${i}`).toEqual(quantizer.decodeSync(codes, { stages: prefix }));
+        });
+        await Promise.all(calls);
+        await batcher.close();
+      }
+    },
+  );
 
-  it("searches with a beam where that is asked for", async () => {
+  it.each(["plain", "product"] as const)("searches with a beam where that is asked for (%s)", async (kind) => {
+    const quantizer = quantizers[kind];
     const batcher = quantizer.batcher({ beam: 4, stages: 2 });
     const vectors = vectorsOf(50, 5);
     const singles = Array.from({ length: 50 }, (_, n) => batcher.encode(vectors.subarray(n * dim, (n + 1) * dim)));
@@ -259,6 +272,41 @@ describe("what is wrong with one call", () => {
     const outcomes = await Promise.allSettled([batcher.decode(rq.encodeSync(vectorsOf(1, 2))), batcher.decode(codes)]);
     expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
     await expect(rq.decode(codes)).rejects.toMatchObject((outcomes[1] as PromiseRejectedResult).reason);
+  });
+
+  it("is what a product form refuses too, in the same words", async () => {
+    const batcher = gq.batcher({ stages: 2 });
+    const spoiled = vectorsOf(3, 1);
+    spoiled[dim + 4] = Number.POSITIVE_INFINITY;
+    const cosine = GroupedQuantizer.fromCodebooks(grouped, { dim, groups, metric: "cosine" });
+    // A group without a direction, in a vector that has one.
+    const directionless = vectorsOf(3, 1).fill(0, 2 * dim, 2 * dim + 2);
+    const codes = (stages: number, ...data: number[]) => ({
+      count: data.length / stages,
+      stages,
+      data: Uint16Array.from(data),
+    });
+    const wrong: [(encodesAndDecodes: Pick<GroupedQuantizer, "encode" | "decode">) => Promise<unknown>, typeof gq][] = [
+      [(one) => one.encode(spoiled), gq],
+      [(one) => one.encode(directionless), cosine],
+      [(one) => one.encode(vectorsOf(1, 1).subarray(1)), gq],
+      [(one) => one.decode(codes(2, 0, 0, 6, 7)), gq],
+      [(one) => one.decode(codes(3, 0, 0, 0)), gq],
+      [(one) => one.decode(codes(4, 0, 0, 0, 0), { stages: 3 }), gq],
+    ];
+    for (const [call, quantizer] of wrong) {
+      const [direct] = await Promise.allSettled([call(quantizer)]);
+      const other = batcher.encode(vectorsOf(2, 5));
+      const [batched] = await Promise.allSettled([call(quantizer === gq ? batcher : cosine.batcher())]);
+      expect(direct).toMatchObject({ status: "rejected", reason: { code: expect.any(String) } });
+      const { code, message } = (direct as PromiseRejectedResult).reason;
+      expect(batched).toMatchObject({ status: "rejected", reason: { code, message } });
+      expect(await other).toEqual(gq.encodeSync(vectorsOf(2, 5), { stages: 2 }));
+    }
+    await expect(batcher.encode(vectorsOf(1, 1), { stages: 3 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(batcher.metrics()).toMatchObject({ encode: { failed: 1, completed: 6 }, decode: { failed: 1 } });
+    cosine.dispose();
+    expect(() => cosine.batcher()).toThrow(expect.objectContaining({ code: "DISPOSED" }));
   });
 
   it("may be memory that it gives away before its turn", async () => {

@@ -1,7 +1,7 @@
 // Every command of `rvq` does its work and fails with one line and an exit code, in this process and as a child
 // process.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { closeSync, existsSync, openSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -291,7 +291,7 @@ describe("rvq doctor", () => {
     expect(result.code).toBe(0);
     for (const name of ["cuda", "cpu", "js"]) expect(result.out).toMatch(new RegExp(`^[✔✘] ${name}: .`, "m"));
     expect(result.out).toMatch(/^in use +\w+$/m);
-    for (const name of ["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS"])
+    for (const name of ["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS", "RVQ_PREBUILD"])
       expect(result.out).toMatch(new RegExp(`^${name} +${process.env[name] || "not set"}$`, "m"));
     const found = JSON.parse((await rvq("doctor", "--json")).out) as Record<string, never>;
     expect(found).toMatchObject({ node: process.version });
@@ -307,6 +307,16 @@ describe("rvq doctor", () => {
     expect(found.native).toEqual(native);
     if (native === null) expect(result.out).not.toMatch(/^CUDA /m);
     else expect(result.out).toMatch(/^instruction sets +\w.*\nCUDA +driver .+, runtime .+\nGPUs +\S/m);
+  });
+
+  it("says what to do by what is wrong", () => {
+    const { native } = status();
+    const advice = (...flags: string[]) =>
+      execFileSync(process.execPath, [...flags, builtCommand, "doctor"], { encoding: "utf8" });
+    // Without a build for this machine there is nothing to switch off.
+    if (native !== null)
+      expect(advice("--no-addons")).toMatch(/\(--no-addons\)\n.*\n {2}→ run node without --no-addons\n/);
+    else expect(advice()).toMatch(/ {2}→ in a checkout: install CMake and a C\+\+20 compiler/);
   });
 
   it("fails for a backend that is asked for and cannot run", async () => {

@@ -4,7 +4,7 @@ import diagnostics from "node:diagnostics_channel";
 import { type PerformanceMeasure, PerformanceObserver } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { CodebookTrainer, recordPerformance, ResidualQuantizer, status } from "../lib/index.js";
+import { CodebookTrainer, GroupedQuantizer, recordPerformance, ResidualQuantizer, status } from "../lib/index.js";
 
 const codebook = Float32Array.of(0, 0, 1, 1, 2, 2);
 const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 2, backend: "js" });
@@ -64,6 +64,37 @@ describe("diagnostics channels", () => {
     const batcher = rq.batcher();
     await Promise.all([batcher.encode(vectors), batcher.encode(vectors)]);
     expect(told).toEqual([["tracing:rvq:encode:start", { ...call, sync: false, vectors: 10 }]]);
+  });
+
+  it("tell of a product form's calls once, not of those of its groups", async () => {
+    const gq = GroupedQuantizer.fromCodebooks([[codebook], [codebook]], { dim: 4, groups: 2, backend: "js" });
+    const told = listen(...events("rvq:encode"), ...events("rvq:decode"));
+    const both = { backend: "js", dim: 4, stages: 1, modelId: gq.id, beam: 1, vectors: 2 };
+    const codes = await gq.encode(vectors.subarray(2));
+    expect(namesOf(told)).toEqual(["start", "end", "asyncStart", "asyncEnd"]);
+    expect(told[0]).toEqual(["tracing:rvq:encode:start", { ...both, sync: false }]);
+    await gq.decode(codes);
+    gq.encodeSync(vectors.subarray(2), { beam: 2 });
+    gq.decodeSync(codes);
+    const starts = told.filter(([name]) => name.endsWith(":start"));
+    expect(starts.slice(1)).toEqual([
+      ["tracing:rvq:decode:start", { ...both, sync: false }],
+      ["tracing:rvq:encode:start", { ...both, sync: true, beam: 2 }],
+      ["tracing:rvq:decode:start", { ...both, sync: true }],
+    ]);
+
+    told.length = 0;
+    const batcher = gq.batcher();
+    await Promise.all([batcher.encode(vectors.subarray(2)), batcher.encode(vectors.subarray(2, 6))]);
+    expect(namesOf(told)).toEqual(["start", "end", "asyncStart", "asyncEnd"]);
+    expect(told[0][1]).toEqual({ ...both, sync: false, vectors: 3 });
+
+    told.length = 0;
+    await expect(gq.encode(Float32Array.of(0, 0, 0, Number.NaN))).rejects.toMatchObject({ code: "NOT_FINITE" });
+    expect(namesOf(told)).toEqual(["start", "end", "error", "asyncStart", "asyncEnd"]);
+    // A quantizer's own calls are told of as before.
+    rq.encodeSync(vectors);
+    expect(told.at(-1)?.[1]).toMatchObject({ modelId: rq.id });
   });
 
   it("tell of every way to train, and of its progress", async () => {

@@ -3,7 +3,8 @@
 //   npm run load-test -- [--connections 200] [--seconds 30] [--stages 32] [--format bytes|json]
 //                        [--only batched|unbatched] [--server "--max-delay-ms 1"]
 //
-// Prints throughput, latency, the server's event-loop delay and memory. Fails where a request fails, the p99 of the event-loop
+// Prints throughput, latency, the server's event-loop delay and memory, and what a request costs server and clients. Every answer is
+// compared with what the quantizer gives. Fails where a request fails or an answer is wrong, the p99 of the event-loop
 // delay reaches 20 ms, or memory at the end differs from that after a third of the time by more than 10 %.
 
 import { spawn } from "node:child_process";
@@ -12,8 +13,9 @@ import { cpus } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import autocannon from "autocannon";
-import { dim, gaussian } from "./demo-model.mjs";
+import { packCodes } from "rvq";
+import { demoModel, dim, gaussian } from "./demo-model.mjs";
+import { load } from "./load-clients.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -27,6 +29,7 @@ const { values: options } = parseArgs({
 });
 const seconds = Number(options.seconds);
 const limits = { eventLoopDelayMs: 20, memoryChange: 0.1 };
+const clients = clientsOf(Number(options.connections), Number(options.stages), options.format === "json");
 
 const rows = [];
 for (const mode of ["unbatched", "batched"]) {
@@ -54,35 +57,40 @@ async function measure(mode) {
   const server = spawn(process.execPath, args, { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "inherit"] });
   const [line] = await once(createInterface(server.stdout), "line");
   const { address } = JSON.parse(line);
+  const { hostname: host, port } = new URL(address);
+  const place = { host, port: Number(port) };
   try {
     // Code is compiled and memory has grown to what the load needs.
-    await load(address, Math.min(3, seconds));
+    await load(place, clients, Math.min(3, seconds));
     await sleep(500);
 
     const before = await metricsOf(address);
-    const running = load(address, seconds);
+    const ownBefore = process.cpuUsage();
+    const running = load(place, clients, seconds);
     await sleep((1000 * seconds) / 3);
     const early = await metricsOf(address);
     // Just before the end: an idle server's memory and event loop say nothing about load.
     await sleep((1000 * seconds * 2) / 3 - 500);
     const late = await metricsOf(address);
     const result = await running;
+    const own = process.cpuUsage(ownBefore);
     const done = await metricsOf(address);
     const cpuSeconds = done.process_cpu_seconds_total - before.process_cpu_seconds_total;
     const batches = (done.rvq_encode_batches_total ?? 0) - (before.rvq_encode_batches_total ?? 0);
     const vectors = (done.rvq_encode_vectors_total ?? 0) - (before.rvq_encode_vectors_total ?? 0);
     return {
       mode,
-      "requests/s": Math.round(result["2xx"] / result.duration),
-      "p50 ms": result.latency.p50,
-      "p99 ms": result.latency.p99,
-      errors: result.errors + result.timeouts + result.non2xx,
+      "requests/s": Math.round(result.requests / result.seconds),
+      "p50 ms": result.p50Ms,
+      "p99 ms": result.p99Ms,
+      errors: result.errors,
       "event loop p99 ms": Number(
         (1000 * Math.max(early.nodejs_eventloop_lag_p99_seconds, late.nodejs_eventloop_lag_p99_seconds)).toFixed(1),
       ),
       [`RSS MiB at ${Math.round(seconds / 3)} s`]: Math.round(early.process_resident_memory_bytes / 2 ** 20),
       [`at ${seconds} s`]: Math.round(late.process_resident_memory_bytes / 2 ** 20),
-      "server CPU µs/request": Math.round((1e6 * cpuSeconds) / result["2xx"]),
+      "server CPU µs/request": Math.round((1e6 * cpuSeconds) / result.requests),
+      "clients' CPU µs/request": Math.round((own.user + own.system) / result.requests),
       "vectors/batch": batches === 0 ? 1 : Number((vectors / batches).toFixed(1)),
     };
   } finally {
@@ -93,17 +101,21 @@ async function measure(mode) {
   }
 }
 
-function load(address, duration) {
+/** Clients with a vector each, as whole requests and the bodies that must come back. */
+function clientsOf(count, stages, json) {
+  const quantizer = demoModel(stages, {});
   const noise = gaussian(7);
-  const vector = Float32Array.from({ length: dim }, () => noise());
-  const json = options.format === "json";
-  return autocannon({
-    url: `${address}/encode`,
-    method: "POST",
-    connections: Number(options.connections),
-    duration,
-    headers: { "content-type": json ? "application/json" : "application/octet-stream" },
-    body: json ? JSON.stringify({ vectors: [[...vector]] }) : Buffer.from(vector.buffer),
+  return Array.from({ length: count }, () => {
+    const vector = Float32Array.from({ length: dim }, () => noise());
+    const codes = quantizer.encodeSync(vector);
+    const body = json ? Buffer.from(JSON.stringify({ vectors: [[...vector]] })) : Buffer.from(vector.buffer);
+    const type = json ? "application/json" : "application/octet-stream";
+    const head = `POST /encode HTTP/1.1\r\nhost: localhost\r\ncontent-type: ${type}\r\ncontent-length: ${body.length}\r\n\r\n`;
+    const answer = JSON.stringify({ count: 1, stages, codes: [[...codes.data]] });
+    return {
+      request: Buffer.concat([Buffer.from(head), body]),
+      expected: json ? Buffer.from(answer) : Buffer.from(packCodes(codes, quantizer.codebookSizes)),
+    };
   });
 }
 

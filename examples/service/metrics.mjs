@@ -1,24 +1,48 @@
 // Prometheus metrics: the process, the event loop, requests, and what the batcher counts.
 
-import { collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 
 /** @param batcher of rvq, or null */
 export function createMetrics(batcher) {
   const registry = new Registry();
   // With nodejs_eventloop_lag_p99_seconds since the last scrape; the timer that measures it fires every millisecond.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 1 });
-  const requestSeconds = new Histogram({
-    name: "http_request_duration_seconds",
-    help: "Time to answer requests, by route and status.",
-    labelNames: ["route", "status"],
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
-    registers: [registry],
-  });
+  const requests = new RequestSeconds();
+  registry.registerMetric(
+    readMetric("http_request_duration_seconds", "Time to answer requests, by route and status.", "histogram", () =>
+      requests.values(),
+    ),
+  );
   if (batcher !== null) {
     for (const operation of ["encode", "decode"])
       addBatcherMetrics(registry, operation, () => batcher.metrics()[operation]);
   }
-  return { registry, requestSeconds, stop: () => registry.clear() };
+  return { registry, requests, stop: () => registry.clear() };
+}
+
+/** Counted in plain numbers: prom-client hashes the labels of every observation, which takes longer than a search in a batch. */
+class RequestSeconds {
+  #bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
+  #histograms = new Map();
+
+  observe(route, status, seconds) {
+    const name = `${status} ${route}`;
+    let histogram = this.#histograms.get(name);
+    if (histogram === undefined) {
+      const counts = new Array(this.#bounds.length + 1).fill(0);
+      histogram = { labels: { route, status }, bounds: this.#bounds, counts, count: 0, sum: 0 };
+      this.#histograms.set(name, histogram);
+    }
+    let range = 0;
+    while (range < this.#bounds.length && seconds > this.#bounds[range]) range++;
+    histogram.counts[range]++;
+    histogram.count++;
+    histogram.sum += seconds;
+  }
+
+  values() {
+    return [...this.#histograms.values()].flatMap((histogram) => histogramValues(histogram, 1, histogram.labels));
+  }
 }
 
 function addBatcherMetrics(registry, operation, read) {
@@ -72,13 +96,14 @@ function readMetric(name, help, type, values) {
 }
 
 /** Prometheus counts in each range what the ranges below it hold, too. */
-function histogramValues({ bounds, counts, count, sum }, scale) {
+function histogramValues({ bounds, counts, count, sum }, scale, labels = {}) {
   let below = 0;
   const ranges = counts.map((inRange, i) => {
     below += inRange;
-    return { suffix: "_bucket", labels: { le: i < bounds.length ? bounds[i] / scale : "+Inf" }, value: below };
+    const le = i < bounds.length ? bounds[i] / scale : "+Inf";
+    return { suffix: "_bucket", labels: { le, ...labels }, value: below };
   });
-  return [...ranges, { suffix: "_sum", value: sum / scale }, { suffix: "_count", value: count }];
+  return [...ranges, { suffix: "_sum", labels, value: sum / scale }, { suffix: "_count", labels, value: count }];
 }
 
 function snakeCase(name) {

@@ -3,7 +3,7 @@
 import Fastify from "fastify";
 import { packCodes, packedSizeBytes, RvqError, unpackCodes } from "rvq";
 import { createMetrics } from "./metrics.mjs";
-import { codesFromRows, floatsFromBytes, rowsOf, vectorsFromRows } from "./wire.mjs";
+import { codesFromRows, floatsFromBytes, jsonOfRows, vectorsFromRows } from "./wire.mjs";
 
 /** What each error of rvq means to an HTTP client; all others are the server's own. */
 const statusOfError = {
@@ -29,19 +29,22 @@ export function createService(quantizer, { batching, bodyLimit }) {
     requestTimeout: 30_000,
     // A number in quotes is no number.
     ajv: { customOptions: { coerceTypes: false } },
+    // Bodies are checked against a schema and never merged into other objects: no need to look through them for such names.
+    onProtoPoisoning: "ignore",
+    onConstructorPoisoning: "ignore",
   });
   let closing = false;
 
   service.addContentTypeParser("application/octet-stream", { parseAs: "buffer" }, (_, body, done) => done(null, body));
+  // Hooks with callbacks: a promise for each would be a few microseconds a request.
   // Else clients that keep their connection for later would keep a closing service alive.
-  service.addHook("onSend", async (_, reply) => {
+  service.addHook("onSend", (_, reply, payload, done) => {
     if (closing) reply.header("connection", "close");
+    done(null, payload);
   });
-  service.addHook("onResponse", async (request, reply) => {
-    metrics.requestSeconds.observe(
-      { route: request.routeOptions.url ?? "none", status: reply.statusCode },
-      reply.elapsedTime / 1000,
-    );
+  service.addHook("onResponse", (request, reply, done) => {
+    metrics.requests.observe(request.routeOptions.url ?? "none", reply.statusCode, reply.elapsedTime / 1000);
+    done();
   });
   service.setErrorHandler((error, request, reply) => {
     const status = error instanceof RvqError ? (statusOfError[error.code] ?? 500) : (error.statusCode ?? 500);
@@ -62,7 +65,10 @@ export function createService(quantizer, { batching, bodyLimit }) {
       stages,
       signal: whileConnected(reply, vectors.length / quantizer.dim),
     });
-    if (isJson) return { count: codes.count, stages: codes.stages, codes: rowsOf(codes.data, codes.stages) };
+    if (isJson) {
+      const rows = jsonOfRows(codes.data, codes.stages);
+      return sendJson(reply, `{"count":${codes.count},"stages":${codes.stages},"codes":${rows}}`);
+    }
     reply.header("content-type", "application/octet-stream");
     return Buffer.from(packCodes(codes, quantizer.codebookSizes.slice(0, codes.stages)));
   });
@@ -75,7 +81,7 @@ export function createService(quantizer, { batching, bodyLimit }) {
       stages: Math.min(stages, codes.stages),
       signal: whileConnected(reply, codes.count),
     });
-    if (isJson) return { count: codes.count, vectors: rowsOf(vectors, quantizer.dim) };
+    if (isJson) return sendJson(reply, `{"count":${codes.count},"vectors":${jsonOfRows(vectors, quantizer.dim)}}`);
     reply.header("content-type", "application/octet-stream");
     return Buffer.from(vectors.buffer, vectors.byteOffset, vectors.byteLength);
   });
@@ -108,6 +114,11 @@ export function createService(quantizer, { batching, bodyLimit }) {
     const bitsPerVector = packedSizeBytes(8, sizes);
     return unpackCodes(bytes, Math.floor((bytes.length * 8) / bitsPerVector), sizes);
   }
+}
+
+function sendJson(reply, json) {
+  reply.header("content-type", "application/json; charset=utf-8");
+  return json;
 }
 
 /** Work for fewer vectors is done before a client could go away. */

@@ -28,11 +28,11 @@ export function floatsFromBytes(bytes, dim) {
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
 }
 
-/** matrix[…][width] as an array of arrays. */
-export function rowsOf(matrix, width) {
-  return Array.from({ length: matrix.length / width }, (_, row) =>
-    Array.from(matrix.subarray(row * width, (row + 1) * width)),
-  );
+/** matrix[…][width] of finite numbers as JSON: an array of arrays. */
+export function jsonOfRows(matrix, width) {
+  const rows = [];
+  for (let at = 0; at < matrix.length; at += width) rows.push(`[${matrix.subarray(at, at + width).join()}]`);
+  return `[${rows.join()}]`;
 }
 
 function badRequest(message) {

@@ -1,7 +1,8 @@
 // Batcher: the calls of a service's many requests, each for a vector or a few, computed in few large batches.
 
 import type { Metric } from "../backend.js";
-import { type Codes, checkCodes, checkInteger, checkNumber, checkOptions, checkVectors } from "../check.js";
+import { firstBadInput } from "../bad-input.js";
+import { badInput, type Codes, checkCodes, checkInteger, checkNumber, checkOptions, checkVectors } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { newCodeArray } from "../pack-codes.js";
 import { checkBeam, checkCall, type DecodeOptions, type EncodeOptions } from "../quantizer-options.js";
@@ -43,37 +44,50 @@ export interface BatcherMetrics {
   readonly decode: BatchMetrics;
 }
 
-/** What a batcher needs of a ResidualQuantizer, which imports it. */
+/** What a batcher needs of a quantizer, whose module imports this one. */
 export interface BatchableQuantizer {
   readonly dim: number;
   readonly metric: Metric;
   readonly stages: number;
+  /** One a column of the codes; each stage has as many of them. */
   readonly codebookSizes: readonly number[];
   encode(vectors: Float32Array, options: EncodeOptions): Promise<Codes>;
   decode(codes: Codes, options: DecodeOptions): Promise<Float32Array>;
+}
+
+/** How the quantizer refuses what one call brings, before a batch has it. */
+export interface CallChecks {
+  /** The codes, with whole stages but for their range. */
+  codes(value: unknown): Codes;
+  /** Throws for the first of vectors[rows][dim] that is no input; `firstRow` is their first row in the call. */
+  content(vectors: Float32Array, firstRow: number): void;
 }
 
 /** Memory of a batch's rows at most. */
 const largestBatch = 2 ** 20;
 
 /**
- * `rq.batcher(options)` makes one. Results are those of direct calls, bit for bit, and so are errors: they name rows of the
+ * `rq.batcher(options)` and `gq.batcher(options)` make one. Results are those of direct calls, bit for bit, and so are errors: they name rows of the
  * call's own input, and other calls of the same batch do not see them.
  */
 export class Batcher {
   private readonly encodes: BatchRunner<EncodeInput, unknown, Codes, Codes>;
   private readonly decodes: BatchRunner<DecodeInput, unknown, Float32Array, Float32Array>;
   private readonly stages: number;
+  /** Codes of a stage. */
+  private readonly columns: number;
   private readonly beam: number;
   private closed = false;
 
   /** @internal */
   constructor(
     private readonly quantizer: BatchableQuantizer,
-    options: BatcherOptions = {},
+    options: BatcherOptions,
+    private readonly checks: CallChecks = plainChecks(quantizer),
   ) {
     checkOptions("options", options);
     const { dim, metric, codebookSizes } = quantizer;
+    this.columns = codebookSizes.length / quantizer.stages;
     const maxBatch = checkInteger("maxBatch", options.maxBatch ?? 256, 1, largestBatch);
     const maxDelayMs = checkNumber("maxDelayMs", options.maxDelayMs ?? 0, 0, "a number of ms, 0 or more");
     if (maxDelayMs > longestTimerMs) throw invalidArgument("maxDelayMs", `at most ${longestTimerMs}`, maxDelayMs);
@@ -85,9 +99,11 @@ export class Batcher {
     this.beam = beam;
 
     const limits = { maxBatch, maxDelayMs, maxQueue, whenFull } as const;
-    const encode = (vectors: Float32Array, stages: number) => quantizer.encode(vectors, { stages, beam });
-    const decode = (codes: Codes, stages: number) => quantizer.decode(codes, { stages });
-    this.encodes = new BatchRunner(encodeOperation({ dim, metric, codebookSizes, maxBatch, encode }), limits);
+    const encode = (vectors: Float32Array, columns: number) =>
+      quantizer.encode(vectors, { stages: columns / this.columns, beam });
+    const decode = (codes: Codes, columns: number) => quantizer.decode(codes, { stages: columns / this.columns });
+    const checkContent = (vectors: Float32Array, firstRow: number) => checks.content(vectors, firstRow);
+    this.encodes = new BatchRunner(encodeOperation({ dim, codebookSizes, maxBatch, checkContent, encode }), limits);
     this.decodes = new BatchRunner(decodeOperation({ dim, codebookSizes, maxBatch, decode }), limits);
   }
 
@@ -107,8 +123,9 @@ export class Batcher {
     const plain = checkVectors("vectors", vectors, this.quantizer.dim);
     this.checkOpen();
     const rows = plain.length / this.quantizer.dim;
-    if (rows === 0) return { count: 0, stages, data: newCodeArray(0, this.quantizer.codebookSizes) };
-    return this.encodes.submit({ rows, vectors: plain, stages }, signal);
+    const columns = stages * this.columns;
+    if (rows === 0) return { count: 0, stages: columns, data: newCodeArray(0, this.quantizer.codebookSizes) };
+    return this.encodes.submit({ rows, vectors: plain, columns }, signal);
   }
 
   /**
@@ -117,11 +134,12 @@ export class Batcher {
    */
   async decode(codes: Codes, options: BatchedDecodeOptions = {}): Promise<Float32Array> {
     const { given, signal } = checkCall(options, this.quantizer.stages);
-    const checked = checkCodes("codes", codes, this.quantizer.stages);
-    const stages = checkInteger("stages", given ?? checked.stages, 1, checked.stages);
+    const checked = this.checks.codes(codes);
+    const codeStages = checked.stages / this.columns;
+    const stages = checkInteger("stages", given ?? codeStages, 1, codeStages);
     this.checkOpen();
     if (checked.count === 0) return new Float32Array(0);
-    return this.decodes.submit({ rows: checked.count, codes: checked, stages }, signal);
+    return this.decodes.submit({ rows: checked.count, codes: checked, columns: stages * this.columns }, signal);
   }
 
   /** What waits, what has been done, how large batches were and how long calls took: for a metrics client. */
@@ -148,3 +166,14 @@ export class Batcher {
 
 /** Node's timers take no more. */
 const longestTimerMs = 2 ** 31 - 1;
+
+/** Those of a quantizer with a code a stage. */
+function plainChecks({ dim, metric, stages }: BatchableQuantizer): CallChecks {
+  return {
+    codes: (value) => checkCodes("codes", value, stages),
+    content: (vectors, firstRow) => {
+      const bad = firstBadInput(vectors, dim, metric === "cosine");
+      if (bad !== null) throw badInput("vectors", bad, firstRow, vectors[bad.row * dim + bad.column]);
+    },
+  };
+}

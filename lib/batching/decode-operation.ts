@@ -1,7 +1,7 @@
-// Decoding in batches: codes of many calls, each to be decoded from its own number of stages.
+// Decoding in batches: codes of many calls, each to be decoded from its own number of columns.
 
 import { allocate, type Codes, checkCodeRange } from "../check.js";
-import type { CountedCodes } from "../counted-codes.js";
+import { decodeCounted } from "../counted-codes.js";
 import { newCodeArray } from "../pack-codes.js";
 import { checkLeftAlone } from "../staging.js";
 import type { BatchOperation } from "./batch-runner.js";
@@ -10,22 +10,22 @@ export interface DecodeInput {
   readonly rows: number;
   /** Checked, but for the range of the codes. */
   readonly codes: Codes;
-  /** How many of the codes' stages to add up. */
-  readonly stages: number;
+  /** How many of the codes' columns to add up. */
+  readonly columns: number;
 }
 
-/** Codes[maxBatch][all stages], zeros after those of a row, and stageCounts[maxBatch]. */
+/** Codes[maxBatch][all columns], zeros after those of a row, and columnCounts[maxBatch]. */
 interface DecodeBatch {
   readonly data: Codes["data"];
-  readonly stageCounts: Uint16Array;
+  readonly columnCounts: Uint32Array;
 }
 
 export interface DecodeOperationOptions {
   readonly dim: number;
   readonly codebookSizes: readonly number[];
   readonly maxBatch: number;
-  /** The reconstruction from the first `stages` stages, or from as many as each row counts. */
-  readonly decode: (codes: Codes | CountedCodes, stages: number) => Promise<Float32Array>;
+  /** The reconstruction from the first `columns` columns. */
+  readonly decode: (codes: Codes, columns: number) => Promise<Float32Array>;
 }
 
 export function decodeOperation(
@@ -36,29 +36,29 @@ export function decodeOperation(
   return {
     open: () => ({
       data: newCodeArray(maxBatch * width, codebookSizes),
-      stageCounts: new Uint16Array(maxBatch),
+      columnCounts: new Uint32Array(maxBatch),
     }),
 
-    put({ data, stageCounts }, at, { codes, stages }, first, rows) {
+    put({ data, columnCounts }, at, { codes, columns }, first, rows) {
       checkLeftAlone("codes.data", codes.data, (first + rows) * codes.stages);
       const piece = codes.data.slice(first * codes.stages, (first + rows) * codes.stages);
       checkCodeRange("codes", piece, codes.stages, codebookSizes, first);
       data.fill(0, at * width, (at + rows) * width);
       for (let row = 0; row < rows; row++) {
-        for (let stage = 0; stage < stages; stage++) {
-          data[(at + row) * width + stage] = piece[row * codes.stages + stage];
+        for (let column = 0; column < columns; column++) {
+          data[(at + row) * width + column] = piece[row * codes.stages + column];
         }
       }
-      stageCounts.fill(stages, at, at + rows);
+      columnCounts.fill(columns, at, at + rows);
     },
 
     compute(batch, rows) {
       const codes = { count: rows, stages: width, data: batch.data.subarray(0, rows * width) };
-      const stageCounts = batch.stageCounts.subarray(0, rows);
-      const stages = stageCounts[0];
-      return stageCounts.every((one) => one === stages)
-        ? decode(codes, stages)
-        : decode({ ...codes, stageCounts }, width);
+      const columnCounts = batch.columnCounts.subarray(0, rows);
+      const columns = columnCounts[0];
+      if (columnCounts.every((one) => one === columns)) return decode(codes, columns);
+      const counted = { ...codes, stageCounts: columnCounts };
+      return decodeCounted(counted, {}, dim, codebookSizes, (some) => decode(some, some.stages));
     },
 
     take(result, at, { rows: count }, output, first, rows) {

@@ -31,7 +31,10 @@ export async function doctorCommand(
         ["Node", `${found.node} on ${found.platform}`],
         ["processor", `${found.processor}, ${found.processors} to use`],
         ["memory", `${(found.memoryBytes / 2 ** 30).toFixed(1)} GiB`],
-        ...["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS"].map((name): [string, string] => [name, process.env[name] || "not set"]),
+        ...["RVQ_BACKEND", "RVQ_CPU", "RVQ_JS", "RVQ_PREBUILD"].map((name): [string, string] => [
+          name,
+          process.env[name] || "not set",
+        ]),
         ...nativeLines(found.native),
         ["in use", found.selected ?? `none: ${found.error ?? "no backend runs"}`],
       ]),
@@ -81,10 +84,15 @@ function describe({ name, available, description, reason, file, agrees }: Checke
 
 /** What most often helps, by the backend and the reason it gives. */
 function remedies(name: string, reason: string): string[] {
+  const untilThen = "until then rvq uses its js backend, which gives the same answers more slowly";
+  if (/--no-addons/.test(reason)) return ["run node without --no-addons", untilThen];
+  if (/bundled/.test(reason)) return ["keep rvq external to the bundle (esbuild --external:rvq)", untilThen];
+  if (/GLIBC/.test(reason)) return ["use a system with glibc 2.28 or newer", untilThen];
+  if (/no CUDA core/.test(reason)) return ["use a release of rvq, or build it with nvcc on PATH"];
   if (/addon/i.test(reason)) {
-    const build = "in a checkout: install CMake and a C++17 compiler, then run npm run build";
+    const build = "in a checkout: install CMake and a C++20 compiler, then run npm run build";
     const release = "as a dependency: check that node_modules/rvq/prebuilds has a file for this platform";
-    return [build, release, "until then rvq uses its js backend, which gives the same answers more slowly"];
+    return [build, release, untilThen];
   }
   if (name === "cuda" && /driver/i.test(reason))
     return ["install or update the NVIDIA driver (CUDA 13 needs 580 or newer)"];
