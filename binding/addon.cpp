@@ -6,7 +6,8 @@
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
-//   CudaMemory, cudaAccumulateResident   arrays that stay on a device   cuda_memory.h, cuda_resident.cpp
+//   CudaMemory, cudaAccumulateResident, cudaMagnitudesResident   arrays that stay on a device   cuda_memory.h,
+//                     cuda_resident.cpp
 //   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
 //   fmaPeak           the processor's peak; only with RVQ_TESTING          cpu_measuring.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
@@ -66,6 +67,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CudaCodebooks", CudaCodebooks::define(env));
   exports.Set("CudaMemory", CudaMemory::define(env));
   exports.Set("cudaAccumulateResident", Napi::Function::New(env, cuda_accumulate_resident, "cudaAccumulateResident"));
+  exports.Set("cudaMagnitudesResident", Napi::Function::New(env, cuda_magnitudes_resident, "cudaMagnitudesResident"));
   exports.Set("cudaAccumulate", Napi::Function::New(env, cuda_accumulate, "cudaAccumulate"));
   exports.Set("cudaLowerDistances", Napi::Function::New(env, cuda_lower_distances, "cudaLowerDistances"));
   exports.Set("cudaLost", Napi::Function::New(env, cuda_lost, "cudaLost"));

@@ -37,7 +37,15 @@ const builds = {
   },
   cuda: {
     options: ["RVQ_EMULATE_CUDA=ON"],
-    tests: ["contract/", "cuda-", "residual-quantizer", "workers"].map((name) => `test/${name}`),
+    tests: [
+      "contract/",
+      "cuda-",
+      "residual-quantizer",
+      "workers",
+      "codebook-trainer",
+      "grouped-trainer",
+      "trainer-state",
+    ].map((name) => `test/${name}`),
     runs: [{ RVQ_EMULATED_DEVICES: "1" }],
   },
   tsan: {
