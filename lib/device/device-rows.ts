@@ -101,7 +101,10 @@ export class DeviceRows implements StepRows {
     await codes.download({ target: found, offset: 0 });
     if (rows === null) return found;
     await inSlices(length, stages, (from, to) => {
-      for (let i = from; i < to; i += stages) all.set(found.subarray(i, i + stages), rows[i / stages] * stages);
+      for (let i = from; i < to; i += stages) {
+        const start = rows[i / stages] * stages;
+        for (let stage = 0; stage < stages; stage++) all[start + stage] = found[i + stage];
+      }
     });
     return found;
   }
