@@ -1,7 +1,7 @@
 // Residual search on the GPU beside PyTorch, flash-kmeans and Triton on the same card and vectors, in turns, and against what the
-// card allows; then copies, latency, decode, statistics and k-means.
+// card allows; then copies, latency, decode, statistics and k-means; then steps of moving averages.
 //
-//   npm run bench -- cuda [--quick] [--shape=EnCodec] [--only=search,calls] [--rounds=5] [--seconds=600] [--json=file] [--save]
+//   npm run bench -- cuda [--quick] [--shape=EnCodec] [--only=search,calls,steps] [--rounds=5] [--seconds=600] [--json=file] [--save]
 //
 // The peers run in a Python process (RVQ_PYTHON) with PyTorch; without one there is nothing to compare, and it says so and ends.
 // --quick takes two and a half minutes at most: fewer rounds and fewer trials of the Triton kernel. What does not fit into
@@ -13,6 +13,7 @@ import { measureCalls } from "./cuda/calls.js";
 import { type DataSet, dataSets } from "./cuda/data-sets.js";
 import { ResidentSearch } from "./cuda/ours.js";
 import { type Card, type Copies, PeerProcess } from "./cuda/process.js";
+import { measureSteps } from "./cuda/steps.js";
 import { median } from "./interleave.js";
 import { flag, isSet, machine, printNote, printTable, type Row, saveJson } from "./results.js";
 
@@ -21,9 +22,9 @@ const sampleRows = 16_384;
 const quick = isSet("quick");
 const rounds = Number(flag("rounds") ?? (quick ? 3 : 5));
 const seconds = Number(flag("seconds") ?? (quick ? 150 : 600));
-/** For the calls, where the search has taken all of it. */
-const spareSeconds = 15;
-const only = flag("only")?.split(",") ?? ["search", "calls"];
+/** For the calls and the steps, where the search has taken all of it. */
+const spareSeconds = 30;
+const only = flag("only")?.split(",") ?? ["search", "calls", "steps"];
 const started = performance.now();
 
 const rows: Row[] = [];
@@ -65,6 +66,10 @@ async function measure(card: Card) {
     };
     const made = await attempt("calls", () => measureCalls({ peers, copies, part }));
     if (made !== undefined) printAll("Calls from Node", made);
+  }
+  if (only.includes("steps")) {
+    if (elapsed() > seconds + spareSeconds) note("steps: left out, the time is up");
+    else printAll("Steps of moving averages", (await attempt("steps", () => measureSteps(peers, rounds))) ?? []);
   }
   printNote(notes.join("\n\n"));
   printTable("In short: rvq's time, and how many times as long the others take", short);

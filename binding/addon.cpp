@@ -9,7 +9,8 @@
 //   fmaPeak           the processor's peak                                 cpu_peak.h
 //   packCodes, unpackCodes   codes as bits and back                        packing.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
-//   CudaMemory, cudaAccumulateResident   arrays that stay on a device   cuda_memory.h, cuda_resident.cpp
+//   CudaMemory, cudaAccumulateResident, cudaMagnitudesResident   arrays that stay on a device   cuda_memory.h,
+//                     cuda_resident.cpp
 //   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
 //   cudaTestLimits, cudaTestLose   small pieces and lost devices; only in builds for tests   cuda_device.h
@@ -72,6 +73,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CudaCodebooks", CudaCodebooks::define(env));
   exports.Set("CudaMemory", CudaMemory::define(env));
   exports.Set("cudaAccumulateResident", Napi::Function::New(env, cuda_accumulate_resident, "cudaAccumulateResident"));
+  exports.Set("cudaMagnitudesResident", Napi::Function::New(env, cuda_magnitudes_resident, "cudaMagnitudesResident"));
   exports.Set("cudaAccumulate", Napi::Function::New(env, cuda_accumulate, "cudaAccumulate"));
   exports.Set("cudaLowerDistances", Napi::Function::New(env, cuda_lower_distances, "cudaLowerDistances"));
   exports.Set("cudaLost", Napi::Function::New(env, cuda_lost, "cudaLost"));

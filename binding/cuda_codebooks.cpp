@@ -87,6 +87,7 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
                          InstanceMethod("assign", &CudaCodebooks::assign),
                          InstanceMethod("encodeResident", &CudaCodebooks::encode_resident),
                          InstanceMethod("decodeResident", &CudaCodebooks::decode_resident),
+                         InstanceMethod("passOnResident", &CudaCodebooks::pass_on_resident),
                          InstanceMethod("dispose", &CudaCodebooks::dispose),
                      });
 }

@@ -28,9 +28,11 @@ class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
   Napi::Value distances_sync(const Napi::CallbackInfo& info);
   Napi::Value assign(const Napi::CallbackInfo& info);
   // With CudaMemory: encodeResident({ vectors, count, stages, codes, wide, residuals }), decodeResident({ codes, wide,
-  // count, codeStages, stages, vectors }); promises of a resident_answer.
+  // count, codeStages, stages, vectors }); promises of a resident_answer. passOnResident({ vectors, count, codes, wide,
+  // codeStages, stage, distances, plainDistances, residuals }): `distances` and `plainDistances` are the host's.
   Napi::Value encode_resident(const Napi::CallbackInfo& info);
   Napi::Value decode_resident(const Napi::CallbackInfo& info);
+  Napi::Value pass_on_resident(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   const std::shared_ptr<const CudaPrepared>& prepared(Napi::Env env) const;

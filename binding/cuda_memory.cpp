@@ -6,6 +6,7 @@
 
 #include "../cuda/device_state.h"
 #include "../cuda/resident.h"
+#include "../cuda/resident_learning.h"
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
@@ -122,6 +123,20 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
         (void)vectors, (void)codes;
       },
       [outcome](Napi::Env env) { return resident_answer(env, *outcome); });
+  return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
+}
+
+Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Arguments arguments(info[0]);
+  int device = read_device(Arguments(info[1]));
+  size_t count = arguments.size_between("count", 0, kMostResidentRows);
+  size_t dim = arguments.size_between("dim", 1, 1u << 24);
+  float* magnitudes = arguments.floats("magnitudes", dim);
+  size_t bytes = product(env, product(env, count, dim), sizeof(float));
+  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", device, bytes);
+  auto first = static_cast<const float*>(vectors->bytes.data());
+  auto call = std::make_unique<CudaCall<cuda::ResidentMagnitudes>>(vectors, device, first, count, dim, magnitudes);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

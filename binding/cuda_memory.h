@@ -61,4 +61,8 @@ Napi::Value resident_answer(Napi::Env env, const cuda::ResidentOutcome& outcome)
 // sums }, { device }): `vectors` and `codes` are CudaMemory; a promise of a resident_answer.
 Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info);
 
+// cudaMagnitudesResident({ vectors, count, dim, magnitudes }, { device }): `vectors` is CudaMemory, `magnitudes` the
+// host's.
+Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info);
+
 }  // namespace rvq

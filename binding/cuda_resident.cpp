@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "../cuda/resident.h"
+#include "../cuda/resident_learning.h"
 #include "arguments.h"
+#include "cuda_call.h"
 #include "cuda_codebooks.h"
 #include "cuda_memory.h"
 #include "cuda_prepared.h"
@@ -27,6 +29,14 @@ Memory read_codes(const Prepared& prepared, Napi::Env env, const Arguments& argu
   size_t bytes = product(env, product(env, count, stages), arguments.boolean("wide") ? 4 : 2);
   return CudaMemory::of(arguments.value("codes"), "codes", prepared->codebooks->device(), bytes);
 }
+
+// What a call uses while it runs.
+struct PassOnMemory {
+  Prepared prepared;
+  Memory vectors;
+  Memory codes;
+  Memory residuals;
+};
 
 // `work` keeps the memory that it uses.
 Napi::Value run(Napi::Env env, std::function<cuda::ResidentOutcome()> work) {
@@ -82,6 +92,34 @@ Napi::Value CudaCodebooks::decode_resident(const Napi::CallbackInfo& info) {
         *prepared->codebooks,
         {{codes->bytes.data(), wide}, count, code_stages, stages, static_cast<float*>(vectors->bytes.data())});
   });
+}
+
+Napi::Value CudaCodebooks::pass_on_resident(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Prepared prepared = this->prepared(env);
+  Arguments arguments(info[0]);
+  const Shape& shape = prepared->shape;
+  cuda::ResidentPassOnRequest request{};
+  request.count = arguments.size_between("count", 0, kMostResidentRows);
+  request.stage = arguments.size_between("stage", 0, shape.codebook_sizes.size() - 1);
+  request.code_stages = arguments.size_between("codeStages", request.stage + 1, 1u << 20);
+  bool wide = arguments.boolean("wide");
+  auto used = std::make_shared<PassOnMemory>();
+  used->prepared = prepared;
+  used->vectors = read_matrix(prepared, env, arguments, "vectors", request.count);
+  used->codes = read_codes(prepared, env, arguments, request.count, request.code_stages);
+  if (arguments.has("residuals")) used->residuals = read_matrix(prepared, env, arguments, "residuals", request.count);
+  if (used->codes == used->vectors || used->codes == used->residuals) {
+    throw arguments.error("codes", "memory apart from the vectors' and the residuals'");
+  }
+  request.vectors = static_cast<const float*>(used->vectors->bytes.data());
+  request.codes = {used->codes->bytes.data(), wide};
+  request.residuals = used->residuals ? static_cast<float*>(used->residuals->bytes.data()) : nullptr;
+  request.distances = arguments.doubles("distances", request.count);
+  if (arguments.has("plainDistances")) request.plain_distances = arguments.doubles("plainDistances", request.count);
+  const cuda::Codebooks& codebooks = *prepared->codebooks;
+  auto call = std::make_unique<CudaCall<cuda::ResidentPassOn>>(used, codebooks.device(), codebooks, request);
+  return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
 }  // namespace rvq

@@ -2,14 +2,11 @@
 
 #include "codebooks.h"
 
-#include <cuda_fp16.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <string_view>
-#include <unordered_set>
 
+#include "../binding/cpu/codewords.h"
 #include "device_memory.h"
 #include "failure.h"
 #include "product_test.h"
@@ -25,6 +22,8 @@ constexpr float kNoCodeword = -1e30f;
 // log2 of the bound below which the largest element of a codeword is brought.
 constexpr int kLargestExponent = 8;
 constexpr size_t kAlignment = 256;
+// Codewords of an operand of the tensor cores.
+constexpr size_t kGroup = 8;
 
 // Everything of one quantizer in one block of memory, first on the host.
 class Image {
@@ -45,22 +44,37 @@ class Image {
   std::vector<unsigned char> bytes_;
 };
 
-// Codewords that are bitwise equal to an earlier one can never win.
-std::vector<bool> find_repeated(const float* codewords, size_t count, size_t dim) {
-  std::unordered_set<std::string_view> seen;
-  seen.reserve(count);
-  std::vector<bool> repeated(count);
-  for (size_t k = 0; k < count; k++) {
-    repeated[k] = !seen.emplace(reinterpret_cast<const char*>(codewords + k * dim), dim * sizeof(float)).second;
-  }
-  return repeated;
-}
+// x rounded to float16, to nearest even, for |x| < 65504: its bits, and its value. What cuda_fp16.h has for the host
+// takes several times as long, and a trainer prepares codebooks at every step.
+struct Half {
+  uint16_t bits;
+  float value;
 
-double canonical_squared_norm(const float* x, size_t dim) {
-  double lanes[8] = {};
-  for (size_t i = 0; i < dim; i++) lanes[i % 8] += static_cast<double>(x[i]) * x[i];
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
+  explicit Half(float x) {
+    uint32_t all = bits_of(x);
+    uint32_t sign = all & 0x80000000u;
+    uint32_t magnitude = all ^ sign;
+    // Below 2^-14 float16 has steps of 2^-24, as float32 has from ½ to 1.
+    bool subnormal = magnitude < (113u << 23);
+    float shifted = number_of(magnitude) + 0.5f;
+    uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+    uint32_t half = subnormal ? bits_of(shifted) - bits_of(0.5f) : (rounded >> 13) - (112u << 10);
+    uint32_t found = subnormal ? bits_of(shifted - 0.5f) : rounded & ~0x1fffu;
+    bits = static_cast<uint16_t>(sign >> 16 | half);
+    value = number_of(sign | found);
+  }
+
+  static uint32_t bits_of(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+  }
+  static float number_of(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+  }
+};
 
 // Where things of a stage stand in the image.
 struct Offsets {
@@ -81,17 +95,16 @@ class StageBuilder {
         tile_(tile),
         trusted_(trusted),
         image_(image) {
+    if (spec.weights != nullptr) {
+      for (size_t i = 0; i < dim_; i++) root_weights_.push_back(std::sqrt(double{spec.weights[i]}));
+    }
     const float* codewords = spec.stages[stage].codewords;
     offsets_.codewords = image.reserve(count_ * dim_ * sizeof(float));
     std::memcpy(image.at<float>(offsets_.codewords), codewords, count_ * dim_ * sizeof(float));
     offsets_.searched = offsets_.codewords;
     if (!spec.cosine) return;
     offsets_.searched = image.reserve(count_ * dim_ * sizeof(float));
-    float* units = image.at<float>(offsets_.searched);
-    for (size_t k = 0; k < count_; k++) {
-      double root = std::sqrt(canonical_squared_norm(codewords + k * dim_, dim_));
-      for (size_t i = 0; i < dim_; i++) units[k * dim_ + i] = static_cast<float>(codewords[k * dim_ + i] / root);
-    }
+    cpu::unit_rows(codewords, count_, dim_, image.at<float>(offsets_.searched));
   }
 
   size_t tiles() const { return (count_ + tile_.codewords - 1) / tile_.codewords; }
@@ -109,8 +122,12 @@ class StageBuilder {
     while (view.index_mask + 1 < groups) view.index_mask = view.index_mask * 2 + 1;
 
     const float* searched = image_.at<float>(offsets_.searched);
-    std::vector<bool> repeated = find_repeated(searched, count_, dim_);
-    choose_centre(searched, repeated);
+    // Codewords that equal an earlier one can never win.
+    std::vector<uint32_t> distinct = cpu::distinct_codes(searched, count_, dim_, dim_, spec_.weights);
+    std::vector<bool> repeated(count_, true);
+    for (uint32_t k : distinct) repeated[k] = false;
+    cpu::choose_centre(searched, dim_, dim_, distinct, root_weights_.empty() ? nullptr : root_weights_.data(),
+                       image_.at<float>(offsets_.centre));
     view.screened = choose_scale(searched, repeated, view);
     if (view.screened) pack(searched, repeated, packed, view);
     return view;
@@ -125,45 +142,7 @@ class StageBuilder {
   }
 
  private:
-  double root_weight(size_t i) const { return spec_.weights == nullptr ? 1 : std::sqrt(double{spec_.weights[i]}); }
-
-  // Any centre is correct; a good one is near most codewords: those far from the mean of all are left out of a second.
-  void choose_centre(const float* codewords, const std::vector<bool>& repeated) {
-    constexpr double kFar = 16;  // In squared distances: four times the median distance.
-    float* centre = image_.at<float>(offsets_.centre);
-    std::vector<bool> chosen(count_);
-    for (size_t k = 0; k < count_; k++) chosen[k] = !repeated[k];
-    mean_of(codewords, chosen, centre);
-    std::vector<double> distances(count_);
-    std::vector<double> sorted;
-    for (size_t k = 0; k < count_; k++) {
-      for (size_t i = 0; i < dim_; i++) {
-        double x = root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]);
-        distances[k] += x * x;
-      }
-      if (chosen[k]) sorted.push_back(distances[k]);
-    }
-    auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
-    std::nth_element(sorted.begin(), median, sorted.end());
-    bool far = false;
-    for (size_t k = 0; k < count_; k++) {
-      if (distances[k] <= kFar * *median) continue;
-      chosen[k] = false;
-      far = true;
-    }
-    if (far) mean_of(codewords, chosen, centre);
-  }
-
-  void mean_of(const float* codewords, const std::vector<bool>& chosen, float* centre) const {
-    std::vector<double> sums(dim_);
-    double number = 0;
-    for (size_t k = 0; k < count_; k++) {
-      if (!chosen[k]) continue;
-      number++;
-      for (size_t i = 0; i < dim_; i++) sums[i] += codewords[k * dim_ + i];
-    }
-    for (size_t i = 0; i < dim_; i++) centre[i] = static_cast<float>(sums[i] / std::max(number, 1.0));
-  }
+  double root_weight(size_t i) const { return root_weights_.empty() ? 1 : root_weights_[i]; }
 
   // False where the codebook, or any on this device, cannot be screened.
   bool choose_scale(const float* codewords, const std::vector<bool>& repeated, StageView& view) {
@@ -191,19 +170,23 @@ class StageBuilder {
   void pack(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
     const float* centre = image_.at<float>(offsets_.centre);
     float2* bounds = image_.at<float2>(offsets_.bounds);
+    std::vector<size_t> places = places_in_rows();
+    double unit = std::ldexp(1.0, exponent_);
     double largest_squared_norm = 0;
     for (size_t k = 0; k < tiles() * tile_.codewords; k++) {
       bounds[k] = {kNoCodeword, 0};
       if (k < count_ && !repeated[k]) {
         double squared_norm = 0;
         double squared_error = 0;
+        char* row = image_.at<char>(packed + tile_.offset(k, 0));
+        const size_t* place = places.data() + k % kGroup * dim_;
         for (size_t i = 0; i < dim_; i++) {
-          double x = std::ldexp(root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]), exponent_);
-          __half rounded = __float2half_rn(static_cast<float>(x));
-          double error = double{__half2float(rounded)} - x;
+          double x = root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]) * unit;
+          Half rounded(static_cast<float>(x));
+          double error = double{rounded.value} - x;
           squared_norm += x * x;
           squared_error += error * error;
-          std::memcpy(image_.at<char>(packed + tile_.offset(k, static_cast<int>(i))), &rounded, sizeof rounded);
+          std::memcpy(row + place[i], &rounded.bits, sizeof rounded.bits);
         }
         CodewordBound bound = codeword_bound(static_cast<int>(dim_), squared_norm, squared_error);
         bounds[k] = {bound.start, bound.slope};
@@ -217,6 +200,16 @@ class StageBuilder {
     view.largest_norm = static_cast<float>(std::sqrt(largest_squared_norm) * (1 + 0x1p-20));
   }
 
+  // Bytes from the first dimension of a codeword to each, [kGroup][dim]: where they stand in a tile depends on the
+  // codeword's place in its group alone. A trainer prepares codebooks at every step, and an offset has divisions.
+  std::vector<size_t> places_in_rows() const {
+    std::vector<size_t> places;
+    for (size_t k = 0; k < kGroup; k++) {
+      for (size_t i = 0; i < dim_; i++) places.push_back(tile_.offset(k, static_cast<int>(i)) - tile_.offset(k, 0));
+    }
+    return places;
+  }
+
   const CodebookSpec& spec_;
   size_t dim_;
   size_t count_;
@@ -224,6 +217,7 @@ class StageBuilder {
   bool trusted_;
   Image& image_;
   Offsets offsets_{};
+  std::vector<double> root_weights_;  // [dim] or empty
   int exponent_ = 0;
 };
 

@@ -232,6 +232,31 @@ export interface ResidentCodebooks {
     readonly counts: Float64Array;
     readonly sums: Float64Array;
   }): Promise<DeviceTime>;
+  /** magnitudes[i] = max(magnitudes[i], |vectors[n][i]|) over all rows n; NaN raises nothing. */
+  magnitudes(request: {
+    readonly vectors: DeviceMemory;
+    readonly count: number;
+    readonly dim: number;
+    /** In and out magnitudes[D], on the host. */
+    readonly magnitudes: Float32Array;
+  }): Promise<void>;
+  /**
+   * From one stage of a step of learning to the next, c being codeword codes[n][stage] of the stage: distances[n] = d64(vectors[n], c)
+   * with weights, plainDistances[n] the same without, residuals[n] = fround(vectors[n] − c) element by element.
+   */
+  passOn(request: {
+    readonly vectors: DeviceMemory;
+    readonly count: number;
+    readonly codes: DeviceMemory;
+    readonly wide: boolean;
+    readonly codeStages: number;
+    readonly stage: number;
+    /** Outputs distances[count], on the host. */
+    readonly distances: Float64Array;
+    readonly plainDistances?: Float64Array | undefined;
+    /** Output residuals[count][D], where wanted; may be `vectors`. */
+    readonly residuals?: DeviceMemory | undefined;
+  }): Promise<void>;
 }
 
 /** Codebooks in the form a backend searches: packed, centred, with norms. Made once, used by every call, then disposed. */
@@ -268,6 +293,11 @@ export interface Backend {
    * backends that compute elsewhere have it.
    */
   hold?(vectors: Float32Array, dim: number): Promise<HeldRows | null>;
+  /**
+   * Whether a step of learning whose search takes so many multiply-adds is to be done by `resident` codebooks. Only backends that have
+   * a device have it.
+   */
+  stepsOnDevice?(multiplyAdds: number): boolean;
   accumulate(request: AccumulateRequest): Promise<void>;
   lowerDistances(request: LowerDistancesRequest): Promise<void>;
   /** Only backends that are faster than lib/search/scan-codes.ts, which defines it. */

@@ -4,6 +4,8 @@ import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
 import { checkOptions, checkVectors } from "./check.js";
 import { deadCodewords } from "./dead-codewords.js";
+import { DeviceVectors } from "./device/device-arrays.js";
+import { noDevice } from "./device/device-quantizer.js";
 import { traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { GroupLayout } from "./group-layout.js";
@@ -12,14 +14,17 @@ import { computeGroupedStep } from "./grouped-step.js";
 import { Statistics } from "./mergeable-statistics.js";
 import { emptyState, type StageState } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
+import type { StepBatch } from "./part-step.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
-import { checkRows } from "./row-options.js";
+import { type CheckedRows, checkRows } from "./row-options.js";
 import { RowWorkers } from "./row-workers.js";
 import { readSealedFile } from "./sealed-bytes.js";
 import { stepByStatistics } from "./statistics-step.js";
 import { type Checkpoint, checkpointFromBytes, checkpointToBytes } from "./trainer-file.js";
 import {
+  type CheckedStep,
+  checkDeviceBatch,
   checkStep,
   type StartTrainerOptions,
   type StepOptions,
@@ -129,25 +134,22 @@ export class CodebookTrainer {
   /**
    * Learns from batch[N][dim]: encodes it, measures it by the codebooks as they are, moves them, and starts dead codewords again. Calls
    * run one after the other; leave the batch alone until its own settles. A call that fails has changed nothing.
-   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
+   *
+   * The batch may be on the GPU that the trainer uses, from `quantizer().device`; with neither groups, `mask`, `weights` nor workers.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE, DISPOSED, OUT_OF_MEMORY, DEVICE_LOST; the signal's
+   * reason when aborted
    */
-  async step(batch: Float32Array, options: StepOptions = {}): Promise<StepResult> {
+  async step(batch: Float32Array | DeviceVectors, options: StepOptions = {}): Promise<StepResult> {
     checkOptions("options", options);
     const checked = checkStep(options);
+    if (batch instanceof DeviceVectors) {
+      if (this.engine.stepsOnDevice === undefined) throw noDevice("batch", this.engine);
+      checkDeviceBatch(batch, options, this.dim, this.groups);
+      const lent = batch.lend("batch");
+      return this.stepInLine(lent, checkRows({}, lent.count), checked).finally(lent.giveBack);
+    }
     const plain = checkVectors("batch", batch, this.dim);
-    const rows = checkRows(options, plain.length / this.dim);
-    return this.inLine(async () => {
-      checked.signal?.throwIfAborted();
-      const { engine, parts, spares, layout } = this;
-      const workers = this.workersOf(checked.workers);
-      const shape = { dim: this.dim, vectors: plain.length / this.dim, stages: this.stages };
-      const event = () => ({ method: "step", backend: engine.name, sync: false, ...shape }) as const;
-      const { next, result } = await traced(trainCalls, event, () =>
-        computeGroupedStep(engine, parts, spares, layout, plain, rows, checked, workers),
-      );
-      this.advance(next);
-      return result;
-    });
+    return this.stepInLine(plain, checkRows(options, plain.length / this.dim), checked);
   }
 
   /**
@@ -203,6 +205,21 @@ export class CodebookTrainer {
    */
   async save(path: string | URL): Promise<void> {
     await writeFileAtomic(path, this.toBytes());
+  }
+
+  private stepInLine(batch: StepBatch, checkedRows: CheckedRows, step: CheckedStep): Promise<StepResult> {
+    return this.inLine(async () => {
+      step.signal?.throwIfAborted();
+      const { engine: backend, parts, spares, layout } = this;
+      const workers = this.workersOf(step.workers);
+      const shape = { dim: this.dim, vectors: checkedRows.count, stages: this.stages };
+      const event = () => ({ method: "step", backend: backend.name, sync: false, ...shape }) as const;
+      const { next, result } = await traced(trainCalls, event, () =>
+        computeGroupedStep({ backend, workers, checkedRows, step }, parts, spares, layout, batch),
+      );
+      this.advance(next);
+      return result;
+    });
   }
 
   /** Those of the last step, where it had as many. */

@@ -4,8 +4,8 @@ import { isZeroRow } from "./check.js";
 import { type AverageForm, type StageState, setAverage, sum } from "./moving-average.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
-import type { StageOfRows } from "./stage-walk.js";
-import { StepMeter, type Steps } from "./time-slice.js";
+import type { PickedRows, StepStage } from "./step-rows.js";
+import { runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 /** A codeword is dead when its usage (rows per step, averaged) is under either. */
 export interface DeadBelow {
@@ -30,45 +30,75 @@ export function deadCodewords(usage: Float64Array, { count = 0, ratio = 0 }: Dea
  * it would, in many dimensions, attract no other. Codeword, usage (the mean of all) and average are set together: so it
  * stays where it is until rows move it, and does not die at once.
  */
-export function* reseedSteps(
+export async function reseed(
   state: StageState,
   dead: readonly number[],
-  rows: StageOfRows,
+  rows: StepStage,
   weights: Float32Array | null,
   form: AverageForm,
   random: Random,
-): Steps<number> {
+): Promise<number> {
   if (dead.length === 0) return 0;
-  const { usage, codebook } = state;
-  const { residuals, codes, counted, distances } = rows;
-  const dim = codebook.length / usage.length;
+  const { drawn, rowsThatCount } = await runInSlices(drawSteps(dead.length, rows, weights, random));
+  if (drawn.length === 0) return 0;
+  const share = Math.min(1, Math.sqrt(state.usage.length / rowsThatCount));
+  await runInSlices(placeSteps(state, dead, await rows.pick(drawn), share, form));
+  return drawn.length;
+}
+
+/** At most `wanted` rows, all different. */
+function* drawSteps(
+  wanted: number,
+  rows: StepStage,
+  weights: Float32Array | null,
+  random: Random,
+): Steps<{ drawn: Uint32Array; rowsThatCount: number }> {
+  const { distances } = rows;
   const meter = new StepMeter();
-  const eligible = new Float64Array(codes.length);
+  const eligible = new Float64Array(distances.length);
   let rowsThatCount = 0;
-  for (let n = 0; n < codes.length; n++) {
-    if (counted[n] === codes[n]) rowsThatCount++;
-    if (counted[n] === codes[n] && distances[n] > 0) eligible[n] = weights === null ? 1 : weights[n];
+  for (let n = 0; n < eligible.length; n++) {
+    if (rows.counts(n)) {
+      rowsThatCount++;
+      if (distances[n] > 0) eligible[n] = weights === null ? 1 : weights[n];
+    }
     if (meter.add(16)) yield;
   }
   const draw = new ProportionalDraw(eligible);
-  const mean = sum(usage) / usage.length;
-  const moved = codebook.slice();
-  const step = Math.min(1, Math.sqrt(usage.length / rowsThatCount));
-  let reseeded = 0;
-  for (const k of dead) {
-    if (draw.total() === 0) break;
+  const drawn: number[] = [];
+  while (drawn.length < wanted && draw.total() !== 0) {
     const row = draw.draw(random);
     draw.remove(row);
+    drawn.push(row);
+    if (meter.add(eligible.length / 256 + 1024)) yield;
+  }
+  return { drawn: Uint32Array.from(drawn), rowsThatCount };
+}
+
+/** Puts the first of the dead codewords at `share` of the way from each row's codeword to the row. */
+function* placeSteps(
+  state: StageState,
+  dead: readonly number[],
+  { codes, residuals }: PickedRows,
+  share: number,
+  form: AverageForm,
+): Steps<void> {
+  const { usage, codebook } = state;
+  const dim = codebook.length / usage.length;
+  const mean = sum(usage) / usage.length;
+  const moved = codebook.slice();
+  const meter = new StepMeter();
+  for (const [place, code] of codes.entries()) {
+    const k = dead[place];
+    const row = residuals.subarray(place * dim, (place + 1) * dim);
     for (let i = 0; i < dim; i++) {
-      const from = moved[codes[row] * dim + i];
-      codebook[k * dim + i] = from + step * (residuals[row * dim + i] - from);
+      const from = moved[code * dim + i];
+      codebook[k * dim + i] = from + share * (row[i] - from);
     }
     // With the cosine metric a codeword needs a direction, which the row has.
-    if (isZeroRow(codebook, k * dim, dim)) codebook.set(residuals.subarray(row * dim, (row + 1) * dim), k * dim);
+    if (isZeroRow(codebook, k * dim, dim)) codebook.set(row, k * dim);
     usage[k] = mean;
     setAverage(state, k, dim, form);
-    reseeded++;
-    if (meter.add(2 * dim + codes.length / 256 + 1024)) yield;
+    if (meter.add(2 * dim)) yield;
   }
-  return reseeded;
 }

@@ -37,6 +37,11 @@ export function invalidArgument(name: string, expected: string, actual: unknown)
   return new RvqError("INVALID_ARGUMENT", `${name}: expected ${expected}, got ${show(actual)}`);
 }
 
+/** Whether a device cannot do it, now or ever, where the processor could. */
+export function isLoss(error: unknown): boolean {
+  return error instanceof RvqError && (error.code === "OUT_OF_MEMORY" || error.code === "DEVICE_LOST");
+}
+
 /** A short rendering of any JavaScript value for a message; also of proxies and objects that throw when looked at. */
 export function show(value: unknown): string {
   try {

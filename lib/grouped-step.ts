@@ -1,48 +1,48 @@
 // A step of codebook learning of all groups of a product form, each on its own dimensions of the batch.
 
-import type { Backend, BadInput } from "./backend.js";
+import type { BadInput } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import type { ColumnGroup } from "./column-groups.js";
 import { type CountingRows, gatherCounting } from "./counting-rows.js";
 import { columnsInSlices, type GroupLayout } from "./group-layout.js";
 import type { StageState } from "./moving-average.js";
 import { newCodeArray } from "./pack-codes.js";
-import type { CheckedRows } from "./row-options.js";
-import type { RowWorkers } from "./row-workers.js";
+import { type PartStep, type StepBatch, stepOnBatch, stepOnRows } from "./part-step.js";
 import { inSlices } from "./time-slice.js";
-import type { CheckedStep } from "./trainer-options.js";
-import { computeStep, type StepResult, type TrainerPart, type TrainerState } from "./training-step.js";
+import type { StepResult, TrainerPart, TrainerState } from "./training-step.js";
 
 /**
  * The result of a step on batch[N][dim], and the state of each part after it, in the memory of its `spare`; the states before are left
  * alone. Parts differ in nothing but their dimensions from trainers of their own, save that with quantize dropout the first draws for
- * all: a row that stops after a stage does so in every group, as a stream that is cut there.
+ * all: a row that stops after a stage does so in every group, as a stream that is cut there. With groups the batch is an array.
  */
 export async function computeGroupedStep(
-  backend: Backend,
+  shared: PartStep,
   parts: readonly TrainerPart[],
   spares: readonly (readonly StageState[])[],
   layout: GroupLayout,
-  batch: Float32Array,
-  checkedRows: CheckedRows,
-  step: CheckedStep,
-  workers: RowWorkers | null,
+  batch: StepBatch,
 ): Promise<{ next: TrainerState[]; result: StepResult }> {
+  const { checkedRows, step } = shared;
   const { dim, stages, groups } = layout;
+  if (parts.length === 1 || !(batch instanceof Float32Array)) {
+    const { next, result } = await stepOnBatch(shared, parts[0], spares[0], batch);
+    return { next: [next], result };
+  }
+
   const rows = await gatherCounting("batch", batch, dim, checkedRows);
-  if (parts.length > 1) await refuseNotFinite(rows, dim);
+  await refuseNotFinite(rows, dim);
   const { count } = checkedRows;
   const next: TrainerState[] = [];
   const results: StepResult[] = [];
   let drawn: Uint16Array | null | undefined;
   for (const [group, part] of parts.entries()) {
-    const own = parts.length === 1 ? rows : await rowsOfGroup(rows, dim, layout.columns[group], group);
-    const done = await computeStep(backend, part, spares[group], own, checkedRows, step, workers, drawn);
+    const own = await rowsOfGroup(rows, dim, layout.columns[group], group);
+    const done = await stepOnRows(shared, part, spares[group], own, drawn);
     drawn = done.stagesOfRow;
     next.push(done.next);
     results.push(done.result);
   }
-  if (parts.length === 1) return { next, result: results[0] };
 
   // One result of all.
   const columns = stages * groups.length;

@@ -1,108 +1,195 @@
-// Codes and sums of the rows of a step, stage by stage: on this thread, or in parts by workers, to the same numbers.
+// The rows of a step, which hand on their codes, distances and exact sums stage by stage: by arrays of the host, on this thread or in
+// parts by workers, to the same numbers. lib/device/device-rows.ts has those on a device.
 
-import type { Backend, CodebookSpec } from "./backend.js";
+import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
 import type { CountingRows } from "./counting-rows.js";
 import { newCodeArray } from "./pack-codes.js";
 import { type RowWorkers, sharedCopy, type WalkResult } from "./row-workers.js";
-import { addRows, addSums, emptySums, type StageGrid, type StageSums } from "./stage-sums.js";
+import { addRows, addSums, emptySums, type StageGrid, type StageSums, type VectorRange } from "./stage-sums.js";
 import { type StageOfRows, type WalkOptions, walkStages } from "./stage-walk.js";
 import { inSlices } from "./time-slice.js";
 
-export interface StepRows {
-  readonly spec: CodebookSpec;
-  /** The vectors become residuals. */
-  readonly rows: CountingRows;
+/** One stage of the M rows of a step that count, by the codebooks before the update. */
+export interface StepStage {
+  readonly stage: number;
+  /** distances[M] = d64(residual, codeword), with the weights of the metric. */
+  readonly distances: Float64Array;
+  /** The same without weights. */
+  readonly plainDistances: Float64Array;
+  readonly sums: StageSums;
+  /** Whether a row counts in this stage. */
+  counts(row: number): boolean;
+  /** Codes and residuals of a few rows. Only until the visit is over. */
+  pick(rows: Uint32Array): Promise<PickedRows>;
+}
+
+export interface PickedRows {
+  /** codes[R] of the stage */
+  readonly codes: Uint32Array;
+  /** residuals[R][D]: what the stage quantizes */
+  readonly residuals: Float32Array;
+}
+
+export interface StepWalk {
   readonly grids: readonly StageGrid[];
+  /** stagesOfRow[M]: a row counts in so many stages; null: in all. */
   readonly stagesOfRow: Uint16Array | null;
   readonly signal: AbortSignal | undefined;
+  /** Output codes[N][stages] of the batch; rows that do not count are left alone. */
+  readonly codes: CodeArray;
 }
 
-/** Hands every stage's rows, codes, distances and exact sums on, in order. */
-export async function walkAndSum(
-  backend: Backend,
-  workers: RowWorkers | null,
-  step: StepRows,
-  visit: (rows: StageOfRows, sums: StageSums) => Promise<void>,
-): Promise<void> {
-  const { spec, rows, grids, stagesOfRow, signal } = step;
-  const results = workers === null ? null : await walkInWorkers(workers, step);
-  if (results !== null) return visitParts(results, step, visit);
-
-  const options: WalkOptions = { stagesOfRow, measure: true, signal, refuse: rows.refuse };
-  await walkStages(backend, spec, rows.vectors, options, async (stageRows) => {
-    const sums = emptySums(sizeOf(spec, stageRows.stage), grids[stageRows.stage], rows.weights !== null);
-    await addRows(backend, sums, stageRows.residuals, stageRows.counted, rows.weights);
-    await visit(stageRows, sums);
-  });
+export interface StepRows {
+  /** rows[M]: where each is in the batch; null: all rows of the batch count. */
+  readonly rows: Uint32Array | null;
+  /** weights[M]; null: each counts as 1. */
+  readonly weights: Float32Array | null;
+  readonly range: VectorRange;
+  /** Once: hands every stage on, in order. */
+  walk(step: StepWalk, visit: (stage: StepStage) => Promise<void>): Promise<void>;
 }
 
-/** Null where workers fail: here it works, or fails with the right words. */
-async function walkInWorkers(workers: RowWorkers, step: StepRows): Promise<readonly WalkResult[] | null> {
-  const { spec, rows, grids, stagesOfRow, signal } = step;
-  const { vectors, weights, range } = rows;
-  const parts = workers.parts(range.rows);
-  if (!workers.usable || parts.length < 2) return null;
-  const requests = parts.map(({ first, end }) => ({
-    kind: "walk" as const,
-    spec,
-    grids,
-    vectors: sharedCopy(vectors.subarray(first * spec.dim, end * spec.dim)),
-    // Of a view, all that is behind it would be sent.
-    weights: weights?.slice(first, end) ?? null,
-    stagesOfRow: stagesOfRow?.slice(first, end) ?? null,
-  }));
-  let results: readonly WalkResult[];
-  try {
-    results = await workers.run(requests, signal);
-  } catch {
-    signal?.throwIfAborted();
-    return null;
+/** Rows in memory of the host. Their vectors become residuals. */
+export class HostRows implements StepRows {
+  readonly rows: Uint32Array | null;
+  readonly weights: Float32Array | null;
+  readonly range: VectorRange;
+
+  constructor(
+    private readonly backend: Backend,
+    private readonly workers: RowWorkers | null,
+    private readonly spec: CodebookSpec,
+    private readonly counting: CountingRows,
+  ) {
+    this.rows = counting.rows;
+    this.weights = counting.weights;
+    this.range = counting.range;
   }
-  for (const [place, { bad }] of results.entries()) {
-    if (bad !== null) throw rows.refuse({ ...bad, row: parts[place].first + bad.row });
-  }
-  return results;
-}
 
-/** The stages of all parts together. */
-async function visitParts(
-  results: readonly WalkResult[],
-  { spec, rows, grids, signal }: StepRows,
-  visit: (rows: StageOfRows, sums: StageSums) => Promise<void>,
-): Promise<void> {
-  const { dim, codebooks, weights } = spec;
-  const count = rows.range.rows;
-  const residuals = rows.vectors;
-  for (const [stage, codebook] of codebooks.entries()) {
-    const parts = results.map(({ stages }) => stages[stage]);
-    const size = sizeOf(spec, stage);
-    const join = <Numbers extends { set(from: Numbers, at: number): void; length: number }>(
-      into: Numbers,
-      of: (part: (typeof parts)[number]) => Numbers,
-    ): Numbers => {
-      let next = 0;
-      for (const part of parts) {
-        into.set(of(part), next);
-        next += of(part).length;
-      }
-      return into;
+  async walk(step: StepWalk, visit: (stage: StepStage) => Promise<void>): Promise<void> {
+    const { backend, workers, spec, counting } = this;
+    const { grids, stagesOfRow, signal } = step;
+    const visitRows = async (rows: StageOfRows, sums: StageSums) => {
+      await visit(stageOf(rows, sums, spec.dim));
+      await scatterCodes(rows, counting.rows, step.codes, spec.codebooks.length);
     };
-    const codes = join(newCodeArray(count, [size + 1]), (part) => part.codes);
-    const counted = join(newCodeArray(count, [size + 1]), (part) => part.counted);
-    const distances = join(new Float64Array(count), (part) => part.distances);
-    const plainDistances = weights === null ? distances : join(new Float64Array(count), (part) => part.plainDistances);
-    const sums = emptySums(size, grids[stage], rows.weights !== null);
-    for (const part of parts) addSums(sums, part.sums);
-    await visit({ stage, residuals, codes, counted, distances, plainDistances }, sums);
-    signal?.throwIfAborted();
-    if (stage === codebooks.length - 1) return;
-    await inSlices(residuals.length, dim, (from, to) => {
-      for (let start = from; start < to; start += dim) {
-        const codeword = codes[start / dim] * dim;
-        for (let i = 0; i < dim; i++) residuals[start + i] -= codebook[codeword + i];
-      }
+    const results = workers === null ? null : await this.walkInWorkers(workers, step);
+    if (results !== null) return this.visitParts(results, step, visitRows);
+
+    const options: WalkOptions = { stagesOfRow, measure: true, signal, refuse: counting.refuse };
+    await walkStages(backend, spec, counting.vectors, options, async (rows) => {
+      const sums = emptySums(sizeOf(spec, rows.stage), grids[rows.stage], counting.weights !== null);
+      await addRows(backend, sums, rows.residuals, rows.counted, counting.weights);
+      await visitRows(rows, sums);
     });
   }
+
+  /** Null where workers fail: here it works, or fails with the right words. */
+  private async walkInWorkers(
+    workers: RowWorkers,
+    { grids, stagesOfRow, signal }: StepWalk,
+  ): Promise<readonly WalkResult[] | null> {
+    const { spec, counting } = this;
+    const { vectors, weights, range } = counting;
+    const parts = workers.parts(range.rows);
+    if (!workers.usable || parts.length < 2) return null;
+    const requests = parts.map(({ first, end }) => ({
+      kind: "walk" as const,
+      spec,
+      grids,
+      vectors: sharedCopy(vectors.subarray(first * spec.dim, end * spec.dim)),
+      // Of a view, all that is behind it would be sent.
+      weights: weights?.slice(first, end) ?? null,
+      stagesOfRow: stagesOfRow?.slice(first, end) ?? null,
+    }));
+    let results: readonly WalkResult[];
+    try {
+      results = await workers.run(requests, signal);
+    } catch {
+      signal?.throwIfAborted();
+      return null;
+    }
+    for (const [place, { bad }] of results.entries()) {
+      if (bad !== null) throw counting.refuse({ ...bad, row: parts[place].first + bad.row });
+    }
+    return results;
+  }
+
+  /** The stages of all parts together. */
+  private async visitParts(
+    results: readonly WalkResult[],
+    { grids, signal }: StepWalk,
+    visit: (rows: StageOfRows, sums: StageSums) => Promise<void>,
+  ): Promise<void> {
+    const { spec, counting } = this;
+    const { dim, codebooks, weights } = spec;
+    const count = counting.range.rows;
+    const residuals = counting.vectors;
+    for (const [stage, codebook] of codebooks.entries()) {
+      const parts = results.map(({ stages }) => stages[stage]);
+      const size = sizeOf(spec, stage);
+      const join = <Numbers extends { set(from: Numbers, at: number): void; length: number }>(
+        into: Numbers,
+        of: (part: (typeof parts)[number]) => Numbers,
+      ): Numbers => {
+        let next = 0;
+        for (const part of parts) {
+          into.set(of(part), next);
+          next += of(part).length;
+        }
+        return into;
+      };
+      const codes = join(newCodeArray(count, [size + 1]), (part) => part.codes);
+      const counted = join(newCodeArray(count, [size + 1]), (part) => part.counted);
+      const distances = join(new Float64Array(count), (part) => part.distances);
+      const plainDistances =
+        weights === null ? distances : join(new Float64Array(count), (part) => part.plainDistances);
+      const sums = emptySums(size, grids[stage], counting.weights !== null);
+      for (const part of parts) addSums(sums, part.sums);
+      await visit({ stage, residuals, codes, counted, distances, plainDistances }, sums);
+      signal?.throwIfAborted();
+      if (stage === codebooks.length - 1) return;
+      await inSlices(residuals.length, dim, (from, to) => {
+        for (let start = from; start < to; start += dim) {
+          const codeword = codes[start / dim] * dim;
+          for (let i = 0; i < dim; i++) residuals[start + i] -= codebook[codeword + i];
+        }
+      });
+    }
+  }
+}
+
+function stageOf(
+  { stage, residuals, codes, counted, distances, plainDistances }: StageOfRows,
+  sums: StageSums,
+  dim: number,
+): StepStage {
+  return {
+    ...{ stage, distances, plainDistances, sums },
+    counts: (row) => counted[row] === codes[row],
+    pick: async (rows) => ({ codes: rows.map((row) => codes[row]), residuals: pickRows(residuals, dim, rows) }),
+  };
+}
+
+/** Rows of matrix[…][width], one after the other. */
+export function pickRows(matrix: Float32Array, width: number, rows: Uint32Array): Float32Array {
+  const picked = new Float32Array(rows.length * width);
+  for (const [place, row] of rows.entries()) {
+    picked.set(matrix.subarray(row * width, (row + 1) * width), place * width);
+  }
+  return picked;
+}
+
+/** Puts the stage's codes of the rows that count into data[N][stages]. */
+function scatterCodes(
+  { stage, codes }: StageOfRows,
+  rows: Uint32Array | null,
+  data: CodeArray,
+  stages: number,
+): Promise<void> {
+  return inSlices(codes.length, 1, (from, to) => {
+    for (let n = from; n < to; n++) data[(rows === null ? n : rows[n]) * stages + stage] = codes[n];
+  });
 }
 
 function sizeOf({ dim, codebooks }: CodebookSpec, stage: number): number {

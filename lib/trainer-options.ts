@@ -2,6 +2,7 @@
 
 import { checkInteger, checkNumber, checkOptions, checkSeed, checkSignal, checkWorkers } from "./check.js";
 import type { DeadBelow } from "./dead-codewords.js";
+import type { DeviceVectors } from "./device/device-arrays.js";
 import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
@@ -128,6 +129,21 @@ export function checkStep(options: StepOptions): CheckedStep {
   const workers = checkWorkers(options.workers);
   signal?.throwIfAborted();
   return { reconstruct, workers, signal };
+}
+
+/** A step on vectors of a device takes no options that need the rows on the host. */
+export function checkDeviceBatch(
+  batch: DeviceVectors,
+  { mask, weights, workers }: StepOptions,
+  dim: number,
+  groups: readonly number[] | null,
+): void {
+  if (batch.dim !== dim) throw invalidArgument("batch.dim", `dim ${dim}`, batch.dim);
+  const remedy = "with a batch on a device; download() gives one that is not";
+  if (groups !== null) throw invalidArgument("groups", `none ${remedy}`, groups);
+  if (mask !== undefined) throw invalidArgument("mask", `none ${remedy}`, mask);
+  if (weights !== undefined) throw invalidArgument("weights", `none ${remedy}`, weights);
+  if (workers !== undefined && workers !== 1) throw invalidArgument("workers", `1 ${remedy}`, workers);
 }
 
 function checkDecay(value: unknown): Decay {

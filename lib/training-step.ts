@@ -1,18 +1,15 @@
 // One step of codebook learning: encodes a batch, measures it, and works out the state after it without touching the one before.
 
-import type { Backend, CodeArray, Metric } from "./backend.js";
+import type { CodebookSpec, Metric } from "./backend.js";
 import type { Codes } from "./check.js";
-import type { CountingRows } from "./counting-rows.js";
-import { deadCodewords, reseedSteps } from "./dead-codewords.js";
+import { deadCodewords, reseed } from "./dead-codewords.js";
 import { averageSteps, decayAt, type StageState } from "./moving-average.js";
 import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
 import type { CheckedRows } from "./row-options.js";
-import type { RowWorkers } from "./row-workers.js";
-import { massesOf, type StageSums, stageGrids } from "./stage-sums.js";
-import type { StageOfRows } from "./stage-walk.js";
+import { massesOf, stageGrids } from "./stage-sums.js";
 import { type Usage, usageOfCounts } from "./statistics.js";
-import { walkAndSum } from "./step-rows.js";
+import type { StepRows, StepStage } from "./step-rows.js";
 import { inSlices, runInSlices } from "./time-slice.js";
 import type { CheckedStep, LearningRule } from "./trainer-options.js";
 
@@ -71,42 +68,57 @@ export interface StepResult {
   readonly commitmentLoss: number;
 }
 
+/** What a step of a part has come to. */
+export interface StepDone {
+  readonly next: TrainerState;
+  readonly result: StepResult;
+  /** In how many stages each of the rows that count does; null: in all. */
+  readonly stagesOfRow: Uint16Array | null;
+}
+
+/** What the rows of a step are encoded by: the codebooks as they are. */
+export function specOf({ model, state }: TrainerPart): CodebookSpec {
+  const { dim, metric, weights } = model;
+  return { dim, metric, weights, codebooks: state.stages.map(({ codebook }) => codebook) };
+}
+
 /**
  * The result of a step of a part on the rows of a batch that count, and the state after it, in the memory of `spare`; where no row
- * counts it is the same state. `given` says in how many stages each of the rows counts; undefined: the step draws it.
+ * counts it is the same state. `given` says in how many stages each of the rows counts; undefined: the step draws it. Where it fails,
+ * only `spare` has been written to.
  */
 export async function computeStep(
-  backend: Backend,
-  { model, state }: TrainerPart,
+  part: TrainerPart,
   spare: readonly StageState[],
-  rows: CountingRows,
+  rows: StepRows,
   checkedRows: CheckedRows,
   { reconstruct, signal }: CheckedStep,
-  workers: RowWorkers | null,
   given?: Uint16Array | null,
-): Promise<{ next: TrainerState; result: StepResult; stagesOfRow: Uint16Array | null }> {
-  const { dim, metric, weights, rule } = model;
-  const codebooks = state.stages.map(({ codebook }) => codebook);
+): Promise<StepDone> {
+  const { model, state } = part;
+  const { dim, metric, rule } = model;
+  const spec = specOf(part);
+  const { codebooks } = spec;
   const sizes = codebooks.map((codebook) => codebook.length / dim);
   const numStages = codebooks.length;
   const data = newCodeArray(checkedRows.count * numStages, sizes);
   const random = Random.fromState(state.random);
   const draws = given === undefined && rule.dropout.probability > 0;
   const stagesOfRow = draws ? drawStages(rows.range.rows, numStages, rule, random) : (given ?? null);
-  const grids = await stageGrids("batch", rows.range, { dim, metric, weights, codebooks });
+  const grids = await stageGrids("batch", rows.range, spec);
 
   const decay = decayAt(rule.decay, state.steps);
   const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
   const reports: StageReport[] = [];
   let lastErrors = 0;
-  const visit = async (stageRows: StageOfRows, sums: StageSums) => {
-    const { stage } = stageRows;
+  await rows.walk({ grids, stagesOfRow, signal, codes: data }, async (stageRows) => {
+    const { stage, sums } = stageRows;
     const errors = await stageErrors(stageRows, rows.weights, stagesOfRow, numStages);
     const after = spare[stage];
     await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, after));
     const dead = deadCodewords(after.usage, rule.deadBelow);
     const wanted = rule.reseed ? dead : [];
-    const reseeded = await runInSlices(reseedSteps(after, wanted, stageRows, rows.weights, rule.average, random));
+    const reseeded = await reseed(after, wanted, stageRows, rows.weights, rule.average, random);
     reports.push({
       distortion: errors.weighted / errors.mass,
       mse: errors.plain / (errors.mass * dim),
@@ -115,10 +127,7 @@ export async function computeStep(
       reseeded,
     });
     lastErrors += errors.last;
-    await scatterCodes(stageRows, rows, data, numStages);
-  };
-  const spec = { dim, metric, weights, codebooks };
-  await walkAndSum(backend, workers, { spec, rows, grids, stagesOfRow, signal }, visit);
+  });
 
   const idle = rows.range.rows === 0;
   const codes = { count: checkedRows.count, stages: numStages, data };
@@ -159,7 +168,7 @@ interface StageErrors {
 
 /** Sums over the rows in order. */
 async function stageErrors(
-  { stage, distances, plainDistances }: StageOfRows,
+  { stage, distances, plainDistances }: StepStage,
   rowWeights: Float32Array | null,
   stagesOfRow: Uint16Array | null,
   numStages: number,
@@ -181,19 +190,7 @@ async function stageErrors(
   return errors;
 }
 
-/** Puts the stage's codes of the rows that count into data[N][stages]. */
-function scatterCodes(
-  { stage, codes }: StageOfRows,
-  { rows }: CountingRows,
-  data: CodeArray,
-  stages: number,
-): Promise<void> {
-  return inSlices(codes.length, 1, (from, to) => {
-    for (let n = from; n < to; n++) data[(rows === null ? n : rows[n]) * stages + stage] = codes[n];
-  });
-}
-
-function scatterStages(stagesOfRow: Uint16Array, { rows }: CountingRows, count: number): Uint16Array {
+function scatterStages(stagesOfRow: Uint16Array, { rows }: StepRows, count: number): Uint16Array {
   if (rows === null) return stagesOfRow;
   const all = new Uint16Array(count);
   for (let n = 0; n < rows.length; n++) all[rows[n]] = stagesOfRow[n];
@@ -205,7 +202,7 @@ async function reconstructRows(
   { count, stages, data }: Codes,
   codebooks: readonly Float32Array[],
   dim: number,
-  { rows, range }: CountingRows,
+  { rows, range }: StepRows,
   stagesOfRow: Uint16Array | null,
 ): Promise<Float32Array> {
   const out = new Float32Array(count * dim);

@@ -4,7 +4,7 @@
 //   node scripts/gpu-exercise.mjs [backend]   with dist/ built; another backend to try this script itself
 
 import { newCodeArray } from "../dist/pack-codes.js";
-import { ResidualQuantizer, vectorRange } from "../dist/index.js";
+import { CodebookTrainer, ResidualQuantizer, vectorRange } from "../dist/index.js";
 import { openBackend } from "../dist/open-backend.js";
 import { Random } from "../dist/random.js";
 
@@ -111,6 +111,15 @@ async function runResident({ spec, vectors, count }, expected, context) {
   expectSame(await codes.residuals.download(), expected.residuals, { key: "residuals on the device", ...context });
   expectSame(await decoded.download(), expected.reconstruction, { key: "decoded on the device", ...context });
   expectSame(counts, used, { key: "counts on the device", ...context });
+  const learning = { ...options, seed: 1, deadBelow: { ratio: 0.5 }, dropout: { probability: 0.3 } };
+  const [onDevice, fromHost, definition] = ["cuda", "cuda", "js"].map((backend) =>
+    CodebookTrainer.fromCodebooks(codebooks, { ...learning, backend }),
+  );
+  await onDevice.step(uploaded);
+  await fromHost.step(vectors);
+  await definition.step(vectors);
+  expectSame(onDevice.toBytes(), definition.toBytes(), { key: "a step on the device", ...context });
+  expectSame(fromHost.toBytes(), definition.toBytes(), { key: "a step from the host", ...context });
   for (const array of [uploaded, codes.residuals, codes, decoded]) array.dispose();
   rq.dispose();
 }

@@ -44,7 +44,16 @@ const builds = {
   },
   cuda: {
     options: ["RVQ_EMULATE_CUDA=ON"],
-    tests: ["cli-bench", "contract/", "cuda-", "residual-quantizer", "workers"].map((name) => `test/${name}`),
+    tests: [
+      "cli-bench",
+      "contract/",
+      "cuda-",
+      "residual-quantizer",
+      "workers",
+      "codebook-trainer",
+      "grouped-trainer",
+      "trainer-state",
+    ].map((name) => `test/${name}`),
     runs: [{ RVQ_EMULATED_DEVICES: "1" }],
   },
   tsan: {

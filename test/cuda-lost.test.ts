@@ -3,7 +3,10 @@
 
 import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
+import { CodebookTrainer } from "../lib/codebook-trainer.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
+import { smallestDeviceWork } from "../lib/cuda/device-work.js";
+import { RvqError } from "../lib/errors.js";
 import { openBackend, status } from "../lib/open-backend.js";
 import { ResidualQuantizer } from "../lib/residual-quantizer.js";
 
@@ -11,10 +14,11 @@ const native = loadAddon().addon as CudaAddon | null;
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
 
 describe.skipIf(!available || native?.cudaTestLose === undefined)("a lost device", () => {
-  it("is an error of calls by name, and no error with auto", async () => {
-    const dim = 8;
-    const codebooks = [new Float32Array(64 * dim).map((_, i) => Math.sin(i))];
-    const vectors = new Float32Array(20_000 * dim).map((_, i) => Math.cos(i));
+  const dim = 8;
+  const codebooks = [new Float32Array(64 * dim).map((_, i) => Math.sin(i))];
+  const vectors = new Float32Array(20_000 * dim).map((_, i) => Math.cos(i));
+
+  it("is an error of calls by name, and no error with auto, also in the middle of a step of a trainer", async () => {
     const [byName, auto, js] = (["cuda", "auto", "js"] as const).map((backend) =>
       ResidualQuantizer.fromCodebooks(codebooks, { dim, backend }),
     );
@@ -24,11 +28,13 @@ describe.skipIf(!available || native?.cudaTestLose === undefined)("a lost device
     expect(auto.backend).toBe("cuda");
     const resident = await byName.device.upload(vectors);
 
-    native?.cudaTestLose?.({ device: 0 });
+    await loseInSteps();
     const lost = { code: "DEVICE_LOST", message: expect.stringMatching(/lost .*start the process again/) };
     await expect(byName.encode(vectors)).rejects.toMatchObject(lost);
     expect(() => byName.encodeSync(vectors)).toThrow(expect.objectContaining(lost));
-    await expect(resident.download()).rejects.toMatchObject({ code: "DEVICE_LOST" });
+    const error = await resident.download().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(RvqError);
+    expect(error).toMatchObject({ code: "DEVICE_LOST" });
     expect(await auto.encode(vectors)).toEqual(expected);
     expect(() => openBackend("cuda", undefined)).toThrow(expect.objectContaining({ code: "BACKEND_UNAVAILABLE" }));
     expect(openBackend("auto", undefined).name).toBe("cpu");
@@ -36,4 +42,46 @@ describe.skipIf(!available || native?.cudaTestLose === undefined)("a lost device
     byName.dispose();
     resident.dispose();
   });
+
+  /**
+   * Trainers step side by side, on arrays of the host with auto and by name, and on the device; it is lost in the midst of the first's
+   * step, which has one row more.
+   */
+  async function loseInSteps() {
+    const wide = 32;
+    const size = 64;
+    const count = Math.ceil(smallestDeviceWork.step / (2 * size * wide));
+    const stages = [1, 2].map((stage) => Float32Array.from({ length: size * wide }, (_, i) => Math.sin(stage * i)));
+    const [batch, more] = [count, count + 1].map((rows) =>
+      Float32Array.from({ length: rows * wide }, (_, i) => Math.cos(i)),
+    );
+    const open = (backend: "cuda" | "auto" | "cpu") => CodebookTrainer.fromCodebooks(stages, { dim: wide, backend });
+    const expected = await open("cpu").step(more);
+
+    const { cudaAccumulateResident } = native as CudaAddon;
+    let sums = 0;
+    const accumulate: typeof cudaAccumulateResident = (request, options) => {
+      if (request.count === count + 1 && ++sums === 2) native?.cudaTestLose?.({ device: 0 });
+      return cudaAccumulateResident(request, options);
+    };
+    Object.defineProperty(native, "cudaAccumulateResident", { value: accumulate, configurable: true });
+    const trainers = [open("auto"), open("cuda"), open("cuda")];
+    const before = trainers[1].toBytes();
+    const resident = await trainers[2].quantizer().device.upload(batch);
+    const [auto, ...others] = await Promise.allSettled(
+      [more, batch, resident].map((vectors, place) => trainers[place].step(vectors)),
+    );
+    expect(sums).toBe(2);
+    expect(auto).toEqual({ status: "fulfilled", value: expected });
+    // The others have failed, unless they were done with the device before.
+    for (const [place, outcome] of others.entries()) {
+      if (outcome.status === "fulfilled") continue;
+      expect(outcome.reason).toBeInstanceOf(RvqError);
+      expect(outcome.reason).toMatchObject({ code: "DEVICE_LOST" });
+      expect(trainers[1 + place].toBytes()).toEqual(before);
+    }
+    await expect(trainers[1].step(batch)).rejects.toMatchObject({ code: "DEVICE_LOST" });
+    await expect(trainers[0].step(resident)).rejects.toMatchObject({ code: "DEVICE_LOST" });
+    expect((await trainers[0].step(batch)).step).toBe(2);
+  }
 });

@@ -55,6 +55,7 @@ class FakeAddon {
       CudaCodebooks,
       CudaMemory: class {},
       cudaAccumulate: () => later("accumulate"),
+      cudaMagnitudesResident: () => later("magnitudes"),
       cudaLowerDistances: () => later("lowerDistances"),
     };
   }
@@ -108,6 +109,19 @@ describe("openCuda", () => {
     expect(() => openCuda(stale, "rvq.node", {}, { auto: false, openCpu: () => openJs() })).toThrow(
       /rvq\.node lacks cudaOpen, .*; build it again with npm run build/,
     );
+  });
+});
+
+describe("a step of learning", () => {
+  it("is for a device by name, and where the choice is automatic if it is long and the device is not lost", () => {
+    const addon = new FakeAddon({ devices: [modern] });
+    const [byName, auto] = [addon.open(), addon.open({}, true)];
+    const { step } = smallestDeviceWork;
+    expect([byName.stepsOnDevice?.(0), byName.stepsOnDevice?.(step)]).toEqual([true, true]);
+    expect([auto.stepsOnDevice?.(step - 1), auto.stepsOnDevice?.(step)]).toEqual([false, true]);
+    addon.lost = true;
+    expect([byName.stepsOnDevice?.(step), auto.stepsOnDevice?.(step)]).toEqual([true, false]);
+    expect(openJs().stepsOnDevice).toBeUndefined();
   });
 });
 
@@ -195,6 +209,6 @@ describe("the option device", () => {
 
 it("device arrays are refused by other backends, with what to do", () => {
   const rq = ResidualQuantizer.fromCodebooks([Float32Array.of(0, 1)], { dim: 1, backend: "js" });
-  expect(() => rq.device).toThrow(/device: expected the backend "cuda", got "js" \(open the quantizer with/);
+  expect(() => rq.device).toThrow(/device: expected the backend "cuda", got "js" \(open it with/);
   expect(() => rq.device).toThrow(expect.objectContaining({ code: "BACKEND_UNAVAILABLE" }));
 });

@@ -42,6 +42,9 @@ export interface DataSpec {
   readonly compile: boolean;
 }
 
+/** How PyTorch finds the codes, and whether the vectors come from pinned memory of the host each time. */
+export type EmaForm = "cdist" | "matmul" | "matmul, vectors from the host";
+
 export interface PeerRun {
   readonly ms: number;
   readonly rows: number;
@@ -81,6 +84,11 @@ export class PeerProcess {
   /** ms of one Lloyd iteration over the vectors that are open. */
   async kmeans(rows: number): Promise<number> {
     return (await this.ask<{ ms: number }>({ op: "kmeans", rows })).ms;
+  }
+
+  /** ms of one step of moving averages of `stages` codebooks, over all vectors that are open; the codebooks stay as they are. */
+  async ema(form: EmaForm, stages: number): Promise<number> {
+    return (await this.ask<{ ms: number }>({ op: "ema", form, stages })).ms;
   }
 
   /** Makes the data there; hands over vectors[distinct][dim] and codebooks[stages][size][dim], and the peers' names. */

@@ -9,6 +9,9 @@ Matrices go as files of little-endian numbers, row-major. An operation that fail
                       answers {"ms": t, "rows": n, "note": text}, and writes int32 codes[M at most][S]
   {"op": "kmeans", "rows": N}
                       answers {"ms": t} of one Lloyd iteration: matmul, argmax, sums by index_add_
+  {"op": "ema", "form": form, "stages": S}
+                      answers {"ms": t} of one step of moving averages (EnCodec's form): codes by cdist or a matmul, sums by
+                      index_add_, residuals; form "matmul, vectors from the host" copies them from pinned memory each time
   {"op": "copies"}    answers {"device", "toDevice", "toHost"} in GB/s; "device" counts bytes read and written
   {"op": "product"}   answers {"tflops": x} of a float16 matrix product
 """
@@ -180,6 +183,45 @@ def kmeans(request):
     return {"ms": statistics.median(milliseconds(iterate) for _ in range(5))}
 
 
+def ema(request):
+    torch.set_float32_matmul_precision("highest")
+    data, form = held["data"], request["form"]
+    decay, epsilon = 0.99, 1e-5
+    host = None
+    if form == "matmul, vectors from the host":
+        host = data.vectors.cpu()
+        if device.type == "cuda":
+            host = host.pin_memory()
+    states = [
+        {"codewords": codewords.clone(), "usage": torch.ones(len(codewords), device=device), "averages": codewords.clone()}
+        for codewords in data.codebooks[: request["stages"]]
+    ]
+
+    def step():
+        residuals = data.vectors if host is None else host.to(device, non_blocking=True)
+        for state in states:
+            codewords, usage, averages = state["codewords"], state["usage"], state["averages"]
+            if form == "cdist":
+                codes = torch.cat([torch.cdist(rows, codewords).argmin(1) for rows in residuals.split(65536)])
+            else:
+                half_norms = (codewords * codewords).sum(1) / 2
+                codes = torch.cat([(rows @ codewords.T - half_norms).argmax(1) for rows in residuals.split(65536)])
+            following = residuals - codewords[codes]
+            # What rvq reports too.
+            state["error"] = (following * following).mean()
+            counts = torch.bincount(codes, minlength=len(codewords)).float()
+            sums = torch.zeros_like(codewords).index_add_(0, codes, residuals)
+            usage.mul_(decay).add_(counts, alpha=1 - decay)
+            averages.mul_(decay).add_(sums, alpha=1 - decay)
+            total = usage.sum()
+            smoothed = (usage + epsilon) / (total + len(codewords) * epsilon) * total
+            codewords.copy_(averages / smoothed[:, None])
+            residuals = following
+
+    step()
+    return {"ms": statistics.median(milliseconds(step) for _ in range(5))}
+
+
 def copies(request):
     count = 2**28 if device.type == "cuda" else 2**20
     source = torch.rand(count, device=device)
@@ -203,7 +245,7 @@ def product(request):
     return {"tflops": round(2 * edge**3 / 1e9 / statistics.median(milliseconds(call) for _ in range(9)), 1)}
 
 
-operations = {"card": card, "open": open_data, "run": run, "kmeans": kmeans, "copies": copies, "product": product}
+operations = {"card": card, "open": open_data, "run": run, "kmeans": kmeans, "ema": ema, "copies": copies, "product": product}
 for line in sys.stdin:
     request = json.loads(line)
     try:

@@ -3,10 +3,10 @@
 #include "codebook.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
-#include <numeric>
+
+#include "codewords.h"
 
 namespace rvq::cpu {
 
@@ -18,43 +18,6 @@ AlignedArray<float> padded_copy(const float* rows, size_t count, size_t dim, siz
     copy_padded(rows + n * dim, dim, padded_dim, copy.data() + n * padded_dim);
   }
   return copy;
-}
-
-// The bits that count: a dimension of weight zero does not matter to a distance, nor does the sign of a zero.
-uint32_t significant_bits(float element, const float* weight) {
-  if (element == 0 || (weight != nullptr && *weight == 0)) return 0;
-  return std::bit_cast<uint32_t>(element);
-}
-
-// Some total order of codewords; zero where they are the same to every distance.
-int compare_codewords(const float* a, const float* b, const float* weights, size_t dim) {
-  for (size_t i = 0; i < dim; i++) {
-    const float* weight = weights == nullptr ? nullptr : weights + i;
-    uint32_t bits_a = significant_bits(a[i], weight);
-    uint32_t bits_b = significant_bits(b[i], weight);
-    if (bits_a != bits_b) return bits_a < bits_b ? -1 : 1;
-  }
-  return 0;
-}
-
-// The codes whose codeword equals none before it, ascending. An equal one later can never win: its distances are the
-// same, and ties go to the lowest code. Sorted and not hashed: a codebook may come from a file that means harm, and
-// this takes O(K log K) comparisons whatever is in it.
-std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, const float* weights, size_t padded_dim) {
-  auto compare = [=](uint32_t a, uint32_t b) {
-    return compare_codewords(codewords + a * padded_dim, codewords + b * padded_dim, weights, padded_dim);
-  };
-  std::vector<uint32_t> codes(count);
-  std::iota(codes.begin(), codes.end(), 0u);
-  std::sort(codes.begin(), codes.end(), [&](uint32_t a, uint32_t b) {
-    int order = compare(a, b);
-    return order != 0 ? order < 0 : a < b;
-  });
-
-  // The first of each run of equals is its lowest code.
-  auto end = std::unique(codes.begin(), codes.end(), [&](uint32_t a, uint32_t b) { return compare(a, b) == 0; });
-  std::sort(codes.begin(), end);
-  return {codes.begin(), end};
 }
 
 // Fewer codewords save less in bytes than a second look at two or three candidates costs.
@@ -108,7 +71,7 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
 
   const float* weights = codebooks.weights_or_null();
   prepared.largest = largest_elements(prepared.searched(), num_codewords, padded_dim);
-  prepared.distinct = distinct_codes(prepared.searched(), num_codewords, weights, padded_dim);
+  prepared.distinct = distinct_codes(prepared.searched(), num_codewords, padded_dim, spec.dim, weights);
   pack_stage(kernels, spec, codebooks, prepared);
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "codewords.h"
+
 namespace rvq::cpu {
 
 namespace {
@@ -16,17 +18,6 @@ constexpr float kNoCodeword = -1e38f;
 constexpr float kLikeNorms = 2;
 // Codewords share one multiplier where the largest norm is at most eight times the median: three bits of fifteen.
 constexpr double kAlike = 64;  // In squares.
-
-// centre[i] = the mean of the chosen codewords, rounded to float32. A mean of float32 values cannot overflow.
-void mean_of(const float* codewords, size_t stride, const std::vector<uint32_t>& chosen, std::vector<float>& centre) {
-  std::vector<double> sum(centre.size(), 0.0);
-  for (uint32_t k : chosen) {
-    const float* codeword = codewords + k * stride;
-    for (size_t i = 0; i < sum.size(); i++) sum[i] += codeword[i];
-  }
-  double count = static_cast<double>(chosen.size());
-  for (size_t i = 0; i < sum.size(); i++) centre[i] = static_cast<float>(sum[i] / count);
-}
 
 double squared_norm_of(const float* codeword, const std::vector<float>& centre, const std::vector<double>& scale) {
   double sum = 0;
@@ -42,7 +33,8 @@ double squared_norm_of(const float* codeword, const std::vector<float>& centre, 
 PackedCodebook::PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
                                const float* weights, const IntegerScreens& screens)
     : bound_(dim), centre_(dim), scale_(dim, 1.0), codes_(distinct) {
-  choose_centre(codewords, stride, distinct);
+  // Weights or none: the centre is a matter of speed alone.
+  choose_centre(codewords, stride, dim, distinct, nullptr, centre_.data());
   std::vector<double> squared_norms = choose_scale(codewords, stride, distinct, weights);
 
   // Neighbours of like norm share a group, so that a few large codewords do not loosen the bound of all others.
@@ -70,25 +62,6 @@ double PackedCodebook::uniform_norm(const std::vector<double>& squared_norms, Un
   bool like = squared_norms.back() <= kAlike * median;
   if (use == UniformUse::kNever || (use == UniformUse::kOnTrial && !like)) return 0;
   return bound_.norm(squared_norms.back());
-}
-
-// Any centre is correct; a good one is near most codewords. Those far from the mean of all are left out of a second
-// mean: otherwise one codeword of a million among ones of one would move the centre away from every other.
-void PackedCodebook::choose_centre(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct) {
-  constexpr double kFar = 16;  // In squared distances: four times the median distance.
-  mean_of(codewords, stride, distinct, centre_);
-  std::vector<double> distances(distinct.size());
-  for (size_t k = 0; k < distinct.size(); k++) {
-    distances[k] = squared_norm_of(codewords + distinct[k] * stride, centre_, scale_);
-  }
-  std::vector<double> sorted = distances;
-  auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
-  std::nth_element(sorted.begin(), median, sorted.end());
-  std::vector<uint32_t> near;
-  for (size_t k = 0; k < distinct.size(); k++) {
-    if (distances[k] <= kFar * *median) near.push_back(distinct[k]);
-  }
-  if (near.size() < distinct.size()) mean_of(codewords, stride, near, centre_);
 }
 
 // The power of two brings the largest norm into [½, 1): codebooks of 1e-30 or 1e30 neither underflow nor overflow.

@@ -80,7 +80,6 @@ class PackedCodebook {
   size_t size_bytes() const;
 
  private:
-  void choose_centre(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct);
   // Returns the squared norms of the centred, scaled codewords in the order of `distinct`.
   std::vector<double> choose_scale(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct,
                                    const float* weights);

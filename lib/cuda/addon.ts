@@ -55,6 +55,7 @@ export interface CudaCodebooks {
   assign(request: AssignRequest & ResidentRows): Promise<void>;
   encodeResident: ResidentCodebooks["encode"];
   decodeResident: ResidentCodebooks["decode"];
+  passOnResident: ResidentCodebooks["passOn"];
   dispose(): void;
 }
 
@@ -76,6 +77,10 @@ export interface CudaAddon {
     request: Parameters<ResidentCodebooks["accumulate"]>[0],
     options: CudaOptions,
   ): ReturnType<ResidentCodebooks["accumulate"]>;
+  cudaMagnitudesResident(
+    request: Parameters<ResidentCodebooks["magnitudes"]>[0],
+    options: CudaOptions,
+  ): ReturnType<ResidentCodebooks["magnitudes"]>;
   cudaAccumulate(request: AccumulateRequest & ResidentRows, options: CudaOptions): Promise<void>;
   cudaLowerDistances(request: LowerDistancesRequest & ResidentRows, options: CudaOptions): Promise<void>;
   /** Only in builds for tests: rows of a piece and bytes of device memory of a lane from now on; 0: no limit. */

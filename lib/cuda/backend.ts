@@ -9,11 +9,11 @@ import type {
   LowerDistancesRequest,
   PreparedCodebooks,
 } from "../backend.js";
-import { invalidArgument, RvqError } from "../errors.js";
+import { invalidArgument, isLoss, RvqError } from "../errors.js";
 import type { CudaAddon, CudaDevice } from "./addon.js";
 import { CudaPreparedCodebooks } from "./codebooks.js";
 import { smallestDeviceWork } from "./device-work.js";
-import { asRvqError, isLoss } from "./errors.js";
+import { asRvqError, withRvqErrors } from "./errors.js";
 import { HeldVectors } from "./held-vectors.js";
 
 /** Turing: the oldest that the addon has machine code for. */
@@ -48,6 +48,7 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
     "CudaCodebooks",
     "CudaMemory",
     "cudaAccumulate",
+    "cudaMagnitudesResident",
     "cudaLowerDistances",
   ].filter((name) => typeof (addon as Readonly<Record<string, unknown>>)[name] !== "function");
   if (missing.length > 0) {
@@ -72,13 +73,16 @@ class CudaBackend implements Backend {
   // One whose vectors are copied, one on the device, and one whose result is being taken.
   readonly chunksInFlight = 3;
   private openedCpu: Backend | null = null;
+  private readonly Memory: CudaAddon["CudaMemory"];
 
   constructor(
     private readonly addon: CudaAddon,
     private readonly device: number,
     readonly description: string,
     private readonly company: CudaCompany,
-  ) {}
+  ) {
+    this.Memory = withRvqErrors(addon.CudaMemory);
+  }
 
   chunkRows(dim: number, codewordsPerVector: number, copied = true): number {
     const busy = multiplyAddsPerChunk / (dim * codewordsPerVector);
@@ -97,22 +101,27 @@ class CudaBackend implements Backend {
       onDevice: () => new addon.CudaCodebooks({ dim, metric, weights, codebooks, device }),
       onCpu: () => this.cpu().prepare(spec, previous),
       lost: () => addon.cudaLost({ device }),
-      allocate: (bytes) => new addon.CudaMemory({ device, bytes }),
+      allocate: (bytes) => new this.Memory({ device, bytes }),
       accumulate: (request) => addon.cudaAccumulateResident(request, { device }),
+      magnitudes: (request) => addon.cudaMagnitudesResident(request, { device }),
     });
   }
 
   async hold(vectors: Float32Array, dim: number): Promise<HeldRows | null> {
-    const { addon, device } = this;
+    const { device } = this;
     if (vectors.length === 0 || vectors.length % dim !== 0) return null;
     if (this.goesToCpu(vectors.length, smallestDeviceWork.hold)) return null;
     try {
-      return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new addon.CudaMemory({ device, bytes })));
+      return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new this.Memory({ device, bytes })));
     } catch (error) {
       // Then every call brings its rows along; what else is wrong they will say.
       if (isLoss(error)) return null;
       throw error;
     }
+  }
+
+  stepsOnDevice(multiplyAdds: number): boolean {
+    return !this.goesToCpu(multiplyAdds, smallestDeviceWork.step);
   }
 
   async accumulate(request: AccumulateRequest): Promise<void> {

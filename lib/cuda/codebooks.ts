@@ -9,10 +9,10 @@ import type {
   PreparedCodebooks,
   ResidentCodebooks,
 } from "../backend.js";
-import { RvqError } from "../errors.js";
+import { isLoss, RvqError } from "../errors.js";
 import type { CudaCodebooks } from "./addon.js";
 import { smallestDeviceWork } from "./device-work.js";
-import { asRvqError, asRvqErrorSync, isLoss } from "./errors.js";
+import { asRvqError, asRvqErrorSync } from "./errors.js";
 import { HeldVectors } from "./held-vectors.js";
 
 export interface CudaCodebooksSource {
@@ -27,6 +27,7 @@ export interface CudaCodebooksSource {
   readonly lost: () => boolean;
   readonly allocate: ResidentCodebooks["allocate"];
   readonly accumulate: ResidentCodebooks["accumulate"];
+  readonly magnitudes: ResidentCodebooks["magnitudes"];
 }
 
 /**
@@ -79,13 +80,15 @@ export class CudaPreparedCodebooks implements PreparedCodebooks {
 
   /** All of it is the device's: nothing goes to the processor, also where the choice is automatic. */
   resident(): ResidentCodebooks {
-    const { device, allocate, accumulate } = this.source;
+    const { device, allocate, accumulate, magnitudes } = this.source;
     return {
       device,
       allocate: (bytes) => asRvqErrorSync(() => allocate(bytes)),
       encode: (request) => asRvqError(async () => this.onlyDevice().encodeResident(request)),
       decode: (request) => asRvqError(async () => this.onlyDevice().decodeResident(request)),
       accumulate: (request) => asRvqError(async () => accumulate(request)),
+      magnitudes: (request) => asRvqError(async () => magnitudes(request)),
+      passOn: (request) => asRvqError(async () => this.onlyDevice().passOnResident(request)),
     };
   }
 

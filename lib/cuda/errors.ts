@@ -1,6 +1,8 @@
 // Errors of the CUDA core as the package's own.
 
+import type { DeviceMemory } from "../backend.js";
 import { RvqError, type RvqErrorCode } from "../errors.js";
+import type { CudaAddon } from "./addon.js";
 
 const codes: readonly RvqErrorCode[] = ["OUT_OF_MEMORY", "DEVICE_LOST", "CUDA"];
 
@@ -22,9 +24,17 @@ export function asRvqErrorSync<Result>(run: () => Result): Result {
   }
 }
 
-/** Whether the device cannot do it, now or ever, where the processor could. */
-export function isLoss(error: unknown): boolean {
-  return error instanceof RvqError && (error.code === "OUT_OF_MEMORY" || error.code === "DEVICE_LOST");
+/** The class, but for the errors of its copies: they are the package's own. */
+export function withRvqErrors(Memory: CudaAddon["CudaMemory"]): CudaAddon["CudaMemory"] {
+  return class extends Memory {
+    override upload(copy: Parameters<DeviceMemory["upload"]>[0]): Promise<void> {
+      return asRvqError(async () => super.upload(copy));
+    }
+
+    override download(copy: Parameters<DeviceMemory["download"]>[0]): Promise<void> {
+      return asRvqError(async () => super.download(copy));
+    }
+  };
 }
 
 function translated(error: unknown): unknown {

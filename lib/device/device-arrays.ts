@@ -6,37 +6,61 @@ import { RvqError } from "../errors.js";
 
 /** What both kinds of arrays are. Only a DeviceQuantizer makes them. */
 export abstract class DeviceArray {
-  private memory: DeviceMemory | null;
+  private disposed = false;
+  /** Calls that go on with the memory although it may have been disposed of. */
+  private borrowers = 0;
 
   /** @internal */
   constructor(
-    memory: DeviceMemory,
+    private readonly memory: DeviceMemory,
     /** The number of the GPU that it is on. */
     readonly device: number,
     /** Device memory in bytes. V8 knows of it: arrays that nothing refers to any more are freed sooner or later. */
     readonly sizeBytes: number,
     /** How long the kernels took that made this, in milliseconds by the device's own clock; 0 where it was uploaded. */
     readonly kernelMs: number,
-  ) {
-    this.memory = memory;
-  }
+  ) {}
 
   /** @internal The memory; throws where it has been disposed of. */
   inUse(name: string): DeviceMemory {
-    if (this.memory !== null) return this.memory;
+    if (!this.disposed) return this.memory;
     throw new RvqError("DISPOSED", `${name}: expected a device array in use, got one after dispose()`);
+  }
+
+  /** The memory, which is there until it is given back (once), for something that makes several calls. */
+  protected borrow(name: string): { memory: DeviceMemory; giveBack: () => void } {
+    const memory = this.inUse(name);
+    this.borrowers++;
+    const giveBack = () => {
+      this.borrowers--;
+      this.freeUnused();
+    };
+    return { memory, giveBack };
   }
 
   /** Frees the device memory now; calls in flight finish first, later ones throw. */
   dispose(): void {
-    this.memory?.dispose();
-    this.memory = null;
+    this.disposed = true;
+    this.freeUnused();
   }
 
   /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  private freeUnused(): void {
+    if (this.disposed && this.borrowers === 0) this.memory.dispose();
+  }
+}
+
+/** @internal vectors[count][dim] on a device, whatever becomes of their array until they are given back. */
+export interface LentVectors {
+  readonly memory: DeviceMemory;
+  readonly device: number;
+  readonly count: number;
+  readonly dim: number;
+  readonly giveBack: () => void;
 }
 
 /** vectors[count][dim] on a device. */
@@ -50,6 +74,12 @@ export class DeviceVectors extends DeviceArray {
     kernelMs: number,
   ) {
     super(memory, device, count * dim * Float32Array.BYTES_PER_ELEMENT, kernelMs);
+  }
+
+  /** @internal */
+  lend(name: string): LentVectors {
+    const { device, count, dim } = this;
+    return { ...this.borrow(name), device, count, dim };
   }
 
   /**

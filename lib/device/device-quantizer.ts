@@ -1,6 +1,13 @@
 // DeviceQuantizer: the operations of a ResidualQuantizer on arrays that stay on a GPU.
 
-import type { Backend, CodebookSpec, DeviceMemory, PreparedCodebooks, ResidentCodebooks } from "../backend.js";
+import type {
+  Backend,
+  CodeArray,
+  CodebookSpec,
+  DeviceMemory,
+  PreparedCodebooks,
+  ResidentCodebooks,
+} from "../backend.js";
 import {
   badInput,
   type Codes,
@@ -12,15 +19,15 @@ import {
   checkSignal,
   checkVectors,
 } from "../check.js";
-import { type ChunkOptions, forEachChunk } from "../chunks.js";
+import type { ChunkOptions } from "../chunks.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import type { StageOptions } from "../quantizer-options.js";
 import { stageGrids, type VectorRange } from "../stage-sums.js";
-import { stageRows } from "../staging.js";
 import { emptyStatistics, meanSteps } from "../statistics.js";
 import { checkRange } from "../statistics-file.js";
 import { runInSlices } from "../time-slice.js";
 import { DeviceCodes, DeviceVectors } from "./device-arrays.js";
+import { uploadRows } from "./upload-rows.js";
 
 export interface DeviceEncodeOptions extends StageOptions {
   /** Whether what the last stage leaves over is wanted: `residuals` of the result. Default false. */
@@ -64,13 +71,7 @@ export class DeviceQuantizer {
     private readonly backend: Backend,
     prepared: PreparedCodebooks,
   ) {
-    if (prepared.resident === undefined) {
-      const remedy = 'open the quantizer with { backend: "cuda" } on a machine with an NVIDIA GPU';
-      throw new RvqError(
-        "BACKEND_UNAVAILABLE",
-        `device: expected the backend "cuda", got "${backend.name}" (${remedy})`,
-      );
-    }
+    if (prepared.resident === undefined) throw noDevice("device", backend);
     this.resident = prepared.resident();
     this.sizes = spec.codebooks.map((codebook) => codebook.length / spec.dim);
   }
@@ -83,7 +84,7 @@ export class DeviceQuantizer {
     const { dim } = this.spec;
     const plain = checkVectors("vectors", vectors, dim);
     const count = checkInteger("vectors rows", plain.length / dim, 0, mostRows);
-    const memory = await this.fill("vectors", plain, count, dim, options);
+    const memory = await this.fill("vectors", plain, dim, options);
     return new DeviceVectors(memory, this.resident.device, count, dim, 0);
   }
 
@@ -94,8 +95,8 @@ export class DeviceQuantizer {
   async uploadCodes(codes: Codes, options: ChunkOptions = {}): Promise<DeviceCodes> {
     const { count, stages, data } = checkCodes("codes", codes, this.sizes.length);
     checkInteger("codes.count", count, 0, mostRows);
-    const memory = await this.fill("codes.data", data, count, stages, options, (staged, first) =>
-      checkCodeRange("codes", staged as Codes["data"], stages, this.sizes, first),
+    const memory = await this.fill("codes.data", data, stages, options, (staged, first) =>
+      checkCodeRange("codes", staged, stages, this.sizes, first),
     );
     return new DeviceCodes(memory, this.resident.device, count, stages, data instanceof Uint32Array, 0);
   }
@@ -196,35 +197,34 @@ export class DeviceQuantizer {
     if (device !== this.resident.device) throw invalidArgument(name, `device ${this.resident.device}`, device);
   }
 
-  /** Memory with a copy of matrix[count][width]. Native threads read copies of the rows: the caller's may go meanwhile. */
-  private async fill(
+  /** Memory with a copy of matrix[…][width]. */
+  private async fill<Rows extends Float32Array | CodeArray>(
     name: string,
-    matrix: Float32Array | Codes["data"],
-    count: number,
+    matrix: Rows,
     width: number,
     options: ChunkOptions,
-    check: (staged: Float32Array | Codes["data"], firstRow: number) => void = () => {},
+    check?: (staged: Rows, firstRow: number) => void,
   ): Promise<DeviceMemory> {
     checkOptions("options", options);
     const signal = checkSignal("signal", options.signal);
     checkFunction("onProgress", options.onProgress);
     signal?.throwIfAborted();
-    const rowBytes = width * matrix.BYTES_PER_ELEMENT;
-    const memory = this.resident.allocate(count * rowBytes);
+    const memory = this.resident.allocate(matrix.byteLength);
     try {
-      const upload = async (first: number, rows: number) => {
-        const source = stageRows(name, matrix, first, rows, width);
-        check(source, first);
-        await memory.upload({ source, offset: first * rowBytes });
-      };
-      const chunked = { backend: this.backend, dim: width, codewordsPerVector: 1 };
-      await forEachChunk(count, chunked, { signal, onProgress: options.onProgress }, upload, () => {});
+      const { onProgress } = options;
+      await uploadRows(this.backend, memory, name, matrix, width, { signal, onProgress }, check);
       return memory;
     } catch (error) {
       memory.dispose();
       throw error;
     }
   }
+}
+
+/** The error for what only a backend with a device can do; `name`: the argument that asks for it. */
+export function noDevice(name: string, { name: backend }: Backend): RvqError {
+  const remedy = 'open it with { backend: "cuda" } on a machine with an NVIDIA GPU';
+  return new RvqError("BACKEND_UNAVAILABLE", `${name}: expected the backend "cuda", got "${backend}" (${remedy})`);
 }
 
 /** The addon's RangeError as the package's own. */

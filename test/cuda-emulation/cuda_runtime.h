@@ -142,6 +142,11 @@ inline unsigned __ballot_sync(unsigned mask, bool vote) {
   return votes;
 }
 
+inline unsigned __float_as_uint(float x) {
+  unsigned bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
@@ -159,5 +164,10 @@ template <typename T, typename Value>
 T atomicAdd(T* at, Value value) {
   T before = *at;
   *at = before + static_cast<T>(value);
+  return before;
+}
+inline unsigned atomicMax(unsigned* at, unsigned value) {
+  unsigned before = *at;
+  if (value > before) *at = value;
   return before;
 }

@@ -1,0 +1,27 @@
+// Copies a matrix of the caller's to device memory, chunk by chunk, so that the event loop and the abort signal get their turns.
+
+import type { Backend, CodeArray, DeviceMemory } from "../backend.js";
+import { type ChunkOptions, forEachChunk } from "../chunks.js";
+import { stageRows } from "../staging.js";
+
+/**
+ * memory = matrix[count][width], called `name`. Native threads read copies of the rows: the caller's may go meanwhile.
+ * @param check looks at every copy, whose first row is `firstRow`, before it goes
+ */
+export async function uploadRows<Rows extends Float32Array | CodeArray>(
+  backend: Backend,
+  memory: DeviceMemory,
+  name: string,
+  matrix: Rows,
+  width: number,
+  options: ChunkOptions,
+  check: (staged: Rows, firstRow: number) => void = () => {},
+): Promise<void> {
+  const upload = async (first: number, rows: number) => {
+    const source = stageRows(name, matrix, first, rows, width) as Rows;
+    check(source, first);
+    await memory.upload({ source, offset: first * width * matrix.BYTES_PER_ELEMENT });
+  };
+  const chunked = { backend, dim: width, codewordsPerVector: 1 };
+  await forEachChunk(matrix.length / width, chunked, options, upload, () => {});
+}
