@@ -33,7 +33,7 @@ struct EncodeRequest {
   unsigned long long* bad;
 };
 
-// Scratch memory that `encode` needs for so many rows.
+// Scratch memory that `encode` needs for so many rows, or fewer.
 size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count);
 
 // Enqueues the work on the stream; `workspace` is device memory, aligned to 256, of that many bytes.
