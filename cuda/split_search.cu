@@ -1,42 +1,18 @@
-// Residual encoding of few rows: the codewords of a stage are split among blocks of the whole device.
-//
-// A launch a stage and one more. In each a block first settles the stage before for itself: it takes the nearest of
-// what that stage's blocks have found for its rows, and subtracts that codeword; the blocks of the first slice also
-// write the code and the residual. Then it searches its slice of the next stage's codewords and leaves the nearest to
-// the launch after. No block waits for another, nothing depends on their order, and ties go to the smallest codeword.
-//
-// Shapes: 1 or 4 rows a block, whose codewords' elements are then read once for all of them; slices of 16 … 256
-// codewords; grid (groups of rows, slices), so that blocks of the same slice run together and find it in the
-// second-level cache. Eight neighbouring threads, a team, have a codeword at a time, a block 16 teams. Shared memory:
-// the rows, and a float32 distance for every row and codeword of the slice, 4·rows·(D + slice) bytes.
-//
-// Canonical distances cost at least 4 float64 operations an element (one converts). Of these an H100 or H200 does 64 a
-// clock and multiprocessor, GA102 (RTX 3090) two: one row, D 128, K 1024 is 4 K·D / 2 / 82 = 3200 cycles a stage
-// there, 1.9 µs, and for 64 rows 120 µs, as long as three stages of the tensor cores' form. The float32 distances are
-// two operations of 128 a clock and are proven to leave open all that can be nearest (float32_distance.cuh): mostly one
-// codeword a row and block. So 64 rows take 8.4 M elements · 2 / 128 / 82 = 1600 cycles, and four rows that share what
-// they read 8.4 MB of the second-level cache. With weights, and where float32 overflows, all distances are canonical.
+// Residual encoding of few rows: when it is by the split search, and its launches (split_block.cuh has the search).
 
 #include "split_search.h"
 
 #include <algorithm>
 
 #include "array_layout.h"
-#include "canonical.cuh"
 #include "device_state.h"
 #include "failure.h"
-#include "float32_distance.cuh"
 #include "launch.cuh"
-#include "nearest.cuh"
-#include "stage.cuh"
+#include "split_block.cuh"
 
 namespace rvq::cuda {
 
 namespace {
-
-constexpr int kThreads = 128;
-constexpr int kWarps = kThreads / 32;
-constexpr int kTeams = kThreads / kSumLanes;
 
 // Rows of a block where there are more than a few of them.
 constexpr int kSharedRows = 4;
@@ -53,236 +29,22 @@ constexpr size_t kMostSharedDim = 2048;
 // When to split; estimates until a GPU has measured them (`npm run bench -- cuda --only=calls`, latency by both forms).
 //
 // The tensor cores' form has all stages in one launch, but 128 rows and fewer are one block, and one multiprocessor
-// reads and multiplies all codewords: on an H200 about 0.16 cycles for K·D = 1 (D 128, K 1024: 0.22 ms for 8 stages
-// from end to end were measured, 0.06 of which is the host's), and 2 µs a stage to prepare and settle the rows; 0.6
-// cycles on an RTX 3090. A launch here takes 4 µs with settling, and N·K·D·4 bytes of the second-level cache at some
-// 3000 bytes a cycle (1300), a quarter of that where rows are shared: 64 rows of D 128, K 1024 are 4 + 2 µs beside 2 +
-// 11 µs. So the split is worth it up to more than 64 rows wherever K·D of a stage takes the tensor cores longer than 2
-// µs, the difference of the two overheads.
+// reads and multiplies all codewords: on an H200 about 0.25 cycles for K·D = 1, and 2 µs a stage to prepare and settle
+// the rows (D 128, K 1024, 8 stages: 0.22 ms measured from end to end, some 0.06 of which is the host's); 0.6 cycles on
+// an RTX 3090. A launch here takes 4 µs with settling, and N·K·D·4 bytes of the second-level cache at some 3000 bytes a
+// cycle (1300), a quarter of that where rows are shared: 64 rows of D 128, K 1024 are 4 + 2 µs beside 2 + 18. So the
+// split pays up to more than 64 rows wherever K·D of a stage takes the tensor cores longer than 2 µs, the difference of
+// the two overheads; that is 2^14 on an H200, and this is on the safe side of it.
 constexpr size_t kMostRows = 64;
 constexpr size_t kLeastStageWork = 1 << 15;  // K·D
 // Where tests and benchmarks ask for this form.
 constexpr size_t kMostForcedRows = 256;
 
-struct SplitArguments {
-  // The stage before, which is settled, or null.
-  const StageView* before;
-  const Nearest* before_found;  // [count][before_slices]
-  int before_slices;
-  void* codes;      // out: that of row 0
-  int code_stride;  // from row to row
-  bool wide;
-  // The rows before that, and after it where that is wanted.
-  const float* from;        // [count][dim]
-  float* to;                // [count][dim] or null
-  unsigned long long* bad;  // as in search.h at the first stage, else null
-  // The stage that is searched.
-  const StageView* view;
-  Nearest* found;  // [count][gridDim.y] out
-  int num_codewords;
-  int slice;  // codewords of a block
-  const float* weights;
-  bool cosine;
-  size_t count;
-  int dim;
-};
-
-// Floats from row to row in shared memory.
-__host__ __device__ constexpr int row_stride(int dim) { return (dim + 3) / 4 * 4; }
-
-__host__ __device__ constexpr size_t shared_bytes_of(int rows, int dim, int slice) {
-  return static_cast<size_t>(rows) * (row_stride(dim) + slice) * sizeof(float);
-}
-
-// The rows of a block and what its threads have to do with them. Blocks past the end have the last row instead.
-template <int kRows>
-struct SplitBlock {
-  const SplitArguments& job;
-  float* const rows;  // [kRows][row_stride] in shared memory
-  const int stride = row_stride(job.dim);
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-
-  __device__ size_t own_row(int r) const { return static_cast<size_t>(blockIdx.x) * kRows + r; }
-  __device__ size_t row(int r) const { return own_row(r) < job.count ? own_row(r) : job.count - 1; }
-  // Whether this block speaks for row r: one does of those that have it.
-  __device__ bool speaks_for(int r) const { return blockIdx.y == 0 && own_row(r) < job.count; }
-
-  // Brings the rows to shared memory, after the codewords of the stage before have been taken off.
-  __device__ __forceinline__ void settle() {
-    __shared__ uint32_t codes[kRows];
-    const float* codewords = nullptr;
-    if (job.before != nullptr) {
-      codewords = job.before->codewords;
-      if (warp < kRows) {
-        Nearest nearest;
-        const Nearest* found = job.before_found + row(warp) * job.before_slices;
-        for (int s = lane; s < job.before_slices; s += 32) nearest.take(found[s].distance, found[s].codeword);
-        nearest.unite(1);
-        if (lane == 0) codes[warp] = nearest.code();
-        if (lane == 0 && speaks_for(warp)) write_code(row(warp), nearest.code());
-      }
-      __syncthreads();
-    }
-#pragma unroll 1
-    for (int r = 0; r < kRows; r++) {
-      size_t first = row(r) * job.dim;
-      const float* codeword = codewords == nullptr ? nullptr : codewords + static_cast<size_t>(codes[r]) * job.dim;
-      for (int i = static_cast<int>(threadIdx.x); i < job.dim; i += kThreads) {
-        float x = job.from[first + i];
-        if (codeword != nullptr) x = __fsub_rn(x, codeword[i]);
-        rows[r * stride + i] = x;
-        if (!speaks_for(r)) continue;
-        if (job.to != nullptr) job.to[first + i] = x;
-        if (job.bad != nullptr && magnitude(x) >= kInfinityBits) atomicMin(job.bad, 2ull * (first + i));
-      }
-    }
-    __syncthreads();
-  }
-
-  // Brings the rows to unit length. A row of zeros has no direction: infinity gets code 0.
-  __device__ __forceinline__ void to_units() {
-    __shared__ double squared_norms[kRows];
-    if (warp < kRows) {
-      double squared_norm = canonical_squared_norm(rows + warp * stride, job.dim, lane % kSumLanes, kAll);
-      if (lane == 0) squared_norms[warp] = squared_norm;
-      if (lane == 0 && squared_norm == 0 && job.bad != nullptr && speaks_for(warp)) {
-        atomicMin(job.bad, 2ull * (row(warp) * job.dim) + 1);
-      }
-    }
-    __syncthreads();
-#pragma unroll 1
-    for (int r = 0; r < kRows; r++) {
-      double squared_norm = squared_norms[r];
-      for (int i = static_cast<int>(threadIdx.x); i < job.dim; i += kThreads) {
-        float& x = rows[r * stride + i];
-        x = squared_norm == 0 ? INFINITY : unit_element(x, squared_norm);
-      }
-    }
-    __syncthreads();
-  }
-
-  // The nearest codeword of the slice to each row. rough[kRows][slice]: room for float32 distances.
-  __device__ __forceinline__ void search(const float* codewords, float* rough) {
-    __shared__ float least_of_warps[kWarps][kRows];
-    __shared__ double distances[kWarps];
-    __shared__ uint32_t nearest_codewords[kWarps];
-    int first = static_cast<int>(blockIdx.y) * job.slice;
-    int size = min(job.slice, job.num_codewords - first);
-    const float* slice = codewords + static_cast<size_t>(first) * job.dim;
-    if (job.weights == nullptr) measure(slice, size, rough, least_of_warps[warp]);
-    __syncthreads();
-
-    // Warps have the rows in turn.
-    int r = warp % kRows;
-    float reach = INFINITY;
-    if (job.weights == nullptr) {
-      for (int w = 0; w < kWarps; w++) reach = fminf(reach, least_of_warps[w][r]);
-      reach = float32_reach(reach, job.dim);
-    }
-    Nearest nearest;
-#pragma unroll 1
-    for (int n = warp / kRows * 32; n < size; n += kWarps / kRows * 32) {
-      // An infinite reach has all of them, also those that are not a number.
-      bool open = n + lane < size && (reach == INFINITY || rough[r * job.slice + n + lane] <= reach);
-      unsigned candidates = __ballot_sync(kAll, open);
-#pragma unroll 1
-      while (candidates != 0) {
-        int chosen = take_four(candidates, lane / kSumLanes);
-        int k = n + max(chosen, 0);
-        double distance = canonical_distance(rows + r * stride, slice + static_cast<size_t>(k) * job.dim, job.weights,
-                                             job.dim, lane % kSumLanes, kAll);
-        if (chosen >= 0) nearest.take(distance, static_cast<uint32_t>(first + k));
-      }
-    }
-    nearest.unite(kSumLanes);
-    if (lane == 0) {
-      distances[warp] = nearest.distance;
-      nearest_codewords[warp] = nearest.codeword;
-    }
-    __syncthreads();
-    int own = static_cast<int>(threadIdx.x);
-    if (own >= kRows || own_row(own) >= job.count) return;
-    Nearest of_row;
-    for (int w = own; w < kWarps; w += kRows) of_row.take(distances[w], nearest_codewords[w]);
-    job.found[own_row(own) * gridDim.y + blockIdx.y] = of_row;
-  }
-
- private:
-  __device__ void write_code(size_t row, uint32_t code) const {
-    size_t place = row * job.code_stride;
-    if (job.wide) {
-      static_cast<uint32_t*>(job.codes)[place] = code;
-    } else {
-      static_cast<uint16_t*>(job.codes)[place] = static_cast<uint16_t>(code);
-    }
-  }
-
-  // rough[r][k] = the float32 distance of every row and codeword; least[r]: the smallest of this warp's.
-  __device__ __forceinline__ void measure(const float* slice, int size, float* rough, float* least) const {
-    float smallest[kRows];
-#pragma unroll
-    for (int r = 0; r < kRows; r++) smallest[r] = INFINITY;
-#pragma unroll 1
-    for (int n = 0; n < size; n += kTeams) {
-      int k = n + static_cast<int>(threadIdx.x) / kSumLanes;
-      // Teams past the end go over the last codeword too: whole warps meet in the sums.
-      float sums[kRows];
-      float32_distances(slice + static_cast<size_t>(min(k, size - 1)) * job.dim, sums);
-#pragma unroll
-      for (int r = 0; r < kRows; r++) {
-        if (k < size && lane % kSumLanes == 0) rough[r * job.slice + k] = sums[r];
-        smallest[r] = fminf(smallest[r], sums[r]);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; r++) {
-#pragma unroll
-      for (int step = kSumLanes; step <= 16; step *= 2) {
-        smallest[r] = fminf(smallest[r], __shfl_xor_sync(kAll, smallest[r], step));
-      }
-      if (lane == 0) least[r] = smallest[r];
-    }
-  }
-
-  // Of the team's codeword to each row, for all of its threads.
-  __device__ __forceinline__ void float32_distances(const float* codeword, float (&sums)[kRows]) const {
-#pragma unroll
-    for (int r = 0; r < kRows; r++) sums[r] = 0;
-    if (job.dim % 4 == 0) {
-#pragma unroll kRows == 1 ? 4 : 2
-      for (int i = lane % kSumLanes * 4; i < job.dim; i += kSumLanes * 4) {
-        float4 c = __ldg(reinterpret_cast<const float4*>(codeword + i));
-#pragma unroll
-        for (int r = 0; r < kRows; r++) {
-          float4 x = *reinterpret_cast<const float4*>(rows + r * stride + i);
-          add_square(x.x - c.x, sums[r]);
-          add_square(x.y - c.y, sums[r]);
-          add_square(x.z - c.z, sums[r]);
-          add_square(x.w - c.w, sums[r]);
-        }
-      }
-    } else {
-#pragma unroll kRows == 1 ? 8 : 4
-      for (int i = lane % kSumLanes; i < job.dim; i += kSumLanes) {
-        float c = __ldg(codeword + i);
-#pragma unroll
-        for (int r = 0; r < kRows; r++) add_square(rows[r * stride + i] - c, sums[r]);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; r++) {
-#pragma unroll
-      for (int step = kSumLanes / 2; step >= 1; step /= 2) sums[r] += __shfl_xor_sync(kAll, sums[r], step);
-    }
-  }
-};
-
 // Dynamic shared memory for the most dimensions.
 // launch <1>: shared 4 * 8192 + 1024
 // launch <4>: shared 16 * 2048 + 4096
 template <int kRows>
-__global__ void __launch_bounds__(kThreads) search_slices(const __grid_constant__ SplitArguments job) {
+__global__ void __launch_bounds__(kSplitThreads) search_slices(const __grid_constant__ SplitArguments job) {
   float* rows = reinterpret_cast<float*>(dynamic_shared_memory());
   // Asked for early: it is here when the rows are.
   const float* codewords = job.view->searched;
@@ -294,7 +56,7 @@ __global__ void __launch_bounds__(kThreads) search_slices(const __grid_constant_
 
 // After the last stage: a block a row.
 // launch: shared 4 * 8192
-__global__ void __launch_bounds__(kThreads) settle_last(const __grid_constant__ SplitArguments job) {
+__global__ void __launch_bounds__(kSplitThreads) settle_last(const __grid_constant__ SplitArguments job) {
   SplitBlock<1> block{job, reinterpret_cast<float*>(dynamic_shared_memory())};
   block.settle();
 }
@@ -303,14 +65,11 @@ int rows_of_a_block(const Codebooks& codebooks, size_t count) {
   return count >= kFewestShared && codebooks.dim() <= kMostSharedDim ? kSharedRows : 1;
 }
 
-// Codewords of a block, such that there are blocks enough.
-int slice_of(size_t num_codewords, size_t groups, int device) {
-  int multiprocessors = 0;
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
-  size_t blocks = kBlocksPerMultiprocessor * static_cast<size_t>(multiprocessors);
-  size_t slices = std::clamp<size_t>(blocks / groups, 1, kMostSlices);
+// Codewords of a block, such that there are as many blocks as are wanted in all.
+int slice_of(size_t num_codewords, size_t groups, size_t wanted_blocks) {
+  size_t slices = std::clamp<size_t>(wanted_blocks / groups, 1, kMostSlices);
   size_t slice = (num_codewords + slices - 1) / slices;
-  return static_cast<int>(std::min<size_t>((slice + kTeams - 1) / kTeams * kTeams, kMostSlice));
+  return static_cast<int>(std::min<size_t>((slice + kSplitTeams - 1) / kSplitTeams * kSplitTeams, kMostSlice));
 }
 
 size_t slices_of(size_t num_codewords, int slice) { return (num_codewords + slice - 1) / slice; }
@@ -342,7 +101,7 @@ struct Workspace {
 
   Workspace(const Codebooks& codebooks, size_t count) {
     ArrayLayout layout;
-    size_t slices = std::min<size_t>((most_codewords(codebooks) + kTeams - 1) / kTeams, kMostSlices);
+    size_t slices = std::min<size_t>((most_codewords(codebooks) + kSplitTeams - 1) / kSplitTeams, kMostSlices);
     for (int i = 0; i < 2; i++) {
       residuals[i] = layout.add(count * codebooks.dim() * sizeof(float));
       found[i] = layout.add(count * slices * sizeof(Nearest));
@@ -373,6 +132,10 @@ void encode_split(const Codebooks& codebooks, const EncodeRequest& request, void
   size_t groups = (request.count + rows - 1) / rows;
   size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
 
+  int multiprocessors = 0;
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, codebooks.device()),
+        "device attribute");
+
   SplitArguments job{};
   job.code_stride = static_cast<int>(request.stages);
   job.wide = request.codes.wide;
@@ -387,9 +150,9 @@ void encode_split(const Codebooks& codebooks, const EncodeRequest& request, void
     job.view = codebooks.views() + s;
     job.found = reinterpret_cast<Nearest*>(place(at.found[s % 2]));
     job.num_codewords = static_cast<int>(codebooks.num_codewords(s));
-    job.slice = slice_of(codebooks.num_codewords(s), groups, codebooks.device());
+    job.slice = slice_of(codebooks.num_codewords(s), groups, kBlocksPerMultiprocessor * multiprocessors);
     size_t slices = slices_of(codebooks.num_codewords(s), job.slice);
-    Launch shape{dim3(static_cast<unsigned>(groups), static_cast<unsigned>(slices)), dim3(kThreads),
+    Launch shape{dim3(static_cast<unsigned>(groups), static_cast<unsigned>(slices)), dim3(kSplitThreads),
                  shared_bytes_of(rows, job.dim, job.slice), stream};
     launch("split search", shape, rows == 1 ? search_slices<1> : search_slices<kSharedRows>, job);
 
@@ -403,7 +166,7 @@ void encode_split(const Codebooks& codebooks, const EncodeRequest& request, void
   }
   job.to = request.keep_residuals ? request.residuals : nullptr;
   launch("split search",
-         {dim3(static_cast<unsigned>(request.count)), dim3(kThreads), shared_bytes_of(1, job.dim, 0), stream},
+         {dim3(static_cast<unsigned>(request.count)), dim3(kSplitThreads), shared_bytes_of(1, job.dim, 0), stream},
          settle_last, job);
 }
 
