@@ -22,9 +22,12 @@ constexpr int kMostSlice = 256;
 constexpr size_t kMostSlices = 512;
 // Blocks that hide the latency of what they read.
 constexpr size_t kBlocksPerMultiprocessor = 8;
-// Such that the shared memory of a block needs no permission.
-constexpr size_t kMostDim = 8192;
-constexpr size_t kMostSharedDim = 2048;
+constexpr int kMostDim = 8192;
+constexpr int kMostSharedDim = 2048;
+// What a block may have without asking, less what is static.
+constexpr size_t kMostSharedBytes = (48 << 10) - 1024;
+static_assert(shared_bytes_of(1, kMostDim, kMostSlice) <= kMostSharedBytes);
+static_assert(shared_bytes_of(kSharedRows, kMostSharedDim, kMostSlice) <= kMostSharedBytes);
 
 // When to split; estimates until a GPU has measured them (`npm run bench -- cuda --only=calls`, latency by both forms).
 //
@@ -40,9 +43,10 @@ constexpr size_t kLeastStageWork = 1 << 15;  // K·D
 // Where tests and benchmarks ask for this form.
 constexpr size_t kMostForcedRows = 256;
 
-// Dynamic shared memory for the most dimensions.
-// launch <1>: shared 4 * 8192 + 1024
-// launch <4>: shared 16 * 2048 + 4096
+// Dynamic shared memory for 256 dimensions. What is spilled is around the calls of float64's division.
+// launch <1>: blocks 7, shared 4 * 256 + 1024
+// launch <4> on 120: blocks 7, shared 16 * 256 + 4096, stack 8, spills 8
+// launch <4>: blocks 7, shared 16 * 256 + 4096
 template <int kRows>
 __global__ void __launch_bounds__(kSplitThreads) search_slices(const __grid_constant__ SplitArguments job) {
   float* rows = reinterpret_cast<float*>(dynamic_shared_memory());
@@ -55,14 +59,14 @@ __global__ void __launch_bounds__(kSplitThreads) search_slices(const __grid_cons
 }
 
 // After the last stage: a block a row.
-// launch: shared 4 * 8192
+// launch: shared 4 * 256
 __global__ void __launch_bounds__(kSplitThreads) settle_last(const __grid_constant__ SplitArguments job) {
   SplitBlock<1> block{job, reinterpret_cast<float*>(dynamic_shared_memory())};
   block.settle();
 }
 
 int rows_of_a_block(const Codebooks& codebooks, size_t count) {
-  return count >= kFewestShared && codebooks.dim() <= kMostSharedDim ? kSharedRows : 1;
+  return count >= kFewestShared && codebooks.dim() <= size_t{kMostSharedDim} ? kSharedRows : 1;
 }
 
 // Codewords of a block, such that there are as many blocks as are wanted in all.
@@ -92,7 +96,8 @@ size_t most_codewords(const Codebooks& codebooks) {
 }
 
 bool can_split(const Codebooks& codebooks, size_t count) {
-  return count <= most_rows() && codebooks.dim() <= kMostDim && most_codewords(codebooks) <= kMostSlice * kMostSlices;
+  return count <= most_rows() && codebooks.dim() <= size_t{kMostDim} &&
+         most_codewords(codebooks) <= kMostSlice * kMostSlices;
 }
 
 // What blocks of one stage leave to those of the next, twice: one is read while the other is written.

@@ -135,10 +135,10 @@ unsigned char* dynamic_shared();
 
 // What a thread says to others, and what all of them have said, by lane: until this thread's next exchange.
 struct Words {
-  uint64_t word[3];
+  uint64_t word[5];
 };
-// Meets the threads of `mask` of this warp.
-const Words* exchange(unsigned mask, const Words& own);
+// Meets the threads of `mask` of this warp. The last to come may combine what all have said, in its place.
+const Words* exchange(unsigned mask, const Words& own, void (*combine)(Words* all) = nullptr);
 // Meets all threads of the block, none of which may have ended.
 void meet_block();
 

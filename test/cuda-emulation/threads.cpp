@@ -22,9 +22,11 @@ namespace {
 
 constexpr size_t kStackBytes = 256 << 10;
 
-// What threads of a warp with the same mask have said so far; the last two rounds of it.
+// Of the threads of a warp with the same mask: how often they have met, who is there for the next time, and what they have
+// said, now and the last time.
 struct Meeting {
-  size_t rounds[32] = {};
+  size_t rounds = 0;
+  int there = 0;
   emulation::Words said[2][32] = {};
 };
 
@@ -37,6 +39,7 @@ struct Copy {
 struct Thread {
   ucontext_t start;
   jmp_buf place;
+  dim3 index;
   bool started = false;
   bool ended = false;
   std::vector<Copy> asked;
@@ -78,16 +81,16 @@ void wait() {
 // Until the thread waits, or has ended.
 void go_on(size_t index) {
   running->current = index;
-  unsigned i = static_cast<unsigned>(index);
-  threadIdx = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y));
   Thread& thread = running->threads[index];
+  threadIdx = thread.index;
   if (_setjmp(running->scheduler) != 0) return;
   if (thread.started) _longjmp(thread.place, 1);
   thread.started = true;
   setcontext(&thread.start);
 }
 
-void prepare(Thread& thread, char* stack) {
+void prepare(Thread& thread, unsigned i, char* stack) {
+  thread.index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y));
   getcontext(&thread.start);
   thread.start.uc_stack = {stack, 0, kStackBytes};
   thread.start.uc_link = nullptr;
@@ -106,7 +109,7 @@ void run_block(const std::function<void()>& thread, size_t shared) {
   block.meetings.resize((threads + 31) / 32);
   running = &block;
   while (stacks.size() < threads) stacks.push_back(std::make_unique<char[]>(kStackBytes));
-  for (size_t t = 0; t < threads; t++) prepare(block.threads[t], stacks[t].get());
+  for (size_t t = 0; t < threads; t++) prepare(block.threads[t], static_cast<unsigned>(t), stacks[t].get());
   for (size_t left = threads; left > 0;) {
     size_t before = block.progress;
     left = 0;
@@ -145,22 +148,22 @@ unsigned char* emulation::dynamic_shared() {
 
 unsigned emulation::lane() { return static_cast<unsigned>(running->current % 32); }
 
-const emulation::Words* emulation::exchange(unsigned mask, const Words& own) {
+const emulation::Words* emulation::exchange(unsigned mask, const Words& own, void (*combine)(Words* all)) {
   Block& block = *running;
   unsigned lane = emulation::lane();
   if ((mask >> lane & 1) == 0) fail("a thread meets others under a mask without itself");
   Meeting& meeting = block.meetings[block.current / 32][mask];
-  size_t round = ++meeting.rounds[lane];
-  meeting.said[round % 2][lane] = own;
+  size_t before = meeting.rounds;
+  Words* said = meeting.said[before % 2];
+  said[lane] = own;
   block.progress++;
-  auto all_there = [&] {
-    for (unsigned i = 0; i < 32; i++) {
-      if ((mask >> i & 1) != 0 && meeting.rounds[i] < round) return false;
-    }
-    return true;
-  };
-  while (!all_there()) wait();
-  return meeting.said[round % 2];
+  if (++meeting.there == __builtin_popcount(mask)) {
+    if (combine != nullptr) combine(said);
+    meeting.there = 0;
+    meeting.rounds++;
+  }
+  while (meeting.rounds == before) wait();
+  return said;
 }
 
 void emulation::meet_block() {
