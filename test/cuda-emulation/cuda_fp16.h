@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <vector>
+
 struct __half {
   uint16_t bits;
 };
@@ -13,26 +15,41 @@ struct __half2 {
 
 inline __half __float2half_rn(float value) {
   uint32_t bits = __float_as_uint(value);
-  auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  uint32_t sign = bits >> 16 & 0x8000;
   uint32_t magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return {static_cast<uint16_t>(sign | 0x7fff)};
   // From 65520 on it is nearer to infinity.
   if (magnitude >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};
-  // The unit of the last place of what is normal, or of all that is not.
-  int exponent = static_cast<int>(magnitude >> 23) - 127;
-  if (exponent < -14) exponent = -14;
-  auto units = static_cast<uint32_t>(std::nearbyint(std::ldexp(__uint_as_float(magnitude), 10 - exponent)));
-  // 1024 units and more, and a carry out of the mantissa, go into the exponent.
-  return {static_cast<uint16_t>(sign | ((static_cast<uint32_t>(exponent + 14) << 10) + units))};
+  // What is dropped below the last place, 2^-24 for all that is not normal.
+  uint32_t exponent = magnitude >> 23;
+  uint32_t kept = magnitude - (112u << 23);
+  uint32_t dropped = 13;
+  if (exponent < 113) {
+    kept = (magnitude & 0x7fffff) | (exponent == 0 ? 0u : 0x800000u);
+    dropped = exponent < 101 ? 25 : 126 - exponent;
+  }
+  uint32_t half = kept >> dropped;
+  uint32_t rest = kept & ((1u << dropped) - 1);
+  uint32_t middle = 1u << (dropped - 1);
+  // A carry out of the mantissa goes into the exponent, as it should.
+  if (rest > middle || (rest == middle && half % 2 == 1)) half++;
+  return {static_cast<uint16_t>(sign | half)};
 }
 
 inline float __half2float(__half half) {
-  int exponent = half.bits >> 10 & 31;
-  auto mantissa = static_cast<float>(half.bits & 1023);
-  float magnitude = exponent == 31 ? (mantissa == 0 ? INFINITY : NAN)
-                    : exponent == 0 ? std::ldexp(mantissa, -24)
-                                    : std::ldexp(mantissa + 1024, exponent - 25);
-  return half.bits >> 15 != 0 ? -magnitude : magnitude;
+  static const std::vector<float> floats = [] {
+    std::vector<float> values(65536);
+    for (uint32_t bits = 0; bits < values.size(); bits++) {
+      int exponent = bits >> 10 & 31;
+      auto mantissa = static_cast<float>(bits & 1023);
+      float magnitude = exponent == 31  ? (mantissa == 0 ? INFINITY : NAN)
+                        : exponent == 0 ? std::ldexp(mantissa, -24)
+                                        : std::ldexp(mantissa + 1024, exponent - 25);
+      values[bits] = bits >> 15 != 0 ? -magnitude : magnitude;
+    }
+    return values;
+  }();
+  return floats[half.bits];
 }
 
 inline __half2 __halves2half2(__half x, __half y) { return {x, y}; }

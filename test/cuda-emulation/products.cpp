@@ -5,7 +5,6 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
-#include <vector>
 
 namespace {
 
@@ -13,17 +12,9 @@ constexpr int kRows = 16;
 constexpr int kColumns = 8;
 constexpr int kDepth = 16;
 
-// Every float16.
-const std::vector<float>& floats() {
-  static const std::vector<float> floats = [] {
-    std::vector<float> values(65536);
-    for (size_t i = 0; i < values.size(); i++) values[i] = __half2float({static_cast<uint16_t>(i)});
-    return values;
-  }();
-  return floats;
+float half_of(uint64_t registers, int place) {
+  return __half2float({static_cast<uint16_t>(registers >> (16 * place))});
 }
-
-float half_of(uint64_t registers, int place) { return floats()[registers >> (16 * place) & 0xffff]; }
 
 // sums[n] = Σ addends[…][n]. All of them are cut off below 24 bits of the largest, and so is the sum, as on Turing to Ada.
 void add_cut_off(const float (&addends)[kDepth + 1][kColumns], float (&sums)[kColumns]) {

@@ -9,14 +9,14 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <memory>
 #include <vector>
 
 #include "products.h"
 
-thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+// All of this is behind the runtime's lock: one block of the whole process runs at a time.
+dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
 
@@ -43,7 +43,7 @@ struct Thread {
   bool started = false;
   bool ended = false;
   std::vector<Copy> asked;
-  std::deque<std::vector<Copy>> groups;
+  std::vector<std::vector<Copy>> groups;
 };
 
 struct Block {
@@ -57,9 +57,9 @@ struct Block {
   size_t barriers = 0;  // that all of them have passed
 };
 
-thread_local Block* running = nullptr;
-thread_local std::vector<std::unique_ptr<char[]>> stacks;
-thread_local std::vector<char> shared_bytes;
+Block* running = nullptr;
+std::vector<std::unique_ptr<char[]>> stacks;
+std::vector<char> shared_bytes;
 
 [[noreturn]] void fail(const char* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -190,7 +190,7 @@ void emulation::end_copy_group() {
 
 void emulation::wait_for_copies(size_t pending_groups) {
   auto& groups = running->threads[running->current].groups;
-  for (; groups.size() > pending_groups; groups.pop_front()) {
+  for (; groups.size() > pending_groups; groups.erase(groups.begin())) {
     for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
   }
 }
