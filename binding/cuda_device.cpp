@@ -3,6 +3,7 @@
 #include "cuda_device.h"
 
 #include <cstdint>
+#include <string>
 
 #include "../cuda/device_state.h"
 #include "cuda_call.h"
@@ -36,7 +37,13 @@ Napi::Value cuda_lost(const Napi::CallbackInfo& info) {
 #ifdef RVQ_TESTING
 Napi::Value cuda_test_limits(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
-  cuda::set_test_limits({arguments.size("pieceRows"), arguments.size("memoryBytes")});
+  cuda::TestLimits limits{arguments.size("pieceRows"), arguments.size("memoryBytes")};
+  if (arguments.has("searchForm")) {
+    std::string form = arguments.string("searchForm");
+    if (form != "split" && form != "whole") throw arguments.error("searchForm", "\"split\" or \"whole\"");
+    limits.search_form = form == "split" ? cuda::SearchForm::kSplit : cuda::SearchForm::kWhole;
+  }
+  cuda::set_test_limits(limits);
   return info.Env().Undefined();
 }
 

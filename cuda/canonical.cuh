@@ -5,9 +5,18 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
+
 namespace rvq::cuda {
 
 constexpr int kSumLanes = 8;
+
+// A whole warp, as a mask of threads.
+constexpr unsigned kAll = 0xffffffff;
+
+// Of what is not finite the magnitude is at least this.
+constexpr uint32_t kInfinityBits = 0x7f800000;
+__device__ __forceinline__ uint32_t magnitude(float x) { return __float_as_uint(x) & 0x7fffffff; }
 
 // ((s0+s4)+(s2+s6))+((s1+s5)+(s3+s7)) of eight neighbouring threads, for all of them. `mask`: the threads that call.
 __device__ __forceinline__ double sum_of_lanes(double sum, unsigned mask) {

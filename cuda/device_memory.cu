@@ -42,10 +42,13 @@ void check(int error, const char* what) {
 
 CurrentDevice::CurrentDevice(int device) {
   check(cudaGetDevice(&previous_), "cudaGetDevice");
-  check(cudaSetDevice(device), "cudaSetDevice");
+  if (device != previous_) check(cudaSetDevice(device), "cudaSetDevice");
+  changed_ = device != previous_;
 }
 
-CurrentDevice::~CurrentDevice() { cudaSetDevice(previous_); }
+CurrentDevice::~CurrentDevice() {
+  if (changed_) cudaSetDevice(previous_);
+}
 
 DeviceBytes::DeviceBytes(size_t bytes) : size_(bytes) {
   if (bytes > 0) check(cudaMalloc(&data_, bytes), "cudaMalloc");

@@ -16,6 +16,7 @@ class CurrentDevice {
 
  private:
   int previous_ = 0;
+  bool changed_ = false;
 };
 
 // Bytes of the device that is current when it is made; aligned to 256.

@@ -29,6 +29,7 @@ State& state() {
 
 std::atomic<size_t> piece_rows{0};
 std::atomic<size_t> memory_bytes{0};
+std::atomic<SearchForm> search_form{SearchForm::kChosen};
 
 constexpr unsigned kAnswer = 42;
 
@@ -72,8 +73,9 @@ void mark_lost(int device, const std::string& why) {
 void set_test_limits(const TestLimits& limits) {
   piece_rows = limits.piece_rows;
   memory_bytes = limits.memory_bytes;
+  search_form = limits.search_form;
 }
 
-TestLimits test_limits() { return {piece_rows, memory_bytes}; }
+TestLimits test_limits() { return {piece_rows, memory_bytes, search_form}; }
 
 }  // namespace rvq::cuda

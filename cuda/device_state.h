@@ -23,10 +23,14 @@ void mark_lost(int device, const std::string& why);
 template <typename Work>
 void on_device(int device, const Work& work);
 
+// How encode() searches: as split_search.h chooses, or, for tests and benchmarks, always (where it can) or never split.
+enum class SearchForm { kChosen, kSplit, kWhole };
+
 // Limits that tests set; zero: none.
 struct TestLimits {
   size_t piece_rows;    // rows of a piece
   size_t memory_bytes;  // of device memory of a lane: more is out of memory
+  SearchForm search_form = SearchForm::kChosen;
 };
 void set_test_limits(const TestLimits& limits);
 TestLimits test_limits();

@@ -19,7 +19,6 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr size_t kBlockRows = kThreads / kSumLanes;
-constexpr unsigned kWholeWarp = 0xffffffffu;
 
 // Their sums and addresses are in registers: 4 of each a stage.
 constexpr int kStagesTogether = 8;
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(kThreads) measure(const __grid_constant__ Dist
 
 #pragma unroll
   for (int s = 0; s < kStages; s++) {
-    double distance = sum_of_lanes(sums[s], kWholeWarp);
+    double distance = sum_of_lanes(sums[s], kAll);
     if (s < job.table.count && lane == 0 && own_row < job.count) {
       job.distances[row * job.stages + job.first_stage + s] = distance;
     }

@@ -58,8 +58,7 @@ class EncodeWarp {
     }
   }
 
-  // Encodes the block's rows from `first_row` on. `stream` gives the pieces of packed
-  // codewords.
+  // Encodes the block's rows from `first_row` on. `stream` gives the pieces of packed codewords.
   template <typename Stream>
   __device__ __forceinline__ void run(size_t first_row, Stream& stream) {
     first_row_ = first_row + threadIdx.x / 32 * kWarpRows;
@@ -165,8 +164,7 @@ class EncodeWarp {
     }
   }
 
-  // Multiplies the rows with the codewords from a group on; the address in the
-  // descriptor is in units of sixteen bytes.
+  // Multiplies the rows with the codewords from a group on; the address in the descriptor is in units of sixteen bytes.
   __device__ __forceinline__ void begin(float (&sums)[kGroups][4], uint64_t codewords) {
     constexpr int kStep = kTile.codewords * 32 / 16;
     hold(sums);
@@ -209,8 +207,7 @@ class EncodeWarp {
             multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
           }
         }
-        // Two codewords' bounds are four numbers: a group of eight has four such, one
-        // for each thread's pair.
+        // Two codewords' bounds are four numbers: a group of eight has four such, one for each thread's pair.
 #pragma unroll
         for (int n = 0; n < kGroups; n++) {
           rank_group(first_group + j + n, bounds[(j + n) * 4 + fragment_column()], sums[n]);
@@ -242,8 +239,7 @@ class EncodeWarp {
     }
   }
 
-  // Two steps. Every sum is touched once before any is touched again: a product takes
-  // as long as eight of them.
+  // Two steps. Every sum is touched once before any is touched again: a product takes as long as eight of them.
   __device__ __forceinline__ void multiply_pair(float (&sums)[kGroups][4], int k, const uint4 (&b)[kGroups]) {
 #pragma unroll
     for (int n = 0; n < kGroups; n++) multiply_add(sums[n], operands_[k], b[n].x, b[n].y);
@@ -251,8 +247,7 @@ class EncodeWarp {
     for (int n = 0; n < kGroups; n++) multiply_add(sums[n], operands_[k + 1], b[n].z, b[n].w);
   }
 
-  // Takes the scores of a group of eight codewords; `bounds` of this thread's two:
-  // start, slope, start, slope.
+  // Takes the scores of a group of eight codewords; `bounds` of this thread's two: start, slope, start, slope.
   __device__ __forceinline__ void rank_group(int group, const float4& bounds, const float (&sums)[4]) {
     uint32_t keep = ~index_mask_;
 #pragma unroll

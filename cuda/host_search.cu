@@ -6,7 +6,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
 #include <cstring>
 
 #include "array_layout.h"
@@ -14,12 +13,6 @@
 #include "lane.h"
 
 namespace rvq::cuda {
-
-namespace {
-
-constexpr unsigned long long kNothingBad = UINT64_MAX;
-
-}  // namespace
 
 struct HostEncode::Places {
   size_t vectors, bad, codes, residuals;
@@ -75,12 +68,9 @@ void HostEncode::submit(size_t first, size_t rows, Lane& lane) {
 bool HostEncode::finish(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t dim = codebooks_.dim();
-  unsigned long long bad = *lane.host<unsigned long long>(at.bad);
-  if (bad != kNothingBad) {
-    // Pieces are finished in order of rows: those before had nothing bad.
-    bad_ = BadInput{bad % 2 == 1, first + bad / 2 / dim, bad / 2 % dim};
-    return false;
-  }
+  // Pieces are finished in order of rows: those before had nothing bad.
+  bad_ = bad_input_of(*lane.host<unsigned long long>(at.bad), dim, first);
+  if (bad_) return false;
   std::memcpy(request_.codes.at(first * request_.stages), lane.host<char>(at.codes),
               rows * request_.stages * request_.codes.bytes_each());
   if (request_.residuals != nullptr) {

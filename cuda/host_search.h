@@ -26,6 +26,12 @@ struct BadInput {
   size_t column;
 };
 
+// Of what encode() has left in `bad`, for rows from `first_row` on.
+inline std::optional<BadInput> bad_input_of(unsigned long long bad, size_t dim, size_t first_row) {
+  if (bad == kNothingBad) return std::nullopt;
+  return BadInput{bad % 2 == 1, first_row + bad / 2 / dim, bad / 2 % dim};
+}
+
 struct HostEncodeRequest {
   const float* vectors;  // [count][dim]
   size_t count;

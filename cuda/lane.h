@@ -19,6 +19,9 @@ namespace rvq::cuda {
 constexpr size_t kLaneBytes = size_t{64} << 20;
 constexpr size_t kMostLanes = 4;
 
+// Calls of so few rows are over in less time than it takes to wake up: they wait without sleeping.
+constexpr size_t kTinyRows = 64;
+
 // What host and device memory hold at the same offsets is copied from one to the other.
 class Lane {
  public:

@@ -18,12 +18,22 @@ struct Launch {
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, const Launch& shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
 #ifdef RVQ_EMULATE_CUDA
-  emulation::enqueue_kernel(shape.stream, shape.grid, shape.block,
+  emulation::enqueue_kernel(shape.stream, {shape.grid, shape.block, shape.shared_bytes},
                             [=] { kernel(static_cast<Parameters>(arguments)...); });
 #else
   kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<Parameters>(arguments)...);
 #endif
   check(cudaGetLastError(), name);
+}
+
+// The dynamic shared memory of a block, in kernels that are launched with some.
+__device__ __forceinline__ unsigned char* dynamic_shared_memory() {
+#ifdef RVQ_EMULATE_CUDA
+  return emulation::dynamic_shared();
+#else
+  extern __shared__ __align__(128) unsigned char memory[];
+  return memory;
+#endif
 }
 
 // Blocks of `per_block` that hold `count`; a grid has at most 2^31 − 1 of them.

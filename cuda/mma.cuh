@@ -6,13 +6,19 @@
 
 #include <cstdint>
 
+#ifdef RVQ_EMULATE_CUDA
+#include <products.h>
+#endif
+
 namespace rvq::cuda {
 
 // sums[4] += a · b, a 16×16 (row-major) and b 16×8 of float16, float32 sums: the fragments of mma.sync.m16n8k16. With
 // g = lane / 4 and t = lane % 4: sums are (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1); a holds columns 2t, 2t+1 of rows
 // g and g+8, then columns 2t+8, 2t+9 of them; b holds rows 2t, 2t+1 and 2t+8, 2t+9 of column g.
 __device__ __forceinline__ void multiply_add(float (&sums)[4], const uint4& a, uint32_t b0, uint32_t b1) {
-#if __CUDA_ARCH__ >= 800
+#ifdef RVQ_EMULATE_CUDA
+  emulation::multiply_add(sums, {a.x, a.y, a.z, a.w}, {b0, b1});
+#elif __CUDA_ARCH__ >= 800
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
@@ -26,7 +32,9 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const uint4& a, u
 
 // Sixteen bytes from global to shared memory, complete for the thread that asked after wait_for_copies.
 __device__ __forceinline__ void copy_async(void* shared, const void* global) {
-#if __CUDA_ARCH__ >= 800
+#ifdef RVQ_EMULATE_CUDA
+  emulation::copy_async(shared, global);
+#elif __CUDA_ARCH__ >= 800
   uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(address), "l"(global) : "memory");
 #else
@@ -36,7 +44,9 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global) {
 
 // Copies asked for since the last call are one group.
 __device__ __forceinline__ void end_copy_group() {
-#if __CUDA_ARCH__ >= 800
+#ifdef RVQ_EMULATE_CUDA
+  emulation::end_copy_group();
+#elif __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;\n" ::: "memory");
 #endif
 }
@@ -44,7 +54,9 @@ __device__ __forceinline__ void end_copy_group() {
 // All but the latest kGroups groups are complete.
 template <int kGroups>
 __device__ __forceinline__ void wait_for_copies() {
-#if __CUDA_ARCH__ >= 800
+#ifdef RVQ_EMULATE_CUDA
+  emulation::wait_for_copies(kGroups);
+#elif __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kGroups) : "memory");
 #endif
 }

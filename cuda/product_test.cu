@@ -11,6 +11,7 @@
 
 #include "device_memory.h"
 #include "failure.h"
+#include "launch.cuh"
 #include "mma.cuh"
 #include "row_operands.cuh"
 #include "screen_bound.h"
@@ -133,8 +134,7 @@ ProductTest measure(int device) {
   CurrentDevice current(device);
   DeviceArray<Measured> measured(1);
   check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
-  measure_sums<<<kPatterns, 128>>>(measured.data());
-  check(cudaGetLastError(), "test of products");
+  launch("test of products", {dim3(kPatterns), dim3(128), 0, nullptr}, measure_sums, measured.data());
   Measured result{};
   check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");
   float error = 0;

@@ -19,8 +19,6 @@ namespace rvq::cuda {
 
 namespace {
 
-constexpr unsigned long long kNothingBad = UINT64_MAX;
-
 // Residuals between the stages, of rows that go through all of them together: enough rows that the last blocks of a
 // launch, which leave the device half empty, are few among all.
 constexpr size_t kScratchBytes = size_t{256} << 20;
@@ -171,11 +169,10 @@ ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncode
     }
     timer.stop();
     lane.download(at.bad, at.bad + pieces * sizeof(unsigned long long));
-    lane.wait(true);
+    lane.wait(request.count > kTinyRows);
     outcome.kernel_ms = timer.ms();
     for (size_t piece = 0; piece < pieces && !outcome.bad; piece++) {
-      unsigned long long bad = lane.host<unsigned long long>(at.bad)[piece];
-      if (bad != kNothingBad) outcome.bad = BadInput{bad % 2 == 1, piece * rows + bad / 2 / dim, bad / 2 % dim};
+      outcome.bad = bad_input_of(lane.host<unsigned long long>(at.bad)[piece], dim, piece * rows);
     }
   });
   return outcome;

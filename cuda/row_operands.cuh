@@ -7,20 +7,16 @@
 
 #include <cstdint>
 
+#include "canonical.cuh"
 #include "encode_parameters.h"
 #include "screen_bound.h"
 #include "stage.cuh"
 
 namespace rvq::cuda {
 
-constexpr unsigned kAll = 0xffffffff;
-constexpr uint32_t kInfinityBits = 0x7f800000;
-
 // Place of a thread in the fragments of mma.sync: row within eight, and quarter of the columns.
 __device__ __forceinline__ int fragment_row() { return static_cast<int>(threadIdx.x) % 32 / 4; }
 __device__ __forceinline__ int fragment_column() { return static_cast<int>(threadIdx.x) % 4; }
-
-__device__ __forceinline__ uint32_t magnitude(float x) { return __float_as_uint(x) & 0x7fffffff; }
 
 // How rows lie: any; in whole pieces of 16 bytes; or in such, and filling all steps of 16 dimensions.
 enum class Layout { kAny, kAligned, kExact };

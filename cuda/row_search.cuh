@@ -7,56 +7,16 @@
 #include <cstdint>
 
 #include "canonical.cuh"
+#include "float32_distance.cuh"
+#include "nearest.cuh"
 #include "row_operands.cuh"
 #include "stage.cuh"
 
 namespace rvq::cuda {
 
-namespace encoding {
-
-// The smallest distance seen, and the smallest codeword at it; ~0 where none was finite.
-struct Nearest {
-  double distance = INFINITY;
-  uint32_t codeword = ~0u;
-
-  __device__ void take(double other, uint32_t k) {
-    if (other < distance || (other == distance && k < codeword)) {
-      distance = other;
-      codeword = k;
-    }
-  }
-
-  // Of the warp's four teams of eight threads, for all of them.
-  __device__ void unite() {
-#pragma unroll
-    for (int step = 8; step <= 16; step *= 2) {
-      double other = __shfl_xor_sync(kAll, distance, step);
-      uint32_t k = __shfl_xor_sync(kAll, codeword, step);
-      take(other, k);
-    }
-  }
-};
-
-}  // namespace encoding
-
-// Takes up to four bits of `threads` away and returns the one for team 0 … 3; −1 where there are not so many.
-__device__ __forceinline__ int take_four(unsigned& threads, int team) {
-  int chosen = -1;
-#pragma unroll
-  for (int t = 0; t < 4; t++) {
-    int thread = __ffs(static_cast<int>(threads)) - 1;
-    if (t == team) chosen = thread;
-    threads &= threads - 1;
-  }
-  return chosen;
-}
-
 // Methods are called by the whole warp; each team of eight threads has a codeword of its own.
 //
-// Many codewords are first compared by distances in float32, d32 = Σ (x_i − c_i)²: a difference is rounded once and
-// never underflows, its square and its sums fewer than D times. So with γ = (D + 8)·2^-24, rounded up, |d32 − d| ≤ γ·d
-// + η, η = D·2^-148 for what underflows; the canonical distance is d to a few 2^-53. Those that can be nearest have d32
-// ≤ (m·(1 + γ) + 2η)/(1 − γ), m the smallest; where that is near overflow, and with weights, all remain.
+// Many codewords are first compared by distances in float32 (float32_distance.cuh); with weights all are open.
 template <Layout kLayout>
 struct RowSearch {
   const float* weights;  // or null
@@ -69,7 +29,7 @@ struct RowSearch {
   }
 
   // The nearest of the codewords 8j + 2·column + parity of every place 4·parity + column whose bit is set.
-  __device__ __forceinline__ encoding::Nearest of_places(const float* row, unsigned places) const {
+  __device__ __forceinline__ Nearest of_places(const float* row, unsigned places) const {
     // The nearest three of each team: the third only as a number.
     float first = INFINITY;
     float second = INFINITY;
@@ -102,12 +62,10 @@ struct RowSearch {
     float least = first;
 #pragma unroll
     for (int step = 8; step <= 16; step *= 2) least = fminf(least, __shfl_xor_sync(kAll, least, step));
-    float gamma = static_cast<float>(dim + 8) * 0x1p-24f * (1 + 0x1p-20f);
-    float reach = (least * (1 + gamma) + 2 * static_cast<float>(dim) * 0x1p-145f) / (1 - gamma) * (1 + 0x1p-20f);
-    bool usable = gamma < 0.25f && reach < 1e38f;
+    float reach = float32_reach(least, dim);
 
-    encoding::Nearest nearest;
-    if (__any_sync(kAll, !usable || third <= reach)) {
+    Nearest nearest;
+    if (__any_sync(kAll, third <= reach)) {
       each(
           places,
           [&](int k) {
@@ -126,7 +84,7 @@ struct RowSearch {
         if (d32 <= reach) nearest.take(d, k);
       }
     }
-    nearest.unite();
+    nearest.unite(8);
     return nearest;
   }
 
@@ -162,10 +120,10 @@ struct RowSearch {
 #pragma unroll
         for (int n = 0; n < kTogether; n++) {
           float4 c = __ldg(reinterpret_cast<const float4*>(codewords[n] + i));
-          add(x.x - c.x, distances[n]);
-          add(x.y - c.y, distances[n]);
-          add(x.z - c.z, distances[n]);
-          add(x.w - c.w, distances[n]);
+          add_square(x.x - c.x, distances[n]);
+          add_square(x.y - c.y, distances[n]);
+          add_square(x.z - c.z, distances[n]);
+          add_square(x.w - c.w, distances[n]);
         }
       }
     } else {
@@ -173,7 +131,7 @@ struct RowSearch {
       for (int i = lane; i < dim; i += kSumLanes) {
         float x = row[i];
 #pragma unroll
-        for (int n = 0; n < kTogether; n++) add(x - codewords[n][i], distances[n]);
+        for (int n = 0; n < kTogether; n++) add_square(x - codewords[n][i], distances[n]);
       }
     }
 #pragma unroll
@@ -182,8 +140,6 @@ struct RowSearch {
       for (int step = 4; step >= 1; step /= 2) distances[n] += __shfl_xor_sync(kAll, distances[n], step);
     }
   }
-
-  static __device__ __forceinline__ void add(float difference, float& sum) { sum = fmaf(difference, difference, sum); }
 };
 
 }  // namespace rvq::cuda

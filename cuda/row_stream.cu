@@ -22,8 +22,6 @@ constexpr size_t kPieceBytes = size_t{8} << 20;
 constexpr size_t kPieceRows = 16384;
 // Fewer than this are not worth a lane's limit.
 constexpr size_t kLeastRows = 256;
-// Calls this short wait without sleeping.
-constexpr size_t kTinyRows = 64;
 
 size_t rows_of_a_piece(const RowOperation& operation) {
   if (test_limits().piece_rows > 0) return test_limits().piece_rows;

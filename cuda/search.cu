@@ -6,10 +6,13 @@
 #include <map>
 #include <mutex>
 
+#include "array_layout.h"
 #include "bulk_stream.cuh"
 #include "canonical.cuh"
 #include "encode_kernel.cuh"
 #include "failure.h"
+#include "launch.cuh"
+#include "split_search.h"
 #include "stage.cuh"
 #include "unit_stream.cuh"
 
@@ -48,7 +51,7 @@ constexpr int kRingDepth = 3;
 template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
-  extern __shared__ __align__(128) unsigned char memory[];
+  unsigned char* memory = dynamic_shared_memory();
   __shared__ uint32_t codes[kWarps][kWarpRows];
   using Warp = EncodeWarp<kEngine, kSteps, kLayout>;
   size_t blocks = (parameters.count + kBlockRows - 1) / kBlockRows;
@@ -94,7 +97,7 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// How the kernel fits on the current device: how far the stream of codewords runs ahead, and the blocks that fill it.
+// How the kernel fits on a device: how far the stream of codewords runs ahead, and the blocks that fill it.
 struct Fit {
   int depth;
   int shared_bytes;
@@ -103,6 +106,7 @@ struct Fit {
 
 template <Engine kEngine, int kSteps, Layout kLayout>
 Fit measure_fit(int device) {
+  CurrentDevice current(device);
   auto kernel = encode_rows<kEngine, kSteps, kLayout>;
   constexpr int kUnitBytes = EncodeWarp<kEngine, kSteps, kLayout>::kUnitBytes;
   int multiprocessors = 0;
@@ -122,31 +126,34 @@ Fit measure_fit(int device) {
 
 // Asked of the runtime once for each device: a call of one vector is over in less time.
 template <Engine kEngine, int kSteps, Layout kLayout>
-Fit fit() {
+Fit fit(int device) {
   static std::mutex mutex;
   static std::map<int, Fit> known;
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
   std::lock_guard lock(mutex);
   auto found = known.find(device);
   if (found == known.end()) found = known.emplace(device, measure_fit<kEngine, kSteps, kLayout>(device)).first;
   return found->second;
 }
 
-size_t blocks_for(const Fit& fit, size_t count) {
+size_t resident_blocks(const Fit& fit, size_t count) {
   return std::min((count + kBlockRows - 1) / kBlockRows, fit.most_blocks);
 }
 
+struct Target {
+  int device;
+  cudaStream_t stream;
+};
+
 template <Engine kEngine, int kSteps, Layout kLayout>
-void launch_with(const EncodeParameters& parameters, cudaStream_t stream) {
-  Fit found = fit<kEngine, kSteps, kLayout>();
-  auto blocks = static_cast<unsigned>(blocks_for(found, parameters.count));
-  encode_rows<kEngine, kSteps, kLayout><<<blocks, kThreads, found.shared_bytes, stream>>>(parameters, found.depth);
-  check(cudaGetLastError(), "encode kernel");
+void launch_layout(const EncodeParameters& parameters, const Target& target) {
+  Fit found = fit<kEngine, kSteps, kLayout>(target.device);
+  auto blocks = static_cast<unsigned>(resident_blocks(found, parameters.count));
+  Launch shape{dim3(blocks), dim3(kThreads), static_cast<size_t>(found.shared_bytes), target.stream};
+  launch("encode kernel", shape, encode_rows<kEngine, kSteps, kLayout>, parameters, found.depth);
 }
 
 template <Engine kEngine, int kSteps>
-void launch(const EncodeParameters& parameters, cudaStream_t stream) {
+void launch_steps(const EncodeParameters& parameters, const Target& target) {
   auto addresses = reinterpret_cast<uintptr_t>(parameters.rows) | reinterpret_cast<uintptr_t>(parameters.queries) |
                    reinterpret_cast<uintptr_t>(parameters.residuals);
   bool aligned = parameters.dim % 4 == 0 && addresses % 16 == 0;
@@ -154,62 +161,59 @@ void launch(const EncodeParameters& parameters, cudaStream_t stream) {
   constexpr Layout kWhole = kSteps == 1 || kSteps == 2 ? Layout::kAligned : Layout::kExact;
   bool whole = kWhole == Layout::kAligned || (kSteps > 0 ? parameters.dim == 16 * kSteps : parameters.dim % 64 == 0);
   if (aligned && whole) {
-    launch_with<kEngine, kSteps, kWhole>(parameters, stream);
+    launch_layout<kEngine, kSteps, kWhole>(parameters, target);
   } else {
-    launch_with<kEngine, kSteps, Layout::kAny>(parameters, stream);
+    launch_layout<kEngine, kSteps, Layout::kAny>(parameters, target);
   }
 }
 
 template <Engine kEngine>
-void launch(int steps, const EncodeParameters& parameters, cudaStream_t stream) {
+void launch_engine(int steps, const EncodeParameters& parameters, const Target& target) {
   switch (steps) {
     case 1:
-      return launch<kEngine, 1>(parameters, stream);
+      return launch_steps<kEngine, 1>(parameters, target);
     case 2:
-      return launch<kEngine, 2>(parameters, stream);
+      return launch_steps<kEngine, 2>(parameters, target);
     case 4:
-      return launch<kEngine, 4>(parameters, stream);
+      return launch_steps<kEngine, 4>(parameters, target);
     case 6:
-      return launch<kEngine, 6>(parameters, stream);
+      return launch_steps<kEngine, 6>(parameters, target);
     case 8:
-      return launch<kEngine, 8>(parameters, stream);
+      return launch_steps<kEngine, 8>(parameters, target);
     case 12:
-      return launch<kEngine, 12>(parameters, stream);
+      return launch_steps<kEngine, 12>(parameters, target);
     case 16:
-      return launch<kEngine, 16>(parameters, stream);
+      return launch_steps<kEngine, 16>(parameters, target);
     default:
-      return launch<Engine::kWarp, 0>(parameters, stream);
+      return launch_steps<Engine::kWarp, 0>(parameters, target);
   }
-}
-
-size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
-size_t unit_rows_bytes(const Codebooks& codebooks, size_t count) {
-  return codebooks.cosine() ? rounded(count * codebooks.dim() * sizeof(float)) : 0;
 }
 
 // Operands of the rows that are under way at once, where registers do not hold them.
 size_t fragment_bytes(const Codebooks& codebooks, size_t count) {
   TileShape tile = codebooks.tile();
   if (tile.has_bounds()) return 0;
-  size_t exact = blocks_for(fit<Engine::kWarp, 0, Layout::kExact>(), count);
-  size_t any = blocks_for(fit<Engine::kWarp, 0, Layout::kAny>(), count);
+  size_t exact = resident_blocks(fit<Engine::kWarp, 0, Layout::kExact>(codebooks.device()), count);
+  size_t any = resident_blocks(fit<Engine::kWarp, 0, Layout::kAny>(codebooks.device()), count);
   return std::max(exact, any) * kWarps * 32 * tile.steps * sizeof(uint4);
 }
 
-}  // namespace
+struct Workspace {
+  size_t units, fragments, size;
 
-size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count) {
-  CurrentDevice current(codebooks.device());
-  return unit_rows_bytes(codebooks, count) + fragment_bytes(codebooks, count);
-}
+  Workspace(const Codebooks& codebooks, size_t count) {
+    ArrayLayout layout;
+    units = layout.add(codebooks.cosine() ? count * codebooks.dim() * sizeof(float) : 0);
+    fragments = layout.add(fragment_bytes(codebooks, count));
+    size = layout.size();
+  }
+};
 
-void encode(const Codebooks& codebooks, const EncodeRequest& request, void* workspace, cudaStream_t stream) {
-  if (request.count == 0) return;
-  CurrentDevice current(codebooks.device());
+// By the tensor cores.
+void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void* workspace, cudaStream_t stream) {
   TileShape tile = codebooks.tile();
-  float* units = static_cast<float*>(workspace);
-  void* fragments = static_cast<unsigned char*>(workspace) + unit_rows_bytes(codebooks, request.count);
+  Workspace at(codebooks, request.count);
+  float* units = reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) + at.units);
   // The cosine metric brings the rows of every stage to unit length first: a launch a stage.
   size_t stages_a_launch = codebooks.cosine() ? 1 : request.stages;
   for (size_t s = 0; s < request.stages; s += stages_a_launch) {
@@ -230,22 +234,38 @@ void encode(const Codebooks& codebooks, const EncodeRequest& request, void* work
     parameters.code_stride = static_cast<int>(request.stages);
     parameters.wide = request.codes.wide;
     parameters.keep_residuals = request.keep_residuals || s + stages_a_launch < request.stages;
-    parameters.fragments = fragments;
+    parameters.fragments = static_cast<unsigned char*>(workspace) + at.fragments;
     if (codebooks.cosine()) {
-      size_t blocks = std::min<size_t>((request.count * kSumLanes + 255) / 256, 1 << 16);
-      make_unit_rows<<<static_cast<unsigned>(blocks), 256, 0, stream>>>(parameters.rows, units, request.count,
-                                                                        parameters.dim, s == 0 ? request.bad : nullptr);
-      check(cudaGetLastError(), "unit rows kernel");
+      auto blocks = static_cast<unsigned>(std::min<size_t>((request.count * kSumLanes + 255) / 256, 1 << 16));
+      launch("unit rows", {dim3(blocks), dim3(256), 0, stream}, make_unit_rows, parameters.rows, units, request.count,
+             parameters.dim, s == 0 ? request.bad : nullptr);
       parameters.queries = units;
     } else {
       parameters.bad = request.bad;
     }
     int steps = tile.has_bounds() ? tile.steps : 0;
+    Target target{codebooks.device(), stream};
     if (tile.warpgroup) {
-      launch<Engine::kWarpgroup>(steps, parameters, stream);
+      launch_engine<Engine::kWarpgroup>(steps, parameters, target);
     } else {
-      launch<Engine::kWarp>(steps, parameters, stream);
+      launch_engine<Engine::kWarp>(steps, parameters, target);
     }
+  }
+}
+
+}  // namespace
+
+size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count) {
+  return std::max(Workspace(codebooks, count).size, split_workspace_bytes(codebooks, count));
+}
+
+void encode(const Codebooks& codebooks, const EncodeRequest& request, void* workspace, cudaStream_t stream) {
+  if (request.count == 0) return;
+  CurrentDevice current(codebooks.device());
+  if (is_split(codebooks, request.count, request.stages)) {
+    encode_split(codebooks, request, workspace, stream);
+  } else {
+    encode_tiles(codebooks, request, workspace, stream);
   }
 }
 

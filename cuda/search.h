@@ -28,12 +28,14 @@ struct EncodeRequest {
   float* residuals;
   bool keep_residuals = true;  // Whether those after the last stage are wanted.
   // In and out, device: lowered to 2 · (index of the first element that is not finite) or, with the cosine metric, to
-  // 2 · (row · dim) + 1 for the first zero row. UINT64_MAX at first. Where it is lowered the other outputs are
+  // 2 · (row · dim) + 1 for the first zero row. kNothingBad at first. Where it is lowered the other outputs are
   // unspecified.
   unsigned long long* bad;
 };
 
-// Scratch memory that `encode` needs for so many rows.
+constexpr unsigned long long kNothingBad = UINT64_MAX;
+
+// Scratch memory that `encode` needs for so many rows, or fewer.
 size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count);
 
 // Enqueues the work on the stream; `workspace` is device memory, aligned to 256, of that many bytes.

@@ -87,7 +87,7 @@ __device__ __forceinline__ void compare(const StageView& view, int dim, const fl
 
   RowSearch<kLayout> search{weights, dim, &view};
   // Of row `lane`, for the first sixteen threads.
-  encoding::Nearest nearest;
+  Nearest nearest;
 #pragma unroll 1
   for (int kind = 0; kind < 4; kind++) {
     int half = kind / 2;
@@ -122,10 +122,10 @@ __device__ __forceinline__ void compare(const StageView& view, int dim, const fl
     int row = __ffs(static_cast<int>(rows)) - 1;
     unsigned hidden = __shfl_sync(kAll, row < 8 ? verdicts[0].hidden : verdicts[1].hidden, row % 8 * 4);
     if (hidden == 0) continue;
-    encoding::Nearest of_places = search.of_places(first_row + static_cast<size_t>(row) * dim, hidden);
+    Nearest of_places = search.of_places(first_row + static_cast<size_t>(row) * dim, hidden);
     if (lane == row) nearest.take(of_places.distance, of_places.codeword);
   }
-  if (lane < 16 && (open_rows >> lane & 1) != 0) codes[lane] = nearest.codeword == ~0u ? 0 : nearest.codeword;
+  if (lane < 16 && (open_rows >> lane & 1) != 0) codes[lane] = nearest.code();
 }
 
 }  // namespace rvq::cuda

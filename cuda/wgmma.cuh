@@ -29,8 +29,7 @@ __device__ __forceinline__ void warpgroup_wait() {
 
 #define RVQ_SUMS4(s, n) "+f"(s[n][0]), "+f"(s[n][1]), "+f"(s[n][2]), "+f"(s[n][3])
 
-// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32 or 64 codewords; sums[n] of group n as in
-// multiply_add.
+// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32 or 64 codewords; sums[n] of group n as in multiply_add.
 __device__ __forceinline__ void warpgroup_multiply(float (&s)[4][4], const uint4& a, uint64_t b, bool accumulate) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"

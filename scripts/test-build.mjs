@@ -3,7 +3,7 @@
 //   node scripts/test-build.mjs emulated [files…]   AVX-512 levels on a processor with AVX2, each forced in turn
 //   node scripts/test-build.mjs sanitize [files…]   AddressSanitizer (without leaks) and UndefinedBehaviorSanitizer
 //   node scripts/test-build.mjs tsan [files…]       ThreadSanitizer
-//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, but for its tensor-core kernels
+//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, but for wgmma and bulk copies
 //
 // The package's own build in build/Release/ stays as it is.
 

@@ -6,6 +6,7 @@ import { openBackend } from "../../lib/open-backend.js";
 import { newCodeArray } from "../../lib/pack-codes.js";
 import { median } from "../interleave.js";
 import type { Row } from "../results.js";
+import { measureFewRows, searchForms, withSearchForm } from "./few-rows.js";
 import type { Copies, PeerProcess } from "./process.js";
 
 const dim = 128;
@@ -53,20 +54,22 @@ export async function measureCalls({ peers, copies, part }: Surroundings): Promi
   });
   await part("on the device", () => measureResident(rq, vectors, copies, row));
 
-  // The latency of a call that a service awaits, by the device and by what "auto" takes for so few.
-  for (const few of [1, 16, 256]) {
-    for (const [quantizer, name] of [
-      [rq, "cuda"],
-      [auto, "auto"],
-    ] as const) {
-      await part("latency", async () => {
-        const { middle, tail } = await latency(() => quantizer.encode(vectors.subarray(0, few * dim)));
-        const target = few === 1 && name === "cuda" ? ", target ≤ 0.15 ms" : "";
-        const remark = `99th percentile ${(1000 * tail).toFixed(0)} µs${target}`;
-        row(`encode, ${few} vectors, ${stages} stages, ${name}`, middle, null, null, remark);
-      });
+  // The latency of a call that a service awaits, by the device, in either form, and by what "auto" takes for so few.
+  for (const few of [1, 4, 16, 64, 256]) {
+    const rowsOfCall = vectors.subarray(0, few * dim);
+    const measured = async (name: string, encode: () => Promise<unknown>) => {
+      const { middle, tail } = await latency(encode);
+      const target = few === 1 && name === "cuda" ? ", target ≤ 0.15 ms" : "";
+      const remark = `99th percentile ${(1000 * tail).toFixed(0)} µs${target}`;
+      row(`encode, ${few} vectors, ${stages} stages, ${name}`, middle, null, null, remark);
+    };
+    for (const form of searchForms) {
+      const name = form === undefined ? "cuda" : `cuda, ${form}`;
+      await part("latency", () => withSearchForm(form, () => measured(name, () => rq.encode(rowsOfCall))));
     }
+    await part("latency", () => measured("auto", () => auto.encode(rowsOfCall)));
   }
+  await part("few vectors", () => measureFewRows((what, ms, remark) => row(what, ms, null, null, remark)));
 
   await part("statistics", async () => {
     row(`statistics, ${count} vectors, host to host`, await statistics(vectors), bytes, copies.toDevice);

@@ -83,8 +83,15 @@ export interface CudaAddon {
   ): ReturnType<ResidentCodebooks["magnitudes"]>;
   cudaAccumulate(request: AccumulateRequest & ResidentRows, options: CudaOptions): Promise<void>;
   cudaLowerDistances(request: LowerDistancesRequest & ResidentRows, options: CudaOptions): Promise<void>;
-  /** Only in builds for tests: rows of a piece and bytes of device memory of a lane from now on; 0: no limit. */
-  cudaTestLimits?(limits: { pieceRows: number; memoryBytes: number }): void;
+  /**
+   * Only in builds for tests, from now on: rows of a piece and bytes of device memory of a lane (0: no limit), and the form in which
+   * few rows are searched, instead of that which the core chooses (cuda/split_search.h).
+   */
+  cudaTestLimits?(limits: {
+    readonly pieceRows: number;
+    readonly memoryBytes: number;
+    readonly searchForm?: "split" | "whole" | undefined;
+  }): void;
   /** Only in builds for tests: the device counts as lost from now on. */
   cudaTestLose?(options: CudaOptions): void;
 }

@@ -80,13 +80,16 @@ for (const candidate of candidates) {
         ]) {
           const split = newCodeArray(shape.count * 3, [200]);
           const prepared = candidate.open(threads).prepare(spec);
-          for (let first = 0; first < shape.count; first += rows) {
-            const count = Math.min(rows, shape.count - first);
+          // One by one some of them are enough: a device takes as long for one as for many.
+          const end = rows === 1 ? 300 : shape.count;
+          for (let first = 0; first < end; first += rows) {
+            const count = Math.min(rows, end - first);
             const chunk = vectors.subarray(first * shape.dim, (first + count) * shape.dim);
             const codes = split.subarray(first * 3, (first + count) * 3);
             prepared.encodeSync({ vectors: chunk, count, stages: 3, codes });
           }
-          expectSame(split, whole, { backend: candidate.name, family, threads, rows });
+          const context = { backend: candidate.name, family, threads, rows };
+          expectSame(split.subarray(0, end * 3), whole.subarray(0, end * 3), context);
           prepared.dispose();
         }
         one.dispose();

@@ -1,8 +1,9 @@
 // Stands in for CUDA's header in builds for tests on machines without a GPU: the little of the runtime and of the
-// device language that cuda/ uses, on the processor. Kernels written with mma, cp.async or wgmma are beyond it.
+// device language that cuda/ uses, on the processor. Products of the tensor cores and asynchronous copies are emulated
+// in products.h; Hopper's wgmma is beyond it.
 //
-// What it is for: stream order and lifetimes. Nothing that is asynchronous on a device happens before somebody waits
-// for it, and then the work of all streams is done in a random order that keeps each stream's own.
+// What it is for: results, stream order and lifetimes. Nothing that is asynchronous on a device happens before somebody
+// waits for it, and then the work of all streams is done in a random order that keeps each stream's own.
 
 #pragma once
 
@@ -15,22 +16,34 @@
 #define __global__ static
 #define __device__
 #define __host__
+// Kernels run one at a time, block by block.
+#define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __grid_constant__
+#define __builtin_assume(...) ((void)0)
 
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-struct float4 {
+struct float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 // Of the thread that runs.
-extern thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum cudaError_t {
   cudaSuccess,
@@ -55,6 +68,14 @@ enum cudaError_t {
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
 enum { cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2 };
+enum cudaDeviceAttr {
+  cudaDevAttrClockRate,
+  cudaDevAttrMemoryClockRate,
+  cudaDevAttrGlobalMemoryBusWidth,
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 struct CUstream_st;
 struct CUevent_st;
@@ -75,7 +96,6 @@ cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
-enum cudaDeviceAttr { cudaDevAttrClockRate, cudaDevAttrMemoryClockRate, cudaDevAttrGlobalMemoryBusWidth };
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
@@ -85,6 +105,7 @@ cudaError_t cudaMallocHost(void** data, size_t bytes);
 cudaError_t cudaFreeHost(void* data);
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemset(void* data, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
@@ -95,30 +116,55 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end);
 
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+template <typename Kernel>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, int, size_t) {
+  *blocks = 1;
+  return cudaSuccess;
+}
+
 namespace emulation {
 
 void enqueue(cudaStream_t stream, std::function<void()> work);
-void enqueue_kernel(cudaStream_t stream, dim3 grid, dim3 block, std::function<void()> thread);
 
-// Meets the threads of `mask` of this warp; every thread's value is then in values[lane].
-struct Exchange {
-  uint64_t values[32];
+struct Grid {
+  dim3 grid, block;
+  size_t shared_bytes;
 };
-Exchange exchange(unsigned mask, uint64_t value);
+void enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread);
 
-template <typename T>
-T shuffle(unsigned mask, T value, unsigned from) {
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof value);
-  Exchange all = exchange(mask, bits);
-  T result;
-  std::memcpy(&result, &all.values[from], sizeof result);
-  return result;
-}
+// Dynamic shared memory of the block that runs, aligned to 128.
+unsigned char* dynamic_shared();
+
+// What a thread says to others, and what all of them have said, by lane: until this thread's next exchange.
+struct Words {
+  uint64_t word[5];
+};
+// Meets the threads of `mask` of this warp. The last to come may combine what all have said, in its place.
+const Words* exchange(unsigned mask, const Words& own, void (*combine)(Words* all) = nullptr);
+// Meets all threads of the block, none of which may have ended.
+void meet_block();
 
 unsigned lane();
 
+template <typename T>
+T shuffle(unsigned mask, T value, unsigned from) {
+  static_assert(sizeof value <= sizeof(uint64_t));
+  Words own{};
+  std::memcpy(&own, &value, sizeof value);
+  const Words* all = exchange(mask, own);
+  T result;
+  std::memcpy(&result, &all[from], sizeof result);
+  return result;
+}
+
 }  // namespace emulation
+
+inline void __syncthreads() { emulation::meet_block(); }
+inline void __syncwarp(unsigned mask = 0xffffffff) { emulation::exchange(mask, {}); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int step) {
@@ -134,20 +180,17 @@ T __shfl_up_sync(unsigned mask, T value, int step) {
   return emulation::shuffle(mask, value, own < static_cast<unsigned>(step) ? own : own - static_cast<unsigned>(step));
 }
 inline unsigned __ballot_sync(unsigned mask, bool vote) {
-  emulation::Exchange all = emulation::exchange(mask, vote);
+  const emulation::Words* all = emulation::exchange(mask, {vote});
   unsigned votes = 0;
   for (unsigned i = 0; i < 32; i++) {
-    if ((mask >> i & 1) != 0 && all.values[i] != 0) votes |= 1u << i;
+    if ((mask >> i & 1) != 0 && all[i].word[0] != 0) votes |= 1u << i;
   }
   return votes;
 }
+inline bool __any_sync(unsigned mask, bool vote) { return __ballot_sync(mask, vote) != 0; }
 
-inline unsigned __float_as_uint(float x) {
-  unsigned bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
@@ -157,17 +200,43 @@ inline float __double2float_rn(double a) { return static_cast<float>(a); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a < b ? b : a; }
 inline uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+inline uint32_t max(uint32_t a, uint32_t b) { return a < b ? b : a; }
+inline uint32_t __float_as_uint(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float __uint_as_float(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+inline float __int_as_float(int bits) { return __uint_as_float(static_cast<uint32_t>(bits)); }
+inline bool __isGlobal(const void*) { return true; }
+template <typename T>
+T __ldg(const T* at) {
+  return *at;
+}
 
-// Kernels run one at a time.
+// Kernels run one at a time, and a thread until it waits for others.
 template <typename T, typename Value>
 T atomicAdd(T* at, Value value) {
   T before = *at;
   *at = before + static_cast<T>(value);
   return before;
 }
-inline unsigned atomicMax(unsigned* at, unsigned value) {
-  unsigned before = *at;
-  if (value > before) *at = value;
+template <typename T, typename Value>
+T atomicMin(T* at, Value value) {
+  T before = *at;
+  if (static_cast<T>(value) < before) *at = static_cast<T>(value);
+  return before;
+}
+template <typename T, typename Value>
+T atomicMax(T* at, Value value) {
+  T before = *at;
+  if (static_cast<T>(value) > before) *at = static_cast<T>(value);
   return before;
 }

@@ -14,6 +14,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int kMultiprocessors = 4;
+constexpr int kMultiprocessorBytes = 100 << 10;
+
 }  // namespace
 
 struct CUstream_st {
@@ -123,12 +126,26 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"emulated device", 8, 6, setting("RVQ_EMULATED_MEMORY", size_t{1} << 32), 2};
+  *properties = {"emulated device", 8, 6, setting("RVQ_EMULATED_MEMORY", size_t{1} << 32),
+                 kMultiprocessors};
   return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrGlobalMemoryBusWidth ? 64 : 1'000'000;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiprocessors;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = kMultiprocessorBytes;
+      break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      *value = 64;
+      break;
+    case cudaDevAttrClockRate:
+    case cudaDevAttrMemoryClockRate:
+      *value = 1'000'000;
+  }
   return cudaSuccess;
 }
 
@@ -194,6 +211,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   bool pageable =
       (!to_device && !inside(runtime().pinned, to, bytes)) || (!from_device && !inside(runtime().pinned, from, bytes));
   return pageable ? cudaStreamSynchronize(stream) : cudaSuccess;
+}
+
+cudaError_t cudaMemset(void* data, int value, size_t bytes) {
+  return cudaMemsetAsync(data, value, bytes, nullptr) == cudaSuccess ? cudaStreamSynchronize(nullptr)
+                                                                     : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {

@@ -1,6 +1,10 @@
 // Runs the threads of a kernel, a block at a time, as coroutines: a thread goes on until it has to wait for others.
 
+// Its longjmp does not believe in stacks that the program has made.
+#undef _FORTIFY_SOURCE
+
 #include <cuda_runtime.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdio>
@@ -9,30 +13,53 @@
 #include <memory>
 #include <vector>
 
-thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+#include "products.h"
+
+// All of this is behind the runtime's lock: one block of the whole process runs at a time.
+dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
 
 constexpr size_t kStackBytes = 256 << 10;
 
-// What threads of a warp with the same mask have said so far; the last two rounds of it.
+// Of the threads of a warp with the same mask: how often they have met, who is there for the next time, and what they have
+// said, now and the last time.
 struct Meeting {
-  size_t rounds[32] = {};
-  uint64_t values[2][32] = {};
+  size_t rounds = 0;
+  int there = 0;
+  emulation::Words said[2][32] = {};
+};
+
+struct Copy {
+  void* to;
+  const void* from;
+};
+
+// A thread of the block. Contexts start it; jumps, which ask nothing of the kernel, go on with it.
+struct Thread {
+  ucontext_t start;
+  jmp_buf place;
+  dim3 index;
+  bool started = false;
+  bool ended = false;
+  std::vector<Copy> asked;
+  std::vector<std::vector<Copy>> groups;
 };
 
 struct Block {
   const std::function<void()>* thread = nullptr;
-  ucontext_t scheduler;
-  std::vector<ucontext_t> contexts;
-  std::vector<char> ended;
+  jmp_buf scheduler;
+  std::vector<Thread> threads;
   std::vector<std::map<unsigned, Meeting>> meetings;  // [warps]
   size_t current = 0;
   size_t progress = 0;
+  size_t met = 0;       // threads at the barrier
+  size_t barriers = 0;  // that all of them have passed
 };
 
-thread_local Block* running = nullptr;
-thread_local std::vector<std::unique_ptr<char[]>> stacks;
+Block* running = nullptr;
+std::vector<std::unique_ptr<char[]>> stacks;
+std::vector<char> shared_bytes;
 
 [[noreturn]] void fail(const char* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -41,45 +68,55 @@ thread_local std::vector<std::unique_ptr<char[]>> stacks;
 
 void enter() {
   (*running->thread)();
-  running->ended[running->current] = 1;
+  running->threads[running->current].ended = true;
   running->progress++;
-  swapcontext(&running->contexts[running->current], &running->scheduler);
+  _longjmp(running->scheduler, 1);
 }
 
-void prepare(ucontext_t& context, char* stack) {
-  getcontext(&context);
-  context.uc_stack = {stack, 0, kStackBytes};
-  context.uc_link = nullptr;
-  makecontext(&context, enter, 0);
+// Back to the scheduler, until it is this thread's turn again.
+void wait() {
+  if (_setjmp(running->threads[running->current].place) == 0) _longjmp(running->scheduler, 1);
 }
 
-void choose(size_t thread) {
-  running->current = thread;
-  unsigned i = static_cast<unsigned>(thread);
-  threadIdx = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y));
+// Until the thread waits, or has ended.
+void go_on(size_t index) {
+  running->current = index;
+  Thread& thread = running->threads[index];
+  threadIdx = thread.index;
+  if (_setjmp(running->scheduler) != 0) return;
+  if (thread.started) _longjmp(thread.place, 1);
+  thread.started = true;
+  setcontext(&thread.start);
 }
 
-void run_block(const std::function<void()>& thread) {
+void prepare(Thread& thread, unsigned i, char* stack) {
+  thread.index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y));
+  getcontext(&thread.start);
+  thread.start.uc_stack = {stack, 0, kStackBytes};
+  thread.start.uc_link = nullptr;
+  makecontext(&thread.start, enter, 0);
+}
+
+void run_block(const std::function<void()>& thread, size_t shared) {
   size_t threads = size_t{blockDim.x} * blockDim.y * blockDim.z;
   if (threads > 1024) fail("more than 1024 threads a block");
+  constexpr size_t kAlignment = 128;
+  // What nobody has written is not a number.
+  shared_bytes.assign(shared + kAlignment, static_cast<char>(0xff));
   Block block;
   block.thread = &thread;
-  block.contexts.resize(threads);
-  block.ended.assign(threads, 0);
+  block.threads.resize(threads);
   block.meetings.resize((threads + 31) / 32);
   running = &block;
   while (stacks.size() < threads) stacks.push_back(std::make_unique<char[]>(kStackBytes));
-  for (size_t t = 0; t < threads; t++) {
-    prepare(block.contexts[t], stacks[t].get());
-  }
+  for (size_t t = 0; t < threads; t++) prepare(block.threads[t], static_cast<unsigned>(t), stacks[t].get());
   for (size_t left = threads; left > 0;) {
     size_t before = block.progress;
     left = 0;
     for (size_t t = 0; t < threads; t++) {
-      if (block.ended[t]) continue;
-      choose(t);
-      swapcontext(&block.scheduler, &block.contexts[t]);
-      if (!block.ended[t]) left++;
+      if (block.threads[t].ended) continue;
+      go_on(t);
+      if (!block.threads[t].ended) left++;
     }
     if (left > 0 && block.progress == before) fail("threads wait for each other, or for one that has ended");
   }
@@ -88,44 +125,72 @@ void run_block(const std::function<void()>& thread) {
 
 }  // namespace
 
-void emulation::enqueue_kernel(cudaStream_t stream, dim3 grid, dim3 block, std::function<void()> thread) {
-  if (grid.x == 0 || grid.x > 0x7fffffffu) fail("a grid of a wrong size");
+void emulation::enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread) {
+  if (shape.grid.x == 0 || shape.grid.x > 0x7fffffffu) fail("a grid of a wrong size");
   enqueue(stream, [=] {
-    gridDim = grid;
-    blockDim = block;
-    for (unsigned z = 0; z < grid.z; z++) {
-      for (unsigned y = 0; y < grid.y; y++) {
-        for (unsigned x = 0; x < grid.x; x++) {
+    gridDim = shape.grid;
+    blockDim = shape.block;
+    for (unsigned z = 0; z < gridDim.z; z++) {
+      for (unsigned y = 0; y < gridDim.y; y++) {
+        for (unsigned x = 0; x < gridDim.x; x++) {
           blockIdx = dim3(x, y, z);
-          run_block(thread);
+          run_block(thread, shape.shared_bytes);
         }
       }
     }
   });
 }
 
+unsigned char* emulation::dynamic_shared() {
+  auto address = reinterpret_cast<uintptr_t>(shared_bytes.data());
+  return reinterpret_cast<unsigned char*>((address + 127) / 128 * 128);
+}
+
 unsigned emulation::lane() { return static_cast<unsigned>(running->current % 32); }
 
-emulation::Exchange emulation::exchange(unsigned mask, uint64_t value) {
+const emulation::Words* emulation::exchange(unsigned mask, const Words& own, void (*combine)(Words* all)) {
   Block& block = *running;
-  size_t own = block.current;
-  size_t warp = own / 32;
-  unsigned lane = static_cast<unsigned>(own % 32);
+  unsigned lane = emulation::lane();
   if ((mask >> lane & 1) == 0) fail("a thread meets others under a mask without itself");
-  Meeting& meeting = block.meetings[warp][mask];
-  size_t round = ++meeting.rounds[lane];
-  meeting.values[round % 2][lane] = value;
+  Meeting& meeting = block.meetings[block.current / 32][mask];
+  size_t before = meeting.rounds;
+  Words* said = meeting.said[before % 2];
+  said[lane] = own;
   block.progress++;
-  auto all_there = [&] {
-    for (unsigned i = 0; i < 32; i++) {
-      if ((mask >> i & 1) != 0 && meeting.rounds[i] < round) return false;
-    }
-    return true;
-  };
-  while (!all_there()) {
-    swapcontext(&block.contexts[own], &block.scheduler);
+  if (++meeting.there == __builtin_popcount(mask)) {
+    if (combine != nullptr) combine(said);
+    meeting.there = 0;
+    meeting.rounds++;
   }
-  Exchange result;
-  std::memcpy(result.values, meeting.values[round % 2], sizeof result.values);
-  return result;
+  while (meeting.rounds == before) wait();
+  return said;
+}
+
+void emulation::meet_block() {
+  Block& block = *running;
+  size_t before = block.barriers;
+  block.progress++;
+  if (++block.met == block.threads.size()) {
+    block.met = 0;
+    block.barriers++;
+  }
+  while (block.barriers == before) wait();
+}
+
+void emulation::copy_async(void* shared, const void* global) {
+  std::memset(shared, 0xff, 16);
+  running->threads[running->current].asked.push_back({shared, global});
+}
+
+void emulation::end_copy_group() {
+  Thread& thread = running->threads[running->current];
+  thread.groups.push_back(std::move(thread.asked));
+  thread.asked.clear();
+}
+
+void emulation::wait_for_copies(size_t pending_groups) {
+  auto& groups = running->threads[running->current].groups;
+  for (; groups.size() > pending_groups; groups.erase(groups.begin())) {
+    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
+  }
 }

@@ -1,0 +1,91 @@
+// Products of the tensor cores on the processor, from the operands that all threads of a warp hold.
+
+#include "products.h"
+
+#include <cuda_fp16.h>
+
+#include <algorithm>
+
+namespace {
+
+constexpr int kRows = 16;
+constexpr int kColumns = 8;
+constexpr int kDepth = 16;
+
+float half_of(uint64_t registers, int place) {
+  return __half2float({static_cast<uint16_t>(registers >> (16 * place))});
+}
+
+// sums[n] = Σ addends[…][n]. All of them are cut off below 24 bits of the largest, and so is the sum, as on Turing to Ada.
+void add_cut_off(const float (&addends)[kDepth + 1][kColumns], float (&sums)[kColumns]) {
+  float largest[kColumns] = {};
+  float plain[kColumns] = {};
+  for (const auto& some : addends) {
+    for (int n = 0; n < kColumns; n++) {
+      float magnitude = std::fabs(some[n]);
+      largest[n] = largest[n] < magnitude ? magnitude : largest[n];
+      plain[n] += some[n];
+    }
+  }
+  float scale[kColumns];
+  float unit[kColumns];
+  for (int n = 0; n < kColumns; n++) {
+    // The largest is below 2^exponent; of the tiniest fewer bits are left.
+    int exponent = std::clamp(static_cast<int>(__float_as_uint(largest[n]) >> 23) - 126, -102, 126);
+    scale[n] = __int_as_float((127 + 24 - exponent) << 23);
+    unit[n] = __int_as_float((127 - 24 + exponent) << 23);
+  }
+  int32_t total[kColumns] = {};
+  for (const auto& some : addends) {
+    for (int n = 0; n < kColumns; n++) total[n] += static_cast<int32_t>(some[n] * scale[n]);
+  }
+  for (int n = 0; n < kColumns; n++) {
+    int32_t magnitude = std::abs(total[n]);
+    int dropped = std::max(0, 32 - 24 - __builtin_clz(static_cast<uint32_t>(magnitude) | 1));
+    magnitude = magnitude >> dropped << dropped;
+    float rounded = static_cast<float>(total[n] < 0 ? -magnitude : magnitude) * unit[n];
+    sums[n] = std::isfinite(plain[n]) ? rounded : plain[n];
+  }
+}
+
+float float_of(uint64_t word, int place) { return __uint_as_float(static_cast<uint32_t>(word >> (32 * place))); }
+
+// The thread with `group` = lane / 4 and `in_group` = lane % 4 has of `a` the columns 2·in_group and 2·in_group + 1 of row
+// `group`, then of row group + 8, then both again eight columns further; of `b` the rows 2·in_group and 2·in_group + 1 of
+// column `group`, then eight rows further. Of the sums it has row `group`, columns 2·in_group and 2·in_group + 1, then
+// row group + 8.
+void multiply(emulation::Words* all) {
+  float a[kRows][kDepth];
+  float b[kDepth][kColumns];
+  for (int k = 0; k < kDepth; k++) {
+    for (int m = 0; m < kRows; m++) {
+      a[m][k] = half_of(all[m % 8 * 4 + k % 8 / 2].word[k / 8], m / 8 * 2 + k % 2);
+    }
+    for (int n = 0; n < kColumns; n++) b[k][n] = half_of(all[n * 4 + k % 8 / 2].word[2], k / 8 * 2 + k % 2);
+  }
+  float addends[kDepth + 1][kColumns];
+  float sums[kColumns];
+  for (int m = 0; m < kRows; m++) {
+    auto place = [&](int n) -> uint64_t& { return all[m % 8 * 4 + n / 2].word[3 + m / 8]; };
+    for (int k = 0; k < kDepth; k++) {
+      // A product of two float16 is exact in float32.
+      for (int n = 0; n < kColumns; n++) addends[k][n] = a[m][k] * b[k][n];
+    }
+    for (int n = 0; n < kColumns; n++) addends[kDepth][n] = float_of(place(n), n % 2);
+    add_cut_off(addends, sums);
+    for (int n = 0; n < kColumns; n += 2) {
+      place(n) = __float_as_uint(sums[n]) | uint64_t{__float_as_uint(sums[n + 1])} << 32;
+    }
+  }
+}
+
+uint64_t pair(uint32_t low, uint32_t high) { return low | uint64_t{high} << 32; }
+
+}  // namespace
+
+void emulation::multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  Words own{{pair(a[0], a[1]), pair(a[2], a[3]), pair(b[0], b[1]), pair(__float_as_uint(sums[0]), __float_as_uint(sums[1])),
+             pair(__float_as_uint(sums[2]), __float_as_uint(sums[3]))}};
+  const Words& done = exchange(0xffffffff, own, multiply)[lane()];
+  for (int i = 0; i < 4; i++) sums[i] = float_of(done.word[3 + i / 2], i % 2);
+}
