@@ -3,6 +3,7 @@
 //   cpuInfo()         { instructionSet, instructionSets, processors }      cpu/instruction_set.h, processors.h
 //   cudaInfo()        { devices, driverVersion, runtimeVersion, reason }   ../cuda/devices.h
 //   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
+//   CpuProjection     a prepared linear map of vectors: project            cpu_projection.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
@@ -22,6 +23,7 @@
 #ifdef RVQ_TESTING
 #include "cpu_measuring.h"
 #endif
+#include "cpu_projection.h"
 #include "cpu_statistics.h"
 #include "cuda_info.h"
 #ifdef RVQ_CUDA
@@ -60,6 +62,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("cudaInfo", Napi::Function::New(env, cuda_info, "cudaInfo"));
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
+  exports.Set("CpuProjection", CpuProjection::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
 #ifdef RVQ_CUDA

@@ -1,7 +1,7 @@
 // The public API of rvq.
 
 export { writeFileAtomic } from "./atomic-file.js";
-export type { BackendName, CodeArray, Metric } from "./backend.js";
+export type { BackendName, CodeArray, Metric, Projection } from "./backend.js";
 export type { BalancedOptions } from "./balanced-codes.js";
 export type { BatchMetrics } from "./batching/batch-runner.js";
 export type {
@@ -67,7 +67,6 @@ export {
   type ImportedCheckpoint,
   type ImportedQuantizer,
   importCheckpoint,
-  type Projection,
 } from "./interop/checkpoints.js";
 export { type Ecdc, type EcdcModel, type EcdcSegment, readEcdc, writeEcdc } from "./interop/ecdc.js";
 export { readNpy, writeNpy } from "./interop/npy.js";

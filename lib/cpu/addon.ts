@@ -9,6 +9,8 @@ import type {
   DistanceRequest,
   EncodeRequest,
   LowerDistancesRequest,
+  Projection,
+  ProjectRequest,
 } from "../backend.js";
 
 /** What every entry to the CPU core is told. */
@@ -54,6 +56,13 @@ export interface CpuCodebooks {
   screenOnly?(request: { vectors: Float32Array; count: number; stage: number; codes: Int32Array }): void;
 }
 
+/** Throws a TypeError for any request that does not fit; after dispose() every call throws. */
+export interface CpuProjection {
+  project(request: ProjectRequest): Promise<BadInput | null>;
+  projectSync(request: ProjectRequest): BadInput | null;
+  dispose(): void;
+}
+
 export interface Addon {
   cpuInfo(): CpuInfo;
   /** Only in builds for tests: `processors` as it would be with `<root>/proc/self/cgroup` and `<root>/sys/fs/cgroup`. */
@@ -61,6 +70,7 @@ export interface Addon {
   /** Only in builds for tests: the most threads that asynchronous calls have had at once since this was last asked. */
   mostThreads?(): number;
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
+  readonly CpuProjection: new (projection: Projection & CpuOptions) => CpuProjection;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
   /** Only in builds for tests: float32 multiply-adds of these threads together with all operands in registers, GFLOP/s. */

@@ -1,18 +1,9 @@
 // The quantizers of other codecs' checkpoints, found by the names of their tensors, which are mapped here and nowhere else.
 
+import type { Projection } from "../backend.js";
 import { RvqError } from "../errors.js";
 import type { Safetensors } from "./safetensors.js";
 import type { Tensor } from "./tensor.js";
-
-/** A linear map of vectors: out = weight · in + bias. */
-export interface Projection {
-  /** weight[outDim][inDim] */
-  readonly weight: Float32Array;
-  readonly outDim: number;
-  readonly inDim: number;
-  /** bias[outDim], or null. */
-  readonly bias: Float32Array | null;
-}
 
 /** A residual quantizer of a checkpoint: what `ResidualQuantizer.fromCodebooks` takes, and the maps around it. */
 export interface ImportedQuantizer {
