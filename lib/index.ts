@@ -66,12 +66,15 @@ export { GroupedQuantizer } from "./grouped-quantizer.js";
 export {
   type ImportedCheckpoint,
   type ImportedQuantizer,
+  type ImportOptions,
   importCheckpoint,
 } from "./interop/checkpoints.js";
 export { type Ecdc, type EcdcModel, type EcdcSegment, readEcdc, writeEcdc } from "./interop/ecdc.js";
 export { readNpy, writeNpy } from "./interop/npy.js";
+export { type FromCheckpointOptions, quantizerFromCheckpoint } from "./interop/quantizer-from-checkpoint.js";
 export { Safetensors, writeSafetensors } from "./interop/safetensors.js";
 export type { Tensor } from "./interop/tensor.js";
+export { type AnyQuantizer, loadQuantizer, quantizerFromBytes } from "./load-quantizer.js";
 export {
   type CommitmentLossOptions,
   codebookLoss,
@@ -91,6 +94,8 @@ export {
   status,
 } from "./open-backend.js";
 export { bitsPerCode, packCodes, packedSizeBytes, unpackCodes } from "./pack-codes.js";
+export type { Arrangement, FromPartsOptions, ProjectedDescription, ProjectedPart } from "./projected-options.js";
+export { ProjectedQuantizer } from "./projected-quantizer.js";
 export type {
   BackendChoiceOptions,
   CallOptions,
@@ -116,6 +121,7 @@ export {
   encodeStream,
   packStream,
   type StreamCallOptions,
+  type StreamQuantizer,
   type StreamStep,
   unpackStream,
 } from "./streams.js";
