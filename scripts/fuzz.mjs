@@ -1,4 +1,4 @@
-// Runs the property tests of every parser of the bitstream for minutes, each round with another seed.
+// Runs the property tests of every parser of the bitstream and of checkpoints for minutes, each round with another seed.
 //
 //   node scripts/fuzz.mjs [minutes] [first seed]   default 10 minutes from seed 1
 //
@@ -9,7 +9,8 @@ import path from "node:path";
 
 const root = path.resolve(import.meta.dirname, "..");
 const minutes = Number(process.argv[2] ?? 10);
-const files = ["entropy", "damage", "interop", "ecdc"].map((name) => `test/bitstream-${name}.test.ts`);
+const bitstream = ["entropy", "damage", "interop", "ecdc"].map((name) => `test/bitstream-${name}.test.ts`);
+const files = [...bitstream, "test/checkpoint-quantizer.test.ts"];
 const vitest = [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...files, "--testTimeout=3600000"];
 const end = Date.now() + minutes * 60_000;
 for (let seed = Number(process.argv[3] ?? 1); Date.now() < end && !process.exitCode; seed++) {

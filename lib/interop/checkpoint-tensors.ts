@@ -1,6 +1,7 @@
 // The tensors of a codec's checkpoint as codebooks and projections: their shapes and numbers are checked, weight normalization folded.
 
 import type { Projection } from "../backend.js";
+import { limits } from "../check.js";
 import { RvqError } from "../errors.js";
 import type { Safetensors } from "./safetensors.js";
 import type { Tensor } from "./tensor.js";
@@ -25,6 +26,7 @@ export function findLayers(tensors: Safetensors, pattern: string): Layer[] {
     const expected = `${pattern} for stages 0, 1, … under one prefix`;
     throw new RvqError("INVALID_MODEL", `checkpoint: expected ${expected}, got ${bad.prefix}… of stage ${bad.index}`);
   }
+  if (layers.length > limits.stages) throw wrong(pattern, `at most ${limits.stages} stages`, String(layers.length));
   return layers;
 }
 
@@ -78,7 +80,8 @@ export function readProjection(tensors: Safetensors, name: string): Projection |
   const form = normalized.find(({ direction }) => tensors.has(`${name}.${direction}`));
   const folded = tensors.has(`${name}.weight`);
   if (!folded && form === undefined) {
-    if (tensors.names.some((other) => other.startsWith(`${name}.`))) throw missing(tensors, projectionNames(name));
+    const rests = [bias, ...normalized.map(({ length }) => `${name}.${length}`)];
+    if (rests.some((rest) => tensors.has(rest))) throw missing(tensors, projectionNames(name));
     return null;
   }
   const weightName = `${name}.${folded ? "weight" : form?.direction}`;
@@ -104,7 +107,6 @@ function foldWeight(tensors: Safetensors, name: string, lengthName: string, { sh
     const scale = lengths[out] / Math.sqrt(sum);
     for (let i = 0; i < inDim; i++) row[i] *= scale;
   }
-  requireFinite(`${name} of length ${lengthName}`, data);
 }
 
 function readNumbers(tensors: Safetensors, name: string, length: number): Float32Array {
