@@ -37,6 +37,15 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
     const lower = { vectors: encode.vectors, count: 4, dim, weights: null, centre: new Float32Array(dim) };
     const spec = { dim, metric: "l2", weights: null, codebooks: [new Float32Array(dim)], ...options };
     const assign = { vectors: encode.vectors, count: 4, codes: encode.codes, distances: new Float64Array(4) };
+    const projection = {
+      weight: new Float32Array(3 * dim),
+      bias: new Float32Array(3),
+      inDim: dim,
+      outDim: 3,
+      ...options,
+    };
+    const prepared = new addon.CpuProjection(projection);
+    const project = { vectors: encode.vectors, count: 4, projected: new Float32Array(12), into: "replace" };
     type Operation = [object, (request: never) => unknown];
     const operations: Operation[] = [
       [encode, (request) => core.encodeSync(request)],
@@ -53,6 +62,9 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
       [{ ...accumulate, previousCodes: encode.codes }, (request) => addon.accumulate(request, options)],
       [{ ...spec, previous: new Float32Array(dim) }, (request) => new addon.CpuCodebooks(request)],
       [spec, (request) => new addon.CpuCodebooks(request)],
+      [projection, (request) => new addon.CpuProjection(request)],
+      [project, (request) => prepared.project(request)],
+      [project, (request) => prepared.projectSync(request)],
     ];
     const detached = new Float32Array(4 * dim);
     structuredClone(detached.buffer, { transfer: [detached.buffer] });
@@ -71,7 +83,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
           }
         }
         // No value that is nothing fits, but for those that may be left out.
-        const optional = ["weights", "plainDistances", "previous", "previousCodes", "beam"].includes(name);
+        const optional = ["weights", "bias", "plainDistances", "previous", "previousCodes", "beam"].includes(name);
         if (!optional) expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
         if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
       }

@@ -24,7 +24,11 @@ export interface FromCheckpointOptions extends ImportOptions, BackendChoiceOptio
  * @throws RvqError INVALID_MODEL that says what was looked for and what was found; INVALID_ARGUMENT, BACKEND_UNAVAILABLE
  */
 export function quantizerFromCheckpoint(tensors: Safetensors, options: FromCheckpointOptions = {}): AnyQuantizer {
-  const checkpoint = readCheckpoint(tensors, options, true);
+  return quantizerOf(readCheckpoint(tensors, options, true), options);
+}
+
+/** Of a checkpoint that was read as a complete one. */
+export function quantizerOf(checkpoint: ImportedCheckpoint, options: FromCheckpointOptions): AnyQuantizer {
   const { backend, threads, device } = options;
   const metadata = checkMetadata(options.metadata);
   const { arrangement, quantizers } = chosen(checkpoint, options.quantizer);
