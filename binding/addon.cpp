@@ -3,6 +3,7 @@
 //   cpuInfo()         { instructionSet, instructionSets, processors }      cpu/instruction_set.h, processors.h
 //   cudaInfo()        { devices, driverVersion, runtimeVersion, reason }   ../cuda/devices.h
 //   CpuCodebooks      prepared codebooks: encode, decode, distances, assign   cpu_codebooks.h
+//   CpuProjection     a prepared linear map of vectors: project            cpu_projection.h
 //   accumulate        counts and sums of the vectors of every codeword     cpu_statistics.h
 //   lowerDistances    a step of k-means++ seeding                          cpu_statistics.h
 //   scanCodes         the nearest of coded vectors                         cpu_code_scan.h
@@ -24,6 +25,7 @@
 #include "cpu_code_scan.h"
 #include "cpu_codebooks.h"
 #include "cpu_peak.h"
+#include "cpu_projection.h"
 #include "cpu_statistics.h"
 #include "cuda_info.h"
 #ifdef RVQ_CUDA
@@ -63,6 +65,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("cudaInfo", Napi::Function::New(env, cuda_info, "cudaInfo"));
   exports.Set("CpuCodebooks", CpuCodebooks::define(env));
+  exports.Set("CpuProjection", CpuProjection::define(env));
   exports.Set("accumulate", Napi::Function::New(env, accumulate, "accumulate"));
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
   exports.Set("scanCodes", Napi::Function::New(env, scan_codes, "scanCodes"));

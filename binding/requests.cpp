@@ -119,6 +119,33 @@ cpu::LowerDistancesRequest read_lower_distances_request(Napi::Env env, Arguments
   return request;
 }
 
+cpu::ProjectionSpec read_projection_spec(Napi::Env env, Arguments& arguments) {
+  cpu::ProjectionSpec spec{};
+  spec.in_dim = arguments.size_between("inDim", 1, 1u << 24);
+  spec.out_dim = arguments.size_between("outDim", 1, 1u << 24);
+  spec.weight = arguments.floats("weight", product(env, spec.in_dim, spec.out_dim));
+  spec.bias = arguments.floats_or_null("bias", spec.out_dim);
+  return spec;
+}
+
+cpu::ProjectRequest read_project_request(size_t in_dim, size_t out_dim, Napi::Env env, Arguments& arguments) {
+  cpu::ProjectRequest request{};
+  request.count = arguments.size("count");
+  request.vectors = arguments.floats("vectors", product(env, request.count, in_dim));
+  request.projected = arguments.floats("projected", product(env, request.count, out_dim));
+  std::string into = arguments.string("into");
+  if (into == "replace") {
+    request.into = cpu::Into::kReplace;
+  } else if (into == "add") {
+    request.into = cpu::Into::kAdd;
+  } else if (into == "subtract") {
+    request.into = cpu::Into::kSubtract;
+  } else {
+    throw arguments.error("into", "\"replace\", \"add\" or \"subtract\"");
+  }
+  return request;
+}
+
 Napi::Value bad_input_object(Napi::Env env, bool zero, size_t row, size_t column) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("kind", zero ? "zero" : "not finite");

@@ -13,6 +13,7 @@
 #include "cpu/codebook.h"
 #include "cpu/decode.h"
 #include "cpu/distances.h"
+#include "cpu/project.h"
 #include "cpu/search.h"
 
 namespace rvq {
@@ -26,6 +27,8 @@ struct Shape {
 // { dim, metric, weights, codebooks }
 cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments);
 Shape shape_of(const cpu::CodebookSpec& spec);
+// { inDim, outDim, weight, bias }
+cpu::ProjectionSpec read_projection_spec(Napi::Env env, Arguments& arguments);
 
 // Every reader throws a TypeError for a request that does not fit.
 cpu::EncodeRequest read_encode_request(const Shape& shape, Napi::Env env, Arguments& arguments);
@@ -34,6 +37,7 @@ cpu::DistancesRequest read_distances_request(const Shape& shape, Napi::Env env, 
 cpu::AssignRequest read_assign_request(const Shape& shape, Napi::Env env, Arguments& arguments);
 cpu::AccumulateRequest read_accumulate_request(Napi::Env env, Arguments& arguments);
 cpu::LowerDistancesRequest read_lower_distances_request(Napi::Env env, Arguments& arguments);
+cpu::ProjectRequest read_project_request(size_t in_dim, size_t out_dim, Napi::Env env, Arguments& arguments);
 
 // The BadInput of lib/backend.ts.
 Napi::Value bad_input_object(Napi::Env env, bool zero, size_t row, size_t column);

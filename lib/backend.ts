@@ -182,6 +182,30 @@ export interface LowerDistancesRequest extends HeldRequest {
   readonly distances: Float64Array;
 }
 
+/** A linear map of vectors, as codecs have around their codebooks. */
+export interface Projection {
+  /** weight[outDim][inDim], finite. */
+  readonly weight: Float32Array;
+  readonly outDim: number;
+  readonly inDim: number;
+  /** bias[outDim], finite; null: zeros. */
+  readonly bias: Float32Array | null;
+}
+
+/**
+ * p[n][o] = fround(s_inDim), in float64: s_0 = bias[o], s_{i+1} = s_i + weight[o][i]·x[n][i], each addition rounded. A product of two
+ * float32 is exact in float64: a fused multiply-add gives the same bits. `into` says what becomes of p, element by element:
+ * projected = p, fround(projected + p) or fround(projected − p). What overflows float32 becomes infinite.
+ */
+export interface ProjectRequest extends ChunkRequest {
+  /** vectors[count][inDim]; apart from `projected`. */
+  readonly vectors: Float32Array;
+  readonly count: number;
+  /** projected[count][outDim]: output, and but for "replace" input. */
+  readonly projected: Float32Array;
+  readonly into: "replace" | "add" | "subtract";
+}
+
 /** Bytes on a device; a call in flight keeps what it uses. */
 export interface DeviceMemory {
   /** Copies an array to the bytes from `offset` on. */
@@ -274,6 +298,15 @@ export interface PreparedCodebooks {
   dispose(): void;
 }
 
+/** A projection in the form a backend computes with. Made once, used by every call, then disposed. */
+export interface PreparedProjection {
+  /** A vector that is not finite is a `BadInput`. */
+  project(request: ProjectRequest): Promise<BadInput | null>;
+  projectSync(request: ProjectRequest): BadInput | null;
+  /** Frees native memory now; a call in flight finishes first. A second call does nothing. */
+  dispose(): void;
+}
+
 export interface Backend {
   readonly name: BackendName;
   /** One line for people: file, instruction set, threads or device. */
@@ -288,6 +321,7 @@ export interface Backend {
   readonly chunksInFlight: number;
   /** `previous`: another codebook [K_0][D] of the first stage, by which the vectors that will be assigned have their codes. */
   prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks;
+  prepareProjection(projection: Projection): PreparedProjection;
   /**
    * Brings vectors[…][D] to where the backend computes, for many calls to read; null where that is not worth it or impossible. Only
    * backends that compute elsewhere have it.

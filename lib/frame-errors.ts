@@ -2,8 +2,10 @@
 
 import { type Codes, checkCodeRange, checkCodes, checkSignal, checkVectors } from "./check.js";
 import { invalidArgument } from "./errors.js";
+import { ProjectedQuantizer } from "./projected-quantizer.js";
 import type { ResidualQuantizer } from "./residual-quantizer.js";
-import { runInSlices, StepMeter, type Steps } from "./time-slice.js";
+import { stageRows } from "./staging.js";
+import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 /**
  * errors[count][S + 1] of vectors[count][dim] with codes of S stages: Σ w_i (x_i − x̂_i)² of the reconstructions from the first 0, 1, …
@@ -11,7 +13,7 @@ import { runInSlices, StepMeter, type Steps } from "./time-slice.js";
  * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE; the signal's reason when aborted
  */
 export async function frameErrors(
-  quantizer: ResidualQuantizer,
+  quantizer: ResidualQuantizer | ProjectedQuantizer,
   vectors: Float32Array,
   codes: Codes,
   options: { readonly signal?: AbortSignal } = {},
@@ -24,6 +26,7 @@ export async function frameErrors(
     throw invalidArgument("vectors", `codes.count · dim = ${checked.count * dim} elements`, plain.length);
   }
   checkCodeRange("codes", checked.data, checked.stages, codebookSizes, 0);
+  if (quantizer instanceof ProjectedQuantizer) return measureDecoded(quantizer, plain, checked, signal);
   const weights = quantizer.weights() ?? new Float32Array(dim).fill(1);
   return runInSlices(measure(plain, checked, quantizer.codebooks(), weights, signal));
 }
@@ -52,6 +55,37 @@ function* measure(
     if (!meter.add(2 * dim * stages)) continue;
     signal?.throwIfAborted();
     yield;
+  }
+  return errors;
+}
+
+/** Rows that are decoded together: a few MiB. */
+const elementsTogether = 2 ** 20;
+
+/** The same of reconstructions that are no sums of codewords: decoded from every number of stages in turn. */
+async function measureDecoded(
+  quantizer: ProjectedQuantizer,
+  vectors: Float32Array,
+  { count, stages, data }: Codes,
+  signal: AbortSignal | undefined,
+): Promise<Float64Array> {
+  const { dim } = quantizer;
+  const weights = new Float32Array(dim).fill(1);
+  const errors = new Float64Array(count * (stages + 1));
+  const together = Math.max(1, Math.floor(elementsTogether / dim));
+  for (let first = 0; first < count; first += together) {
+    const rows = Math.min(together, count - first);
+    const codes = { count: rows, stages, data: stageRows("codes.data", data, first, rows, stages) };
+    for (let n = 0; n <= stages; n++) {
+      const decoded = n === 0 ? new Float32Array(rows * dim) : await quantizer.decode(codes, { stages: n, signal });
+      await inSlices(decoded.length, dim, (from, to) => {
+        for (let start = from; start < to; start += dim) {
+          const frame = first + start / dim;
+          const vector = vectors.subarray(frame * dim, (frame + 1) * dim);
+          errors[frame * (stages + 1) + n] = squaredError(vector, decoded.subarray(start, start + dim), weights);
+        }
+      });
+    }
   }
   return errors;
 }

@@ -1,7 +1,7 @@
 // The public API of rvq.
 
 export { writeFileAtomic } from "./atomic-file.js";
-export type { BackendName, CodeArray, Metric } from "./backend.js";
+export type { BackendName, CodeArray, Metric, Projection } from "./backend.js";
 export type { BalancedOptions } from "./balanced-codes.js";
 export type { BatchMetrics } from "./batching/batch-runner.js";
 export type {
@@ -66,13 +66,15 @@ export { GroupedQuantizer } from "./grouped-quantizer.js";
 export {
   type ImportedCheckpoint,
   type ImportedQuantizer,
+  type ImportOptions,
   importCheckpoint,
-  type Projection,
 } from "./interop/checkpoints.js";
 export { type Ecdc, type EcdcModel, type EcdcSegment, readEcdc, writeEcdc } from "./interop/ecdc.js";
 export { readNpy, writeNpy } from "./interop/npy.js";
+export { type FromCheckpointOptions, quantizerFromCheckpoint } from "./interop/quantizer-from-checkpoint.js";
 export { Safetensors, writeSafetensors } from "./interop/safetensors.js";
 export type { Tensor } from "./interop/tensor.js";
+export { type AnyQuantizer, loadQuantizer, quantizerFromBytes } from "./load-quantizer.js";
 export {
   type CommitmentLossOptions,
   codebookLoss,
@@ -93,6 +95,8 @@ export {
 } from "./open-backend.js";
 export { packCodes, unpackCodes } from "./pack-codes.js";
 export { bitsPerCode, type PackOptions, packedSizeBytes } from "./pack-layout.js";
+export type { Arrangement, FromPartsOptions, ProjectedDescription, ProjectedPart } from "./projected-options.js";
+export { ProjectedQuantizer } from "./projected-quantizer.js";
 export type {
   BackendChoiceOptions,
   CallOptions,
@@ -124,6 +128,7 @@ export {
   encodeStream,
   packStream,
   type StreamCallOptions,
+  type StreamQuantizer,
   type StreamStep,
   unpackStream,
 } from "./streams.js";

@@ -14,16 +14,22 @@ import type { WritableCodes } from "./bitstream/stream-encoder.js";
 import { type Codes, checkFloat32, checkFunction } from "./check.js";
 import { invalidArgument } from "./errors.js";
 import type { CallOptions } from "./quantizer-options.js";
-import type { ResidualQuantizer } from "./residual-quantizer.js";
 
 /** One step of a pipeline. It takes the next item only when the next result is asked for: that is all the back-pressure there is. */
 export type StreamStep<In, Out> = (source: AsyncIterable<In> | Iterable<In>) => AsyncGenerator<Out, void, undefined>;
 
 export type StreamCallOptions = Pick<CallOptions, "stages" | "signal">;
 
+/** What streams need of a ResidualQuantizer, or of a quantizer of another class. */
+export interface StreamQuantizer {
+  readonly dim: number;
+  encode(vectors: Float32Array, options: StreamCallOptions): Promise<Codes>;
+  decode(codes: WritableCodes, options: StreamCallOptions): Promise<Float32Array>;
+}
+
 /** Vectors to codes. Pieces need not hold whole vectors; how they are cut has no effect on the codes. */
 export function encodeStream(
-  quantizer: ResidualQuantizer,
+  quantizer: StreamQuantizer,
   options: StreamCallOptions = {},
 ): StreamStep<Float32Array, Codes> {
   const { dim } = quantizer;
@@ -45,7 +51,7 @@ export function encodeStream(
 
 /** Codes to reconstructions, from the first `options.stages` stages or as many as the codes have. */
 export function decodeStream(
-  quantizer: ResidualQuantizer,
+  quantizer: StreamQuantizer,
   { stages, signal }: StreamCallOptions = {},
 ): StreamStep<WritableCodes, Float32Array> {
   return async function* decode(source) {

@@ -14,6 +14,7 @@ const files = [
   "bitstream-damage",
   "bitstream-interop",
   "bitstream-ecdc",
+  "checkpoint-quantizer",
   "hostile-files",
   "pack-codes",
 ].map((name) => `test/${name}.test.ts`);

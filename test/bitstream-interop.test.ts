@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   importCheckpoint,
+  quantizerFromCheckpoint,
   ResidualQuantizer,
   RvqError,
   readNpy,
@@ -211,6 +212,7 @@ describe("a .safetensors file", () => {
             const file = Safetensors.fromBytes(bytes);
             for (const name of file.names) expect(file.tensor(name).data.length).toBeLessThanOrEqual(whole.length);
             importCheckpoint(file);
+            quantizerFromCheckpoint(file, { backend: "js" });
           } catch (error) {
             expect(error).toMatchObject({ code: "INVALID_MODEL" });
           }
@@ -247,13 +249,25 @@ describe("a checkpoint", () => {
     expect(ResidualQuantizer.fromCodebooks(codebooks, { dim }).codebookSizes).toEqual(new Array<number>(12).fill(4));
   });
 
-  it("of vector-quantize-pytorch may have one head, not several", () => {
-    const name = "layers.0._codebook.embed";
-    const heads = (count: number) => ({ [name]: { shape: [count, 2, 2], data: new Float32Array(4 * count) } });
-    expect(imported(heads(1)).quantizers[0].dim).toBe(2);
-    expect(refusal(() => imported(heads(2)))).toMatch(
-      /layers\.0\._codebook\.embed: expected the shape .*, got 2 × 2 × 2/,
-    );
+  it("of vector-quantize-pytorch may have several heads, which quantize dimensions of their own", () => {
+    const heads = (count: number) => ({ shape: [count, 2, 2], data: matrix(count, 4).data });
+    const one = imported({ "layers.0._codebook.embed": heads(1), "layers.1._codebook.embed": heads(1) });
+    expect([one.arrangement, one.quantizers.length, one.quantizers[0].dim]).toEqual(["single", 1, 2]);
+    const two = imported({ "layers.0._codebook.embed": heads(2), "layers.1._codebook.embed": heads(2) });
+    expect([two.arrangement, ...two.quantizers.map(({ name }) => name)]).toEqual(["grouped", "0", "1"]);
+    expect(two.quantizers.map(({ codebooks }) => plain(codebooks))).toEqual([
+      [
+        [1, 2, 3, 4],
+        [1, 2, 3, 4],
+      ],
+      [
+        [5, 6, 7, 8],
+        [5, 6, 7, 8],
+      ],
+    ]);
+    expect(
+      refusal(() => imported({ "layers.0._codebook.embed": heads(2), "layers.1._codebook.embed": heads(1) })),
+    ).toMatch(/layers\.1\._codebook\.embed: expected 2 heads, got 1/);
   });
 
   it.each([
@@ -325,7 +339,7 @@ describe("a checkpoint", () => {
 
   it.each([
     [{}, /expected tensors named quantizer\.vq\.layers\.\{i\}\._codebook\.embed or .*, got no tensors/],
-    [{ "a.b": matrix(1, 1) }, /or layers\.\{i\}\._codebook\.embed, got a\.b$/],
+    [{ "a.b": matrix(1, 1) }, /or layers\.\{i\}\._codebook\.embed or _codebook\.embed, got a\.b$/],
     [{ "layers.1._codebook.embed": matrix(2, 2) }, /for stages 0, 1, … under one prefix, got … of stage 1/],
     [
       { "layers.0._codebook.embed": matrix(2, 2), "layers.1._codebook.embed": matrix(2, 3) },

@@ -5,8 +5,19 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CodeIndex, ResidualQuantizer, readNpy, rvqToBytes, writeNpy, writeSafetensors } from "../lib/index.js";
+import {
+  CodeIndex,
+  GroupedQuantizer,
+  ProjectedQuantizer,
+  quantizerFromCheckpoint,
+  ResidualQuantizer,
+  readNpy,
+  rvqToBytes,
+  writeNpy,
+  writeSafetensors,
+} from "../lib/index.js";
 import { Random } from "../lib/random.js";
+import { asFile, dacTensors } from "./codec-checkpoints.js";
 import { normal } from "./contract/families.js";
 import { runCli } from "./run-cli.js";
 
@@ -83,20 +94,58 @@ describe("rvq convert", () => {
     const embed = tensor(1, 8, 4);
     await writeFile(inFolder("vq.safetensors"), writeSafetensors({ "vq.layers.0._codebook.embed": embed }));
     const alone = await rvq("convert", inFolder("vq.safetensors"), inFolder("vq.rvqm"));
-    expect(alone.err).toMatch(/vq\.safetensors: the quantizer "quantizer" of vector-quantize-pytorch\n$/);
+    expect(alone.err).toMatch(/vq\.safetensors: the quantizer of vector-quantize-pytorch\n$/);
     expect((await ResidualQuantizer.load(inFolder("vq.rvqm"))).codebooks()).toEqual([embed.data]);
 
-    const dac = { in_proj: tensor(4, 9, 1), out_proj: tensor(9, 4, 1), codebook: tensor(8, 4) };
-    const named = [0, 1].flatMap((i) =>
-      Object.entries(dac).map(([name, value]) => [`quantizer.quantizers.${i}.${name}.weight`, value] as const),
+    const cosine = await rvq("convert", inFolder("vq.safetensors"), inFolder("vq.rvqm"), "--metric", "cosine");
+    expect(cosine.out).toMatch(/: 1 codebooks of dimension 4, metric cosine, id /);
+  });
+
+  it("takes all of DAC's quantizer, or one stage of it, with its projections, to a model and to tensors and back", async () => {
+    const tensors = dacTensors({ dim: 9, codeDim: 4, size: 8, stages: 2 }, "weight_g");
+    await writeFile(inFolder("dac.safetensors"), writeSafetensors(tensors));
+    const whole = await rvq("convert", inFolder("dac.safetensors"), inFolder("dac.rvqm"));
+    expect(whole.err).toMatch(/dac\.safetensors: the quantizer of DAC\n$/);
+    expect(whole.out).toMatch(
+      /: 2 codebooks and projections of vectors of dimension 9, metric cosine, id [0-9a-f]{16}\n$/,
     );
-    await writeFile(inFolder("dac.safetensors"), writeSafetensors(Object.fromEntries(named)));
-    const none = await rvq("convert", inFolder("dac.safetensors"), inFolder("dac.rvqm"));
-    expect(none.err).toMatch(/expected --quantizer, one of 0, 1 in this checkpoint of DAC, got none\n$/);
-    expect([none.code, existsSync(inFolder("dac.rvqm"))]).toEqual([1, false]);
-    const second = await rvq("convert", inFolder("dac.safetensors"), inFolder("dac.rvqm"), "--quantizer", "1");
-    expect(second.err).toMatch(/its projections are not part of a quantizer and are left out\n$/);
-    expect((await ResidualQuantizer.load(inFolder("dac.rvqm"))).metric).toBe("cosine");
+    const model = await ProjectedQuantizer.load(inFolder("dac.rvqm"));
+    expect(model.id).toBe(quantizerFromCheckpoint(asFile(tensors)).id);
+
+    expect((await rvq("convert", inFolder("dac.rvqm"), inFolder("own.safetensors"))).code).toBe(0);
+    expect((await rvq("convert", inFolder("own.safetensors"), inFolder("again.rvqm"))).code).toBe(0);
+    expect(await readFile(inFolder("again.rvqm"))).toEqual(await readFile(inFolder("dac.rvqm")));
+    const info = JSON.parse((await rvq("info", inFolder("dac.rvqm"), "--json")).out);
+    expect(info).toMatchObject({
+      ...{ type: "model with projections", dim: 9, arrangement: "residual", partDims: [4, 4], partStages: [1, 1] },
+      ...{ metric: "cosine", stages: 2, codebookSizes: [8, 8], id: model.id },
+    });
+
+    const second = await rvq("convert", inFolder("dac.safetensors"), inFolder("one.rvqm"), "--quantizer", "1");
+    expect(second.err).toMatch(/the quantizer "1" of DAC\n$/);
+    expect((await ProjectedQuantizer.load(inFolder("one.rvqm"))).stages).toBe(1);
+    const flat = await rvq("convert", inFolder("one.rvqm"), inFolder("stage.npy"));
+    expect(flat.err).toMatch(
+      /the metric cosine is left out: .* for it\n.*the projections are left out: .* for them\n$/,
+    );
+    expect(readNpy(await readFile(inFolder("stage.npy"))).shape).toEqual([1, 8, 4]);
+  });
+
+  it("takes grouped quantizers to tensors and back", async () => {
+    const weights = Float32Array.of(1, 2, 3, 4, 5);
+    const grouped = GroupedQuantizer.fromCodebooks(
+      [
+        [gaussian(8), gaussian(6)],
+        [gaussian(12), gaussian(3)],
+      ],
+      { dim: 5, groups: [2, 3], weights, metadata: { name: "g" } },
+    );
+    await grouped.save(inFolder("grouped.rvqm"));
+    const away = await rvq("convert", inFolder("grouped.rvqm"), inFolder("grouped.safetensors"));
+    expect(away.out).toMatch(/: 4 codebooks of dimension 5, metric l2, id /);
+    await rvq("convert", inFolder("grouped.safetensors"), inFolder("back.rvqm"));
+    expect(await readFile(inFolder("back.rvqm"))).toEqual(await readFile(inFolder("grouped.rvqm")));
+    expect(JSON.parse((await rvq("info", inFolder("back.rvqm"), "--json")).out)).toMatchObject({ groups: [2, 3] });
   });
 
   it("refuses what it cannot read or write, leaving no file", async () => {
@@ -116,7 +165,15 @@ describe("rvq convert", () => {
       [["codes.rvq"], /codes\.rvq: expected a file that ends in \.rvqm, \.npy, \.safetensors/],
       [["nothing.safetensors"], /expected tensors named .*, got no tensors/],
       [["odd.safetensors"], /odd\.safetensors: expected codebooks\.1 of shape codewords × 2, got 4/],
-      [["model.rvqm", "--metric", "l2"], /--metric: expected only with a \.npy file, got /],
+      [["model.rvqm", "--metric", "l2"], /--metric: expected only with a \.npy file or a checkpoint, got /],
+      [
+        ["own.safetensors", "--metric", "l2"],
+        /--metric: expected only with a checkpoint, got .*own\.safetensors, which says/,
+      ],
+      [["dac.safetensors", "--metric", "l2"], /metric: expected none: that of DAC is known, got "l2"/],
+      [["dac.safetensors", "--quantizer", "7"], /quantizer: expected one of 0, 1 in this checkpoint of DAC, got "7"/],
+      [["dac.rvqm"], /none\.npy: expected one set of codebooks for a \.npy file, got 2 parts \(a \.safetensors/],
+      [["grouped.rvqm"], /none\.npy: expected one set of codebooks for a \.npy file, got 2 groups/],
       [["queries.npy", "--quantizer", "0"], /--quantizer: expected only with a checkpoint, got /],
       [["missing.npy"], /missing\.npy: cannot be read: ENOENT/],
     ] as const) {
@@ -144,6 +201,35 @@ describe("rvq search", () => {
     expect(lines.slice(1, 7).map((line) => line.trim().split(/ +/).slice(0, 3).map(Number))).toEqual(
       [...ids].map((id, i) => [Math.floor(i / 2), (i % 2) + 1, id]),
     );
+  });
+
+  it("searches what a codec's quantizer has coded, and audio commands refuse its model with the reason", async () => {
+    const pq = quantizerFromCheckpoint(asFile(dacTensors({ dim, codeDim: 3, size: 8, stages: 3 }, "folded")));
+    if (!(pq instanceof ProjectedQuantizer)) throw new Error("not a ProjectedQuantizer");
+    await pq.save(inFolder("codec.rvqm"));
+    const codes = await pq.encode(originals);
+    const header = { modelId: pq.id, codebookSizes: pq.codebookSizes };
+    await writeFile(inFolder("codec.rvq"), await rvqToBytes(codes, header));
+    const { ids } = await (await CodeIndex.create(pq, codes)).search(queries, { k: 3 });
+    const args = ["search", inFolder("codec.rvq"), inFolder("queries.npy"), "-k", "3", "--json"];
+    const found = JSON.parse((await rvq(...args, "-m", inFolder("codec.rvqm"))).out) as { ids: number[] }[];
+    expect(found.flatMap((one) => one.ids)).toEqual([...ids]);
+    const groupedModel = await rvq(...args, "-m", inFolder("grouped.rvqm"));
+    expect(groupedModel.err).toMatch(
+      /grouped\.rvqm: expected a model that an index can search, got one of dimensions in groups/,
+    );
+    for (const command of [
+      ["encode", inFolder("a.wav"), inFolder("a.rvq")],
+      ["decode", inFolder("codec.rvq"), inFolder("a.wav")],
+    ]) {
+      const refused = await rvq(...command, "-m", inFolder("codec.rvqm"));
+      expect([refused.code, existsSync(inFolder("a.rvq")), existsSync(inFolder("a.wav"))]).toEqual([1, false, false]);
+      expect(refused.err).toMatch(
+        command[0] === "encode"
+          ? /codec\.rvqm: expected a model trained on audio .*, got one whose vectors are the latents of a codec/
+          : /codec\.rvq: expected coded audio/,
+      );
+    }
   });
 
   it("ranks again by the originals, and searches by fewer stages", async () => {

@@ -47,6 +47,15 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
       ...{ codebooks: Array.from({ length: 5 }, () => new Float32Array(6)) },
       ...{ keys: new Float64Array(4), ids: new Uint32Array(4) },
     };
+    const projection = {
+      weight: new Float32Array(3 * dim),
+      bias: new Float32Array(3),
+      inDim: dim,
+      outDim: 3,
+      ...options,
+    };
+    const prepared = new addon.CpuProjection(projection);
+    const project = { vectors: encode.vectors, count: 4, projected: new Float32Array(12), into: "replace" };
     type Operation = [object, (request: never) => unknown];
     const operations: Operation[] = [
       [encode, (request) => core.encodeSync(request)],
@@ -77,6 +86,9 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
         },
         (request) => addon.unpackCodes(request),
       ],
+      [projection, (request) => new addon.CpuProjection(request)],
+      [project, (request) => prepared.project(request)],
+      [project, (request) => prepared.projectSync(request)],
     ];
     const detached = new Float32Array(4 * dim);
     structuredClone(detached.buffer, { transfer: [detached.buffer] });
@@ -95,7 +107,7 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
           }
         }
         // No value that is nothing fits, but for those that may be left out.
-        const optional = ["weights", "plainDistances", "previous", "previousCodes", "beam"].includes(name);
+        const optional = ["weights", "bias", "plainDistances", "previous", "previousCodes", "beam"].includes(name);
         if (!optional) expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
         if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
       }

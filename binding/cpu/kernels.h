@@ -261,6 +261,21 @@ struct DecodeRows {
   float* rows;  // out [count][dim]
 };
 
+// Outputs of a linear map that lie side by side in a panel of its packed weights.
+inline constexpr size_t kPanelOutputs = 8;
+
+// Sums of a linear map for a few rows, each in float64, sequential in i from the bias on. A product of two float32 is
+// exact in float64, so that fused and separate multiply-adds give the same bits.
+struct ProjectRows {
+  const double* rows;  // [count][row_stride]
+  size_t count;        // at most the kernels' projected_rows
+  size_t row_stride;
+  size_t in_dim;
+  const float* panel;  // [in_dim][kPanelOutputs]
+  const double* bias;  // [kPanelOutputs]
+  double* sums;        // out [count][kPanelOutputs]
+};
+
 #ifdef RVQ_TESTING
 // What only benchmarks run.
 struct MeasuringKernels {
@@ -303,6 +318,11 @@ struct Kernels {
   void (*decode_rows)(const DecodeRows&);
   // sums[i] += roundHalfEven(row[i] · inverse_grids[i]), |row[i] · inverse_grids[i]| ≤ 2^51.
   void (*add_rounded)(double* sums, const float* row, size_t dim, const double* inverse_grids);
+
+  size_t projected_rows;  // rows whose sums stay in registers
+  void (*project_rows)(const ProjectRows&);
+  // wide[count] = narrow[count]
+  void (*widen)(const float* narrow, size_t count, double* wide);
 
   // Null where the level has no integer products that beat its float32 multiply-adds.
   const IntegerKernels* integers;

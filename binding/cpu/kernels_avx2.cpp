@@ -29,6 +29,9 @@ constexpr ByteCosts kByteCosts = {0.45, 1.0 / 45, 40, 40, 0.5};
 constexpr size_t kFewestUniformDims = 6;
 constexpr size_t kFewestIntegerDims = 16;
 
+// 6 × 2 sums, 2 registers of weights and an element: 15 of the 16 registers.
+constexpr size_t kProjectedRows = 6;
+
 static inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 static inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
@@ -46,6 +49,9 @@ static inline Floats interleave_high(Floats a, Floats b) {
 
 static inline Part broadcast_part(float x) { return broadcast(x); }
 static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
+
+static inline Doubles fused_doubles(Doubles a, Doubles b, Doubles c) { return _mm256_fmadd_pd(a, b, c); }
+static inline Doubles broadcast_double(double x) { return _mm256_set1_pd(x); }
 
 static inline Ints to_integers(Floats x) { return (Ints)_mm256_cvtps_epi32(x); }
 // Two registers of rows are kept, a third is read from memory each time: 12 sums, 2 rows, a codeword and a product are
@@ -121,6 +127,9 @@ static inline void add_quadruples(GroupInts&, const uint32_t*, uint32_t) {}
 // Likewise.
 #include "byte_kernels.h"
 #include "integer_row_kernels.h"
+// Likewise.
+#include "project_kernels.h"
+// Likewise.
 #include "near_kernels.h"
 
 }  // namespace avx2

@@ -34,6 +34,9 @@ constexpr ByteCosts kByteCosts = {0.3, 1.0 / 64, 40, 40, 0.25};
 constexpr size_t kFewestUniformDims = 4;
 constexpr size_t kFewestIntegerDims = 16;
 
+// 12 sums: the weights are converted once for so many rows.
+constexpr size_t kProjectedRows = 12;
+
 static inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 static inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
@@ -49,6 +52,9 @@ static inline Floats interleave_high(Floats a, Floats b) {
 
 static inline Part broadcast_part(float x) { return _mm256_set1_ps(x); }
 static inline Part fused_part(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
+
+static inline Doubles fused_doubles(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a, b, c); }
+static inline Doubles broadcast_double(double x) { return _mm512_set1_pd(x); }
 
 static inline Ints to_integers(Floats x) { return (Ints)_mm512_cvtps_epi32(x); }
 // In assembly: GCC 12 spills sums that are written by the intrinsic, which costs half the speed; and this file is not
@@ -127,6 +133,9 @@ static inline void add_quadruples(GroupInts& sums, const uint32_t* codewords, ui
 // Likewise.
 #include "byte_kernels.h"
 #include "integer_row_kernels.h"
+// Likewise.
+#include "project_kernels.h"
+// Likewise.
 #include "near_kernels.h"
 
 }  // namespace avx512

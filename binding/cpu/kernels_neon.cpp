@@ -18,6 +18,9 @@ constexpr size_t kLanes = 4;
 constexpr int kTileRegisters = 4;
 constexpr int kTileCodewords = 4;
 
+// 4 × 4 sums and 4 registers of weights: 20 of the 32 registers.
+constexpr size_t kProjectedRows = 4;
+
 static inline Floats broadcast(float x) { return (Floats)vdupq_n_f32(x); }
 static inline Floats fused(Floats a, Floats b, Floats c) {
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -35,6 +38,11 @@ static inline Floats interleave_high(Floats a, Floats b) { return (Floats)vzip2q
 static inline Part broadcast_part(float x) { return broadcast(x); }
 static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 
+static inline Doubles fused_doubles(Doubles a, Doubles b, Doubles c) {
+  return (Doubles)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+static inline Doubles broadcast_double(double x) { return (Doubles)vdupq_n_f64(x); }
+
 #include "peak_kernels.h"
 #include "screen_kernels.h"
 #ifdef RVQ_TESTING
@@ -42,6 +50,9 @@ static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
 #endif
 // Each needs what is above it.
 #include "exact_kernels.h"
+// Likewise.
+#include "project_kernels.h"
+// Likewise.
 #include "near_kernels.h"
 
 }  // namespace neon

@@ -16,6 +16,9 @@ constexpr size_t kLanes = 4;
 constexpr int kTileRegisters = 6;
 constexpr int kTileCodewords = 2;
 
+// 2 × 4 sums, 4 registers of weights, an element and a product: 14 of the 16 registers.
+constexpr size_t kProjectedRows = 2;
+
 static inline Floats broadcast(float x) { return Floats{x, x, x, x}; }
 static inline Floats fused(Floats a, Floats b, Floats c) { return a * b + c; }
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
@@ -30,6 +33,9 @@ static inline Floats interleave_high(Floats a, Floats b) { return Floats{a[2], b
 
 static inline Part broadcast_part(float x) { return broadcast(x); }
 static inline Part fused_part(Part a, Part b, Part c) { return fused(a, b, c); }
+
+static inline Doubles fused_doubles(Doubles a, Doubles b, Doubles c) { return a * b + c; }
+static inline Doubles broadcast_double(double x) { return Doubles{x, x}; }
 
 #if defined(__x86_64__)
 #define RVQ_OWN_PRODUCTS
@@ -70,6 +76,9 @@ static inline void add_products(const float* x, const float* y, size_t first, Fl
 #endif
 // Each needs what is above it.
 #include "exact_kernels.h"
+// Likewise.
+#include "project_kernels.h"
+// Likewise.
 #include "near_kernels.h"
 
 }  // namespace portable

@@ -1,6 +1,6 @@
 // The inner loop that says what the processor can do at most: the roof that searches are measured against.
 //
-// Included by every kernels_<level>.cpp after screen_kernels.h, with the same rules.
+// Included by every kernels_<level>.cpp, with the rules of screen_kernels.h.
 
 // Multiply-adds that wait for nothing but themselves: enough sums for two pipes of a latency of six, or four of four.
 constexpr size_t kPeakSums = 14 > kTileRegisters* kTileCodewords ? 14 : kTileRegisters* kTileCodewords;

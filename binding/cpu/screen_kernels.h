@@ -12,6 +12,8 @@
 //   interleave_low, _high       a0 b0 a1 b1 … from the lower or the upper halves
 //   Group                       a group of codewords, one a lane; on a level with narrower registers no register at all
 //   Part, broadcast_part, fused_part   as much of a group as a register holds, and the same for it
+//   broadcast_double, fused_doubles    the same for float64
+//   kProjectedRows              rows of a linear map whose sums stay in registers
 // Nothing here may call an inline function of the standard library: the linker keeps one copy of such a function, and
 // it could be the one compiled for the newest processor.
 

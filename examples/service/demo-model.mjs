@@ -1,5 +1,5 @@
 // A model to try the service with: the shape of EnCodec at 24 kHz, codewords of Gaussian noise. Real ones come from
-// `rvq train`, `ResidualQuantizer.train` or `importCheckpoint`.
+// `rvq train`, `ResidualQuantizer.train` or `quantizerFromCheckpoint`.
 
 import { ResidualQuantizer } from "rvq";
 

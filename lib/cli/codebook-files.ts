@@ -1,23 +1,29 @@
 // Codebooks in files of other programs: which arrays they are there, and what such a file cannot say.
 
-// .npy: [stages][codewords][dim], or [codewords][dim] for one stage. .safetensors: `codebooks.0`, `codebooks.1`, … [codewords][dim],
-// with weights also `weights` [dim], and as metadata `metric` and `metadata` (JSON); or a codec's checkpoint.
+// .npy: [stages][codewords][dim], or [codewords][dim] for one stage. .safetensors: as quantizer-tensors.ts writes them, or a codec's
+// checkpoint.
 
 import {
+  type AnyQuantizer,
   type BackendChoiceOptions,
-  importCheckpoint,
+  GroupedQuantizer,
   type Metric,
+  ProjectedQuantizer,
   ResidualQuantizer,
   RvqError,
   type Safetensors,
   type Tensor,
   writeNpy,
-  writeSafetensors,
 } from "../index.js";
+import { readCheckpoint } from "../interop/checkpoints.js";
+import { quantizerOf } from "../interop/quantizer-from-checkpoint.js";
+import { quantizerFromOwnTensors } from "./quantizer-tensors.js";
 
 export interface ImportOptions {
-  /** Which quantizer of a checkpoint that has several. */
+  /** Which quantizer of a checkpoint that has several; default: all of them together. */
   readonly quantizer?: string;
+  /** Of a checkpoint that does not say. */
+  readonly metric?: Metric;
   readonly backend: BackendChoiceOptions;
 }
 
@@ -45,77 +51,56 @@ export function quantizerFromNpy(
 export function quantizerFromTensors(
   path: string,
   tensors: Safetensors,
-  { quantizer, backend }: ImportOptions,
-): Converted<ResidualQuantizer> {
-  if (tensors.has("codebooks.0")) return { result: fromOwnTensors(path, tensors, backend), notes: [] };
-  const { family, quantizers } = importCheckpoint(tensors);
-  const names = quantizers.map(({ name }) => name);
-  const wanted = quantizer ?? names[0];
-  const found = quantizers.find(({ name }) => name === wanted);
-  if (found === undefined || (quantizer === undefined && names.length > 1)) {
-    const expected = `--quantizer, one of ${names.join(", ")} in this checkpoint of ${family}`;
-    throw new RvqError("INVALID_ARGUMENT", `${path}: expected ${expected}, got ${quantizer ?? "none"}`);
+  { quantizer, metric, backend }: ImportOptions,
+): Converted<AnyQuantizer> {
+  const own = quantizerFromOwnTensors(path, tensors, backend);
+  if (own !== null && quantizer === undefined && metric === undefined) return { result: own, notes: [] };
+  if (own !== null) {
+    const option = quantizer === undefined ? "--metric" : "--quantizer";
+    throw new RvqError(
+      "INVALID_ARGUMENT",
+      `${option}: expected only with a checkpoint, got ${path}, which says it all`,
+    );
   }
-  const { codebooks, dim, metric, input, output } = found;
-  const notes = [`the quantizer "${found.name}" of ${family}`];
-  if (input !== null || output !== null) notes.push("its projections are not part of a quantizer and are left out");
-  return { result: ResidualQuantizer.fromCodebooks(codebooks, { dim, metric, ...backend }), notes };
+  const checkpoint = readCheckpoint(tensors, { metric }, true);
+  const result = quantizerOf(checkpoint, { quantizer, ...backend });
+  const which = quantizer === undefined ? "the quantizer" : `the quantizer "${quantizer}"`;
+  return { result, notes: [`${which} of ${checkpoint.family}`] };
 }
 
-function fromOwnTensors(path: string, tensors: Safetensors, backend: BackendChoiceOptions): ResidualQuantizer {
-  const stages = tensors.names.filter((name) => /^codebooks\.\d+$/.test(name)).length;
-  const read = Array.from({ length: stages }, (_, s) => tensors.tensor(`codebooks.${s}`));
-  const dim = read[0].shape[1];
-  const bad = read.findIndex(({ shape }) => shape.length !== 2 || shape[1] !== dim);
-  if (bad >= 0) {
-    const expected = `codebooks.${bad} of shape codewords × ${dim ?? "dim"}`;
-    throw new RvqError("INVALID_MODEL", `${path}: expected ${expected}, got ${read[bad].shape.join(" × ")}`);
-  }
-  const { metric, metadata } = tensors.metadata;
-  return ResidualQuantizer.fromCodebooks(
-    read.map(({ data }) => data),
-    {
-      dim,
-      metric: (metric ?? "l2") as Metric,
-      weights: tensors.has("weights") ? tensors.tensor("weights").data : undefined,
-      metadata: parseMetadata(path, metadata),
-      ...backend,
-    },
-  );
-}
-
-function parseMetadata(path: string, text: unknown): Record<string, unknown> | undefined {
-  if (text === undefined) return undefined;
-  try {
-    return JSON.parse(String(text)) as Record<string, unknown>;
-  } catch (cause) {
-    const got = (cause as Error).message;
-    throw new RvqError("INVALID_MODEL", `${path}: expected metadata in JSON, got ${got}`, { cause });
-  }
-}
-
-export function tensorsFromQuantizer(quantizer: ResidualQuantizer): Uint8Array {
-  const { dim, codebookSizes, metric, metadata } = quantizer;
-  const tensors = quantizer
-    .codebooks()
-    .map((data, s): [string, Tensor] => [`codebooks.${s}`, { shape: [codebookSizes[s], dim], data }]);
-  const weights = quantizer.weights();
-  if (weights !== null) tensors.push(["weights", { shape: [dim], data: weights }]);
-  return writeSafetensors(Object.fromEntries(tensors), { metric, metadata: JSON.stringify(metadata) });
-}
-
-export function npyFromQuantizer(path: string, quantizer: ResidualQuantizer): Converted<Uint8Array> {
-  const { dim, stages, codebookSizes, metric, metadata } = quantizer;
-  const [size] = codebookSizes;
-  if (codebookSizes.some((other) => other !== size)) {
-    const got = `sizes ${codebookSizes.join(", ")} (a .safetensors file holds them)`;
+export function npyFromQuantizer(path: string, quantizer: AnyQuantizer): Converted<Uint8Array> {
+  const { metric, metadata } = quantizer;
+  const { dim, codebooks } = oneSetOf(path, quantizer);
+  const sizes = codebooks.map((codebook) => codebook.length / dim);
+  const [size] = sizes;
+  if (sizes.some((other) => other !== size)) {
+    const got = `sizes ${sizes.join(", ")} (a .safetensors file holds them)`;
     throw new RvqError("INVALID_ARGUMENT", `${path}: expected codebooks of one size for a .npy file, got ${got}`);
   }
-  const data = new Float32Array(stages * size * dim);
-  for (const [s, codebook] of quantizer.codebooks().entries()) data.set(codebook, s * size * dim);
+  const data = new Float32Array(sizes.length * size * dim);
+  for (const [s, codebook] of codebooks.entries()) data.set(codebook, s * size * dim);
+  const leftOut = (what: string) =>
+    `${what} left out: a .npy file has no room for ${what.endsWith("is") ? "it" : "them"}`;
   const notes: string[] = [];
-  if (metric !== "l2") notes.push(`the metric ${metric} is left out: a .npy file has no room for it`);
-  if (quantizer.weights() !== null) notes.push("the weights are left out: a .npy file has no room for them");
-  if (Object.keys(metadata).length > 0) notes.push("the metadata are left out: a .npy file has no room for them");
-  return { result: writeNpy({ shape: [stages, size, dim], data }), notes };
+  if (metric !== "l2") notes.push(leftOut(`the metric ${metric} is`));
+  if (quantizer instanceof ProjectedQuantizer) notes.push(leftOut("the projections are"));
+  else if (quantizer.weights() !== null) notes.push(leftOut("the weights are"));
+  if (Object.keys(metadata).length > 0) notes.push(leftOut("the metadata are"));
+  return { result: writeNpy({ shape: [sizes.length, size, dim], data }), notes };
+}
+
+/** The codebooks of a quantizer that has one set of them, all of one dimension. */
+function oneSetOf(path: string, quantizer: AnyQuantizer): { dim: number; codebooks: readonly Float32Array[] } {
+  const refused = (got: string) => {
+    const remedy = "a .safetensors file holds them, and --quantizer takes one of a checkpoint's";
+    return new RvqError(
+      "INVALID_ARGUMENT",
+      `${path}: expected one set of codebooks for a .npy file, got ${got} (${remedy})`,
+    );
+  };
+  if (quantizer instanceof GroupedQuantizer) throw refused(`${quantizer.groups.length} groups`);
+  if (quantizer instanceof ResidualQuantizer) return { dim: quantizer.dim, codebooks: quantizer.codebooks() };
+  const [part, ...others] = quantizer.parts();
+  if (others.length > 0) throw refused(`${1 + others.length} parts`);
+  return part;
 }

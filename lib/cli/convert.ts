@@ -2,16 +2,11 @@
 
 import { extname } from "node:path";
 import { writeFileAtomic } from "../atomic-file.js";
-import { type Metric, ResidualQuantizer, RvqError } from "../index.js";
-import {
-  type Converted,
-  npyFromQuantizer,
-  quantizerFromNpy,
-  quantizerFromTensors,
-  tensorsFromQuantizer,
-} from "./codebook-files.js";
+import { type AnyQuantizer, loadQuantizer, type Metric, ProjectedQuantizer, RvqError } from "../index.js";
+import { type Converted, npyFromQuantizer, quantizerFromNpy, quantizerFromTensors } from "./codebook-files.js";
 import { type CommandContext, printLine } from "./context.js";
 import { readNpyFile, readSafetensorsFile } from "./input-file.js";
+import { tensorsFromQuantizer } from "./quantizer-tensors.js";
 
 export interface ConvertCommandOptions {
   readonly quantizer?: string;
@@ -35,8 +30,10 @@ export async function convertCommand(
   await writeFileAtomic(output, written.result);
   for (const note of notes) printLine(stderr, `${input}: ${note}`);
   for (const note of written.notes) printLine(stderr, `${output}: ${note}`);
-  const { stages, dim, metric, id } = quantizer;
-  printLine(stdout, `${output}: ${stages} codebooks of dimension ${dim}, metric ${metric}, id ${id.slice(0, 16)}`);
+  const { codebookSizes, dim, metric, id } = quantizer;
+  const what = quantizer instanceof ProjectedQuantizer ? "codebooks and projections of vectors" : "codebooks";
+  const size = `${codebookSizes.length} ${what} of dimension ${dim}`;
+  printLine(stdout, `${output}: ${size}, metric ${metric}, id ${id.slice(0, 16)}`);
   quantizer.dispose();
 }
 
@@ -51,13 +48,13 @@ async function readQuantizer(
   path: string,
   ending: Ending,
   { quantizer, metric }: ConvertCommandOptions,
-): Promise<Converted<ResidualQuantizer>> {
+): Promise<Converted<AnyQuantizer>> {
   // An option that would be ignored is a mistake.
-  if (metric !== undefined && ending !== ".npy") throw misplaced("--metric", "a .npy file", path);
+  if (metric !== undefined && ending === ".rvqm") throw misplaced("--metric", "a .npy file or a checkpoint", path);
   if (quantizer !== undefined && ending !== ".safetensors") throw misplaced("--quantizer", "a checkpoint", path);
-  if (ending === ".rvqm") return { result: await ResidualQuantizer.load(path, backend), notes: [] };
+  if (ending === ".rvqm") return { result: await loadQuantizer(path, backend), notes: [] };
   if (ending === ".safetensors") {
-    return quantizerFromTensors(path, await readSafetensorsFile(path, signal), { quantizer, backend });
+    return quantizerFromTensors(path, await readSafetensorsFile(path, signal), { quantizer, metric, backend });
   }
   return { result: quantizerFromNpy(path, await readNpyFile(path, signal), metric ?? "l2", backend), notes: [] };
 }
@@ -66,7 +63,7 @@ function misplaced(option: string, where: string, path: string): RvqError {
   return new RvqError("INVALID_ARGUMENT", `${option}: expected only with ${where}, got ${path}`);
 }
 
-function bytesOf(path: string, ending: Ending, quantizer: ResidualQuantizer): Converted<Uint8Array> {
+function bytesOf(path: string, ending: Ending, quantizer: AnyQuantizer): Converted<Uint8Array> {
   if (ending === ".npy") return npyFromQuantizer(path, quantizer);
   return { result: ending === ".rvqm" ? quantizer.toBytes() : tensorsFromQuantizer(quantizer), notes: [] };
 }

@@ -4,8 +4,9 @@ import { writeFileAtomic } from "../atomic-file.js";
 import { audioSettings, decodeSignal } from "../audio/audio-model.js";
 import { readCodedAudio } from "../audio/coded-audio.js";
 import { encodeWav } from "../audio/wav-write.js";
-import { ResidualQuantizer, RvqError, RvqReader } from "../index.js";
+import { RvqError, RvqReader } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
+import { loadAudioModel } from "./load-model.js";
 import { checkSameModel } from "./same-model.js";
 
 export interface DecodeCommandOptions {
@@ -23,7 +24,7 @@ export async function decodeCommand(
   await checkStages(input, options.stages);
   const { stages, recover } = options;
   const coded = await readCodedAudio(input, { stages, recover, signal });
-  const quantizer = await ResidualQuantizer.load(options.model, backend);
+  const quantizer = await loadAudioModel(options.model, backend);
   checkSameModel(input, coded.modelId, options.model, quantizer);
   const { sampleRate, hop } = audioSettings(quantizer);
   if (coded.hop !== hop || coded.sampleRate !== sampleRate) {

@@ -5,8 +5,9 @@ import { writeCodedAudio } from "../audio/coded-audio.js";
 import { resampleSteps } from "../audio/resample.js";
 import { runStoppable } from "../audio/stoppable.js";
 import { describeFormat, monoSteps, readWav } from "../audio/wav.js";
-import { type Coding, ResidualQuantizer } from "../index.js";
+import type { Coding } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
+import { loadAudioModel } from "./load-model.js";
 import { startProgress } from "./progress.js";
 
 export interface EncodeCommandOptions {
@@ -23,7 +24,7 @@ export async function encodeCommand(
   options: EncodeCommandOptions,
 ): Promise<void> {
   const { stdout, stderr, signal } = context;
-  const quantizer = await ResidualQuantizer.load(options.model, context.backend);
+  const quantizer = await loadAudioModel(options.model, context.backend);
   const { sampleRate, hop } = audioSettings(quantizer);
   const wav = await readWav(input, { signal });
   if (wav.missing > 0) printLine(stderr, `${input}: truncated; what is there is coded`);

@@ -3,7 +3,16 @@
 import { open, stat } from "node:fs/promises";
 import { ioError } from "../audio/io-error.js";
 import { isRvq } from "../bitstream/stream-header.js";
-import { packedSizeBytes, ResidualQuantizer, RvqError, RvqReader } from "../index.js";
+import {
+  type AnyQuantizer,
+  GroupedQuantizer,
+  loadQuantizer,
+  packedSizeBytes,
+  type ProjectedDescription,
+  ProjectedQuantizer,
+  RvqError,
+  RvqReader,
+} from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { textList } from "./table.js";
 
@@ -16,7 +25,7 @@ export async function infoCommand(
   signal.throwIfAborted();
   const facts = isRvq(head)
     ? await streamFacts(path, sizeBytes)
-    : modelFacts(await ResidualQuantizer.load(path, backend), sizeBytes);
+    : modelFacts(await loadQuantizer(path, backend), sizeBytes);
   if (json) printLine(stdout, JSON.stringify(facts, null, 2));
   else printLine(stdout, textList(Object.entries(facts).map(([name, value]) => [name, show(value)] as const)));
 }
@@ -51,14 +60,18 @@ async function streamFacts(path: string, sizeBytes: number): Promise<Facts> {
   };
 }
 
-function modelFacts(quantizer: ResidualQuantizer, sizeBytes: number): Facts {
+function modelFacts(quantizer: AnyQuantizer, sizeBytes: number): Facts {
   const { dim, metric, weighted, stages, codebookSizes, log2Capacity } = quantizer.describe();
   const { metadata, id } = quantizer;
+  const projected = quantizer instanceof ProjectedQuantizer;
+  const parts = projected ? ofParts(quantizer.describe()) : {};
   quantizer.dispose();
   return {
-    type: "model",
+    type: projected ? "model with projections" : "model",
     bytes: sizeBytes,
     dim,
+    ...(quantizer instanceof GroupedQuantizer ? { groups: quantizer.groups } : {}),
+    ...parts,
     metric,
     weighted,
     stages,
@@ -67,6 +80,11 @@ function modelFacts(quantizer: ResidualQuantizer, sizeBytes: number): Facts {
     id,
     ...metadata,
   };
+}
+
+/** The dimensions in which the parts search, and how many stages each has. */
+function ofParts({ arrangement, parts }: ProjectedDescription): Facts {
+  return { arrangement, partDims: parts.map(({ dim }) => dim), partStages: parts.map((part) => part.stages) };
 }
 
 function show(value: unknown): string {

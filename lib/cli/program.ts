@@ -120,11 +120,16 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
 
   program
     .command("convert")
-    .description("codebooks from one form into another: .rvqm, .npy, .safetensors; from codecs' checkpoints too")
+    .description("quantizers from one form into another: .rvqm, .npy, .safetensors; from codecs' checkpoints too")
     .argument("<in>", "a .rvqm, .npy or .safetensors file")
     .argument("<out>", "likewise; its ending says which form")
-    .option("--quantizer <name>", "which quantizer of a checkpoint that has several")
-    .addOption(new Option("--metric <name>", "the metric of codebooks from a .npy file").choices(["l2", "cosine"]))
+    .option("--quantizer <name>", "only this quantizer of a checkpoint that has several")
+    .addOption(
+      new Option("--metric <name>", "the metric of codebooks from a .npy file, or of vector-quantize-pytorch").choices([
+        "l2",
+        "cosine",
+      ]),
+    )
     .action((input: string, output: string, options) => convertCommand(context(), input, output, options));
 
   program

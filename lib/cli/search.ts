@@ -1,8 +1,9 @@
 // `rvq search`: the coded vectors of a `.rvq` file that are nearest to queries.
 
-import { CodeIndex, type Codes, ResidualQuantizer, RvqError, RvqReader, type SearchMetric } from "../index.js";
+import { type AnyQuantizer, CodeIndex, type Codes, RvqError, RvqReader, type SearchMetric } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { readNpyFile } from "./input-file.js";
+import { loadSearchableModel } from "./load-model.js";
 import { checkSameModel } from "./same-model.js";
 import { textTable } from "./table.js";
 
@@ -23,7 +24,7 @@ export async function searchCommand(
   options: SearchCommandOptions,
 ): Promise<void> {
   const { neighbours, metric, rerank } = options;
-  const quantizer = await ResidualQuantizer.load(options.model, backend);
+  const quantizer = await loadSearchableModel(options.model, backend);
   const codes = await readCodes(input, options, quantizer, signal);
   const queries = await readRows(queriesPath, quantizer.dim, signal);
   const vectors = options.vectors === undefined ? undefined : await readRows(options.vectors, quantizer.dim, signal);
@@ -49,7 +50,7 @@ export async function searchCommand(
 async function readCodes(
   input: string,
   { model, stages }: SearchCommandOptions,
-  quantizer: ResidualQuantizer,
+  quantizer: AnyQuantizer,
   signal: AbortSignal,
 ): Promise<Codes> {
   const reader = await RvqReader.open(input);

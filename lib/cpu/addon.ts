@@ -12,6 +12,8 @@ import type {
   EncodeRequest,
   LowerDistancesRequest,
   ScanCodesRequest,
+  Projection,
+  ProjectRequest,
 } from "../backend.js";
 
 /** What every entry to the CPU core is told. */
@@ -79,6 +81,13 @@ export interface PackRequest {
   readonly sizeBytes: number;
 }
 
+/** Throws a TypeError for any request that does not fit; after dispose() every call throws. */
+export interface CpuProjection {
+  project(request: ProjectRequest): Promise<BadInput | null>;
+  projectSync(request: ProjectRequest): BadInput | null;
+  dispose(): void;
+}
+
 export interface Addon {
   cpuInfo(): CpuInfo;
   /** Only in builds for tests: `processors` as it would be with `<root>/proc/self/cgroup` and `<root>/sys/fs/cgroup`. */
@@ -86,6 +95,7 @@ export interface Addon {
   /** Only in builds for tests: the most threads that asynchronous calls have had at once since this was last asked. */
   mostThreads?(): number;
   readonly CpuCodebooks: new (spec: CodebookSpec & CpuPrevious & CpuOptions & CpuScreen) => CpuCodebooks;
+  readonly CpuProjection: new (projection: Projection & CpuOptions) => CpuProjection;
   accumulate(request: AccumulateRequest, options: CpuOptions): Promise<void>;
   lowerDistances(request: LowerDistancesRequest, options: CpuOptions): Promise<void>;
   scanCodes(request: CpuScanRequest, options: CpuOptions): Promise<void>;

@@ -13,9 +13,12 @@ import type {
   LowerDistancesRequest,
   PreparedCodebooks,
   ScanCodesRequest,
+  PreparedProjection,
+  Projection,
+  ProjectRequest,
 } from "../backend.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import type { Addon, CpuCodebooks, CpuOptions } from "./addon.js";
+import type { Addon, CpuCodebooks, CpuOptions, CpuProjection } from "./addon.js";
 
 export type { Addon } from "./addon.js";
 
@@ -72,6 +75,11 @@ class CpuBackend implements Backend {
     return new CpuPreparedCodebooks(new this.addon.CpuCodebooks({ ...stages, ...this.options }));
   }
 
+  prepareProjection(projection: Projection): PreparedProjection {
+    const { weight, bias, inDim, outDim } = projection;
+    return new CpuPreparedProjection(new this.addon.CpuProjection({ weight, bias, inDim, outDim, ...this.options }));
+  }
+
   async accumulate(request: AccumulateRequest): Promise<void> {
     await this.addon.accumulate(request, this.options);
   }
@@ -123,6 +131,22 @@ class CpuPreparedCodebooks implements PreparedCodebooks {
   }
 }
 
+class CpuPreparedProjection implements PreparedProjection {
+  constructor(private readonly native: CpuProjection) {}
+
+  async project(request: ProjectRequest): Promise<BadInput | null> {
+    return this.native.project(request);
+  }
+
+  projectSync(request: ProjectRequest): BadInput | null {
+    return this.native.projectSync(request);
+  }
+
+  dispose(): void {
+    this.native.dispose();
+  }
+}
+
 function chooseLevel(levels: readonly string[], wanted: string | undefined): string {
   if (wanted === undefined || wanted === "") return levels[0];
   if (levels.includes(wanted)) return wanted;
@@ -135,7 +159,7 @@ function chooseLevel(levels: readonly string[], wanted: string | undefined): str
 
 /** A stale build of another version may lack something: better said here than as "is not a function" later. */
 function asAddon(addon: object, file: string): Addon {
-  const names = ["cpuInfo", "CpuCodebooks", "accumulate", "lowerDistances"] as const;
+  const names = ["cpuInfo", "CpuCodebooks", "CpuProjection", "accumulate", "lowerDistances"] as const;
   const functions = addon as Readonly<Record<string, unknown>>;
   const missing = names.filter((name) => typeof functions[name] !== "function");
   if (missing.length === 0) return addon as Addon;

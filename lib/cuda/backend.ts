@@ -8,6 +8,8 @@ import type {
   HeldRows,
   LowerDistancesRequest,
   PreparedCodebooks,
+  PreparedProjection,
+  Projection,
 } from "../backend.js";
 import { invalidArgument, isLoss, RvqError } from "../errors.js";
 import type { CudaAddon, CudaDevice } from "./addon.js";
@@ -105,6 +107,11 @@ class CudaBackend implements Backend {
       accumulate: (request) => addon.cudaAccumulateResident(request, { device }),
       magnitudes: (request) => addon.cudaMagnitudesResident(request, { device }),
     });
+  }
+
+  /** The processor's: GeForce has a 64th of its speed in float64, and the rows are on the processor before and after. */
+  prepareProjection(projection: Projection): PreparedProjection {
+    return this.cpu().prepareProjection(projection);
   }
 
   async hold(vectors: Float32Array, dim: number): Promise<HeldRows | null> {

@@ -18,6 +18,7 @@ import { invalidArgument, RvqError } from "../errors.js";
 import { runInSlices, runToEnd, type Steps } from "../time-slice.js";
 import { beamSteps } from "./beam.js";
 import { type JsCodebook, prepareCodebook } from "./codebook.js";
+import { JsProjection } from "./project.js";
 import { accumulateSteps, decodeSteps, distanceSteps, lowerDistancesSteps } from "./row-loops.js";
 import { PlainSearch, type Search } from "./search.js";
 import { encodeInParts, partRows } from "./threads.js";
@@ -58,6 +59,7 @@ export function openJs(options: BackendOptions = {}): Backend {
     chunkRows: (dim, codewordsPerVector) =>
       Math.max(1, Math.min(2 ** 20 / dim, chunk / (dim * codewordsPerVector)) | 0),
     prepare: (spec) => new JsCodebooks(spec, engine, pool, threads),
+    prepareProjection: (projection) => new JsProjection(projection),
     accumulate: (request) => runInSlices(accumulateSteps(request)),
     lowerDistances: (request) =>
       runInSlices(

@@ -16,6 +16,7 @@ import {
 } from "../check.js";
 import { invalidArgument } from "../errors.js";
 import { openBackend } from "../open-backend.js";
+import { ProjectedQuantizer } from "../projected-quantizer.js";
 import type { BackendChoiceOptions } from "../quantizer-options.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
 import { stageRows } from "../staging.js";
@@ -109,14 +110,20 @@ export class CodeIndex {
   }
 
   /**
-   * An index of codes of a quantizer, or of their first stages; both are copied. It takes a byte a code (two for K above 256, four above
+   * An index of codes of a quantizer, or of their first stages; both are copied. Of a ProjectedQuantizer the codewords are those of
+   * `projectedCodebooks()`. It takes a byte a code (two for K above 256, four above
    * 65,536) and 8 bytes a vector, whose squared length is computed here.
    * @param options `backend` and `threads` of its searches; default: the quantizer's backend
    * @throws RvqError INVALID_ARGUMENT, BACKEND_UNAVAILABLE, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; the signal's reason when aborted
    */
-  static async create(quantizer: ResidualQuantizer, codes: Codes, options: IndexOptions = {}): Promise<CodeIndex> {
-    if (!(quantizer instanceof ResidualQuantizer)) {
-      throw invalidArgument("quantizer", "a ResidualQuantizer", quantizer);
+  static async create(
+    quantizer: ResidualQuantizer | ProjectedQuantizer,
+    codes: Codes,
+    options: IndexOptions = {},
+  ): Promise<CodeIndex> {
+    const projected = quantizer instanceof ProjectedQuantizer;
+    if (!projected && !(quantizer instanceof ResidualQuantizer)) {
+      throw invalidArgument("quantizer", "a ResidualQuantizer or a ProjectedQuantizer", quantizer);
     }
     checkOptions("options", options);
     const signal = checkSignal("signal", options.signal);
@@ -130,8 +137,9 @@ export class CodeIndex {
     await inSlices(own.data.length, own.stages, (from, to) => {
       checkCodeRange("codes", own.data.subarray(from, to), own.stages, codebookSizes, from / own.stages);
     });
-    const codebooks = quantizer.codebooks().slice(0, own.stages);
-    const weights = quantizer.weights();
+    const all = projected ? await quantizer.projectedCodebooks() : quantizer.codebooks();
+    const codebooks = all.slice(0, own.stages);
+    const weights = projected ? null : quantizer.weights();
     const norms = allocate("norms", own.count, (length) => new Float64Array(length));
     await runInSlices(squaredNorms(own, codebooks, inFloat64(weights, dim), signal, norms));
     const columns = await runInSlices(codeColumns(own, codebookSizes));

@@ -1,6 +1,6 @@
 // The definition in as few lines as possible: no tiles, no screens, no early exit. What every backend is compared with.
 
-import type { Metric } from "../../lib/backend.js";
+import type { Metric, Projection, ProjectRequest } from "../../lib/backend.js";
 
 /** d64 of docs/exactness.md. */
 export function d64(x: Float32Array, c: Float32Array, weights: Float32Array | null = null): number {
@@ -128,6 +128,23 @@ function differentCodes(codebook: Float32Array, dim: number, weights: Float32Arr
     // The text of −0 is that of 0.
     const key = codeword.map((value, i) => (weights?.[i] === 0 ? 0 : value)).join();
     return !seen.has(key) && seen.add(key);
+  });
+}
+
+/** before[count][outDim] with the projections of vectors[count][inDim]: in their place, added or subtracted. */
+export function project(
+  vectors: Float32Array,
+  { weight, bias, inDim, outDim }: Projection,
+  before: Float32Array,
+  into: ProjectRequest["into"],
+): Float32Array {
+  return before.map((value, at) => {
+    const [n, o] = [Math.floor(at / outDim), at % outDim];
+    let sum = bias === null ? 0 : bias[o];
+    for (let i = 0; i < inDim; i++) sum += weight[o * inDim + i] * vectors[n * inDim + i];
+    const p = Math.fround(sum);
+    if (into === "replace") return p;
+    return into === "add" ? value + p : value - p;
   });
 }
 

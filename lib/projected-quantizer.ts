@@ -1,0 +1,361 @@
+// ProjectedQuantizer: residual codebooks with linear maps around them, as DAC, Mimi and others have; for codecs that exist.
+
+import { writeFileAtomic } from "./atomic-file.js";
+import type { Backend, BackendName, Metric } from "./backend.js";
+import {
+  allocate,
+  type Codes,
+  checkCodeRange,
+  checkCodes,
+  checkInteger,
+  checkNumber,
+  checkOptions,
+  checkVectors,
+} from "./check.js";
+import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
+import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
+import { informationBits, ratesOf } from "./description.js";
+import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
+import type { Distortion } from "./distortion.js";
+import { invalidArgument, RvqError } from "./errors.js";
+import { openBackend } from "./open-backend.js";
+import { runLater, runNow } from "./operations.js";
+import { newCodeArray } from "./pack-codes.js";
+import { projectedCodebooks } from "./projected-codebooks.js";
+import { measurePrefixes, PrefixErrors } from "./projected-errors.js";
+import { projectedModelFromBytes, projectedModelId, projectedModelToBytes } from "./projected-model-file.js";
+import {
+  type Arrangement,
+  checkProjectedModel,
+  type FromPartsOptions,
+  type ProjectedDescription,
+  type ProjectedModel,
+  type ProjectedPart,
+  type ProjectedSpec,
+} from "./projected-options.js";
+import { PreparedParts } from "./projected-parts.js";
+import {
+  type BackendChoiceOptions,
+  type CallOptions,
+  checkCall,
+  checkDecode,
+  type DecodeOptions,
+  type DecodeSyncOptions,
+  type StageOptions,
+} from "./quantizer-options.js";
+import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
+import { readSealedFile } from "./sealed-bytes.js";
+import { StagedRows, stageRows } from "./staging.js";
+import { stageUsage, type Usage } from "./statistics.js";
+
+/**
+ * Codes have a column for each stage of each part, part after part: `stages`, `codebookSizes` and all else count them as those of a
+ * ResidualQuantizer, and any first n of them are a coarser description.
+ */
+export class ProjectedQuantizer {
+  readonly dim: number;
+  readonly metric: Metric;
+  readonly arrangement: Arrangement;
+  /** Of all parts together. */
+  readonly stages: number;
+  readonly codebookSizes: readonly number[];
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** SHA-256 (hex) of codebooks, projections, metric and arrangement: codes belong to the model with this id. */
+  readonly id: string;
+
+  private readonly spec: ProjectedSpec;
+  private readonly engine: Backend;
+  private readonly prepared: PreparedParts;
+  private callsInFlight = 0;
+  private disposed = false;
+
+  private constructor({ spec, metadata }: ProjectedModel, engine: Backend) {
+    this.spec = spec;
+    this.metadata = metadata;
+    this.dim = spec.dim;
+    this.metric = spec.metric;
+    this.arrangement = spec.arrangement;
+    this.id = projectedModelId(spec);
+    this.engine = engine;
+    this.prepared = new PreparedParts(engine, spec);
+    this.codebookSizes = this.prepared.codebookSizes;
+    this.stages = this.codebookSizes.length;
+  }
+
+  /**
+   * A quantizer from codebooks and the projections around them, which are copied.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR (a codeword, with the cosine metric), BACKEND_UNAVAILABLE
+   */
+  static fromParts(parts: readonly ProjectedPart[], options: FromPartsOptions): ProjectedQuantizer {
+    const model = checkProjectedModel(parts, options);
+    return new ProjectedQuantizer(model, openBackend(options.backend, options.threads, options.device));
+  }
+
+  /**
+   * A quantizer from the bytes of `toBytes`.
+   * @throws RvqError INVALID_MODEL for anything else, damaged or truncated bytes included; BACKEND_UNAVAILABLE
+   */
+  static fromBytes(bytes: Uint8Array, options: BackendChoiceOptions = {}): ProjectedQuantizer {
+    checkOptions("options", options);
+    const model = projectedModelFromBytes("bytes", bytes);
+    return new ProjectedQuantizer(model, openBackend(options.backend, options.threads, options.device));
+  }
+
+  /**
+   * A quantizer from a file written by `save`.
+   * @throws RvqError IO, INVALID_MODEL, BACKEND_UNAVAILABLE
+   */
+  static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<ProjectedQuantizer> {
+    checkOptions("options", options);
+    const { name, bytes } = await readSealedFile(path);
+    const model = projectedModelFromBytes(name, bytes);
+    return new ProjectedQuantizer(model, openBackend(options.backend, options.threads, options.device));
+  }
+
+  /** The backend in use. */
+  get backend(): BackendName {
+    return this.engine.name;
+  }
+
+  /** Copies of the parts: what `fromParts` takes. */
+  parts(): ProjectedPart[] {
+    return checkProjectedModel(this.spec.parts, this.spec).spec.parts.slice();
+  }
+
+  /**
+   * One codebook a stage in the space of the vectors, each [K_s][dim]: the projected codewords, that of a part's first stage with the
+   * bias. Reconstructions are their sums, exactly where parts have one stage (DAC), else but for rounding (Mimi).
+   * @throws RvqError NOT_FINITE where one overflows float32; DISPOSED
+   */
+  async projectedCodebooks(): Promise<Float32Array[]> {
+    this.checkCall({});
+    return projectedCodebooks(this.engine, this.spec, this.stages);
+  }
+
+  /**
+   * Codes of vectors[N][dim]: in every part by residual search of the projected vectors. What is exactly zero before a search by
+   * cosine has no direction and gets code 0.
+   * The input is staged in chunks while the call runs; change it before the promise settles and the codes are a mix.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE (also for magnitudes that overflow float32 on the way); the signal's reason when aborted
+   */
+  async encode(vectors: Float32Array, options: CallOptions = {}): Promise<Codes> {
+    const call = this.checkCall(options);
+    const { stages } = call;
+    const plain = checkVectors("vectors", vectors, this.dim);
+    const count = plain.length / this.dim;
+    const data = newCodeArray(count * stages, this.codebookSizes);
+    const staging = new StagedRows("vectors", plain, this.dim);
+    const encodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
+      const staged = staging.copy(firstRow, rows);
+      const codes = data.subarray(firstRow * stages, (firstRow + rows) * stages);
+      await runLater(this.prepared.encode(staged, stages, codes, { firstRow, rows, chunkOf }));
+      return staged;
+    };
+    return traced(
+      encodeCalls,
+      () => this.event(count, stages, false),
+      async () => {
+        await this.forEachChunk(count, call, encodeChunk, (staged) => staging.release(staged));
+        return { count, stages, data };
+      },
+    );
+  }
+
+  /** `encode` on the calling thread, for short calls. */
+  encodeSync(vectors: Float32Array, options: StageOptions = {}): Codes {
+    const { stages } = this.checkCall(options);
+    const plain = checkVectors("vectors", vectors, this.dim).slice();
+    const count = plain.length / this.dim;
+    const data = newCodeArray(count * stages, this.codebookSizes);
+    if (count === 0) return { count, stages, data };
+    return tracedSync(
+      encodeCalls,
+      () => this.event(count, stages, true),
+      () => {
+        runNow(this.prepared.encode(plain, stages, data, { firstRow: 0, rows: count, chunkOf: undefined }));
+        return { count, stages, data };
+      },
+    );
+  }
+
+  /**
+   * Reconstruction [count][dim] from the first `stages` stages of the codes: the sum of the parts' projected reconstructions. It is
+   * `options.into` where that is given. With `codes.stageCounts` each frame has its own number of stages; none give zeros.
+   * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; NOT_FINITE where a sum of codewords overflows float32; the
+   * signal's reason when aborted
+   */
+  async decode(codes: Codes, options: DecodeOptions = {}): Promise<Float32Array> {
+    const call = this.checkCall(options);
+    const counted = countedCodes(codes, this.stages);
+    if (counted !== null) {
+      const decodeSome = (some: Codes) => this.decode(some, { signal: call.signal });
+      return decodeCounted(counted, options, this.dim, this.codebookSizes, decodeSome);
+    }
+    const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
+    const { count, stages: columns, data } = checked;
+    const vectors = into ?? this.newReconstruction(count);
+    const staged = into === null ? null : new StagedRows("into", into, this.dim);
+    const decodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
+      const some = stageRows("codes.data", data, firstRow, rows, columns);
+      checkCodeRange("codes", some, columns, this.codebookSizes, firstRow);
+      const out = staged?.take(rows) ?? vectors.subarray(firstRow * this.dim, (firstRow + rows) * this.dim);
+      const target = out.subarray(0, rows * this.dim);
+      await runLater(this.prepared.decode(some, columns, stages, target, { firstRow, rows, chunkOf }));
+      return out;
+    };
+    return traced(
+      decodeCalls,
+      () => this.event(count, stages, false),
+      async () => {
+        await this.forEachChunk(count, call, decodeChunk, (out, first, rows) => staged?.put(out, first, rows));
+        return given ?? vectors;
+      },
+    );
+  }
+
+  /** `decode` on the calling thread, for short calls. */
+  decodeSync(codes: Codes, options: DecodeSyncOptions = {}): Float32Array {
+    const call = this.checkCall(options);
+    const counted = countedCodes(codes, this.stages);
+    if (counted !== null) {
+      return decodeCountedSync(counted, options, this.dim, this.codebookSizes, (some) => this.decodeSync(some));
+    }
+    const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
+    const { count, stages: columns, data } = checked;
+    checkCodeRange("codes", data, columns, this.codebookSizes, 0);
+    const vectors = into ?? this.newReconstruction(count);
+    return tracedSync(
+      decodeCalls,
+      () => this.event(count, stages, true),
+      () => {
+        const rows = { firstRow: 0, rows: count, chunkOf: undefined };
+        if (count > 0) runNow(this.prepared.decode(data, columns, stages, vectors, rows));
+        return given ?? vectors;
+      },
+    );
+  }
+
+  /**
+   * Error of the reconstructions of vectors[N][dim] from the first 1, 2, … stages of their codes. Summed in row order in float64, so
+   * the same bits on every backend.
+   * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, CODE_OUT_OF_RANGE; the signal's reason when aborted
+   */
+  async distortion(vectors: Float32Array, codes: Codes, options: ChunkOptions = {}): Promise<Distortion[]> {
+    const call = this.checkCall(options);
+    const { count, stages, data } = checkCodes("codes", codes, this.stages);
+    const plain = checkVectors("vectors", vectors, this.dim);
+    if (plain.length !== count * this.dim) {
+      throw invalidArgument("vectors", `codes.count · dim = ${count * this.dim} elements`, plain.length);
+    }
+    const errors = new PrefixErrors(this.dim, stages);
+    await this.forEachChunk(
+      count,
+      call,
+      (firstRow, rows, chunkOf) =>
+        measurePrefixes(this.prepared, { vectors: plain, codes: data, stages }, { firstRow, rows, chunkOf }),
+      (measured) => errors.add(measured),
+    );
+    return errors.result(count);
+  }
+
+  /**
+   * Counts, perplexity and fraction used of every stage's codewords in these codes.
+   * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
+   */
+  usage(codes: Codes): Usage[] {
+    const { stages, data } = checkCodes("codes", codes, this.stages);
+    checkCodeRange("codes", data, stages, this.codebookSizes, 0);
+    return Array.from({ length: stages }, (_, stage) => stageUsage(data, stages, stage, this.codebookSizes[stage]));
+  }
+
+  /** Information in the codes of one vector, Σ log2 K_s over the first `stages` stages, in bits. */
+  bitsPerVector(stages: number = this.stages): number {
+    checkInteger("stages", stages, 1, this.stages);
+    return informationBits(this.codebookSizes.slice(0, stages));
+  }
+
+  /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
+  describe(options: { readonly vectorsPerSecond?: number } = {}): ProjectedDescription {
+    checkOptions("options", options);
+    const { vectorsPerSecond } = options;
+    if (vectorsPerSecond !== undefined) {
+      checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
+    }
+    const { dim, metric, arrangement, stages, codebookSizes } = this;
+    const { parts } = this.spec;
+    const bytesOf = (arrays: readonly (Float32Array | null | undefined)[]) =>
+      arrays.reduce((sum, array) => sum + (array?.byteLength ?? 0), 0);
+    return {
+      dim,
+      metric,
+      weighted: false,
+      arrangement,
+      parts: parts.map((part) => ({ dim: part.dim, stages: part.codebooks.length })),
+      stages,
+      codebookSizes,
+      codebookBytes: bytesOf(parts.flatMap(({ codebooks }) => codebooks)),
+      projectionBytes: bytesOf(
+        parts.flatMap(({ input, output }) => [input?.weight, input?.bias, output?.weight, output?.bias]),
+      ),
+      log2Capacity: this.bitsPerVector(),
+      rates: ratesOf(codebookSizes, 1, vectorsPerSecond),
+    };
+  }
+
+  /** How many stages a bit rate allows. */
+  plan(options: PlanOptions): Plan {
+    return planRate(this.codebookSizes, options);
+  }
+
+  /** The model in the format of lib/projected-model-file.ts: the same bytes for the same model on every machine. */
+  toBytes(): Uint8Array {
+    return projectedModelToBytes({ spec: this.spec, metadata: this.metadata });
+  }
+
+  /**
+   * Writes the model to a file; an interrupted write leaves what was there before.
+   * @throws RvqError INVALID_ARGUMENT, IO
+   */
+  async save(path: string | URL): Promise<void> {
+    await writeFileAtomic(path, this.toBytes());
+  }
+
+  /** Frees the backend's memory now instead of at garbage collection; calls in flight finish, later ones throw. */
+  dispose(): void {
+    this.disposed = true;
+    if (this.callsInFlight === 0) this.prepared.dispose();
+  }
+
+  private checkCall(options: DecodeOptions) {
+    const call = checkCall(options, this.stages);
+    if (call.beam !== undefined && call.beam !== 1) throw invalidArgument("beam", "1 with projections", call.beam);
+    // Last: reading an option may run a getter of the caller's.
+    if (this.disposed) throw new RvqError("DISPOSED", "quantizer: expected one in use, got one after dispose()");
+    return call;
+  }
+
+  private event(vectors: number, stages: number, sync: boolean): CodingEvent {
+    return { backend: this.backend, sync, dim: this.dim, vectors, stages, modelId: this.id, beam: 1 };
+  }
+
+  private newReconstruction(count: number): Float32Array {
+    return allocate("the reconstruction", count * this.dim, (length) => new Float32Array(length));
+  }
+
+  /** `forEachChunk` in chunks that suit the backend, whose memory outlives a `dispose` in the meantime. */
+  private async forEachChunk<Result>(
+    count: number,
+    call: ChunkOptions,
+    work: ChunkWork<Result>,
+    finish: (result: Result, firstRow: number, rows: number) => void,
+  ): Promise<void> {
+    this.callsInFlight++;
+    try {
+      const codewordsPerVector = this.prepared.multiplyAddsPerVector / this.dim;
+      await forEachChunk(count, { backend: this.engine, dim: this.dim, codewordsPerVector }, call, work, finish);
+    } finally {
+      this.callsInFlight--;
+      if (this.disposed) this.dispose();
+    }
+  }
+}
