@@ -116,13 +116,12 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
   for (const training of trainings) {
     it(`gives results and checkpoints of the definition: ${training.title}`, async () => {
       for (const family of familyNames) {
+        // Residuals of numbers near the limit overflow float32, which training refuses.
         const scale = family === "near overflow" ? 0.05 : 1;
         const batches = [150, 40, 7, 0, 200].map((count, step) => {
           const { vectors } = makeData(family, { count, dim, numCodewords: 30 }, 30 + step);
-          return withoutZeroRows(vectors, dim).map((x) => (x === 0 ? x : x * scale));
+          return withoutZeroRows(vectors, dim).map((x) => x * scale);
         });
-        const usable = training.groups === undefined || training.metric !== "cosine";
-        if (!usable) continue;
         const { js, gpu } = await open(training, batches[0]);
         const { device } = training.groups === undefined ? gpu.quantizer() : { device: null };
         const ofDevice = CodebookTrainer.fromBytes(js.toBytes(), { backend: "cuda" });
