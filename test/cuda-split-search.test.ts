@@ -10,8 +10,8 @@ import { newCodeArray } from "../lib/pack-codes.js";
 import { Random } from "../lib/random.js";
 import { ResidualQuantizer } from "../lib/residual-quantizer.js";
 import { expectSame } from "./contract/backends.js";
-import { familyNames, makeData, makeStages, withoutZeroRows } from "./contract/families.js";
-import { type Encoded, encode } from "./contract/reference.js";
+import { familyNames, makeData, makeStages, normal, withoutZeroRows } from "./contract/families.js";
+import { type Encoded, encode, nearest } from "./contract/reference.js";
 
 const native = loadAddon().addon as CudaAddon | null;
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
@@ -64,6 +64,16 @@ function definition(key: string, { dim, metric, weights, codebooks }: CodebookSp
   const encoded = known.get(key) ?? encode(vectors, codebooks, dim, metric, weights);
   known.set(key, encoded);
   return encoded;
+}
+
+function nearestInFloat32(vector: Float32Array, codebook: Float32Array): number {
+  const distances = new Float32Array(codebook.length / vector.length);
+  for (const [i, element] of codebook.entries()) {
+    const k = Math.floor(i / vector.length);
+    const difference = Math.fround(element - vector[i % vector.length]);
+    distances[k] += difference * difference;
+  }
+  return distances.indexOf(Math.min(...distances));
 }
 
 /** Codes and residuals, written over the vectors; then the codes of a prefix of the stages. */
@@ -131,6 +141,39 @@ for (const searchForm of ["split", "whole"] as const) {
           prepared.dispose();
         }
       }
+    });
+
+    it("get the nearest where float32 has another order", async () => {
+      const dim = 64;
+      const size = 300;
+      let misled = 0;
+      for (let seed = 1; seed <= 16; seed++) {
+        const random = new Random(seed);
+        const vector = Float32Array.from({ length: dim }, () => normal(random));
+        // All as far away, but for the rounding of their elements.
+        const codebook = new Float32Array(size * dim);
+        for (let start = 0; start < codebook.length; start += dim) {
+          const direction = Float64Array.from({ length: dim }, () => normal(random));
+          const length = Math.hypot(...direction);
+          for (let i = 0; i < dim; i++) codebook[start + i] = vector[i] + (3 * direction[i]) / length;
+        }
+        const expected = nearest(vector, codebook, "l2", null);
+        if (nearestInFloat32(vector, codebook) !== expected) misled++;
+        const prepared = openBackend("cuda", undefined).prepare({
+          dim,
+          metric: "l2",
+          weights: null,
+          codebooks: [codebook],
+        });
+        for (const count of [1, 9]) {
+          const vectors = Float32Array.from({ length: count * dim }, (_, i) => vector[i % dim]);
+          const codes = new Uint16Array(count);
+          expect(await prepared.encode({ vectors, count, stages: 1, codes })).toBeNull();
+          expect([...codes], `seed ${seed}`).toEqual(new Array(count).fill(expected));
+        }
+        prepared.dispose();
+      }
+      expect(misled).toBeGreaterThan(4);
     });
 
     it("are refused for the first element that is not finite, and with cosine for the first zero row", async () => {
