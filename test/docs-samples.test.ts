@@ -24,6 +24,7 @@ const given = `
   declare const vectors: Float32Array;
   declare const queries: Float32Array;
   declare const frames: Float32Array;
+  declare const latents: Float32Array;
   declare const vectorPieces: AsyncIterable<Float32Array>;
   declare const fileStream: NodeJS.WritableStream;
   declare const response: { readonly body: import("node:stream/web").ReadableStream<Uint8Array> };
