@@ -1,7 +1,7 @@
 // Load test: 200 clients that each encode one vector after the other, with and without batching, on this machine.
 //
 //   npm run load-test -- [--connections 200] [--seconds 30] [--stages 32] [--format bytes|json]
-//                        [--only batched|unbatched] [--server "--max-delay-ms 1"]
+//                        [--only batched|unbatched] [--server="--max-delay-ms 1"]
 //
 // Prints throughput, latency, the server's event-loop delay and memory, and what a request costs server and clients. Every answer is
 // compared with what the quantizer gives. Fails where a request fails or an answer is wrong, the p99 of the event-loop
