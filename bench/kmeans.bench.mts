@@ -5,9 +5,9 @@
 import { framesOfSignals } from "../lib/audio/audio-model.js";
 import { readWav, wavToMono } from "../lib/audio/wav.js";
 import type { Backend, BackendName, CodeArray } from "../lib/backend.js";
+import { newCodeArray } from "../lib/code-array.js";
 import { status } from "../lib/index.js";
 import { openBackend } from "../lib/open-backend.js";
-import { newCodeArray } from "../lib/pack-codes.js";
 import { Random } from "../lib/random.js";
 import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "../lib/statistics.js";
 import { runInSlices } from "../lib/time-slice.js";

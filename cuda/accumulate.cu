@@ -12,6 +12,7 @@
 
 #include "accumulate.h"
 #include "array_layout.h"
+#include "canonical.cuh"
 #include "device_memory.h"
 #include "grid.cuh"
 #include "launch.cuh"
@@ -102,18 +103,17 @@ __global__ void __launch_bounds__(kThreads) count_entries(const __grid_constant_
 // Pieces of the sorted list, a warp's together; and the counts, or with `few` the list of codewords used.
 __global__ void __launch_bounds__(kThreads)
     give_places(uint32_t num_codewords, Workspace work, long long* counts, FewStatistics few) {
-  constexpr unsigned kWholeWarp = 0xffffffffu;
   uint32_t k = blockIdx.x * kThreads + threadIdx.x;
   int lane = static_cast<int>(threadIdx.x % 32);
   uint32_t own = k < num_codewords ? work.entries[k] : 0;
   uint32_t through = own;  // entries of this warp's codewords up to this one
   for (int step = 1; step < 32; step *= 2) {
-    uint32_t before = __shfl_up_sync(kWholeWarp, through, step);
+    uint32_t before = __shfl_up_sync(kAll, through, step);
     if (lane >= step) through += before;
   }
   uint32_t first = 0;
   if (lane == 31 && through > 0) first = atomicAdd(work.total, through);
-  first = __shfl_sync(kWholeWarp, first, 31);
+  first = __shfl_sync(kAll, first, 31);
   if (k < num_codewords) work.places[k] = first + through - own;
 
   if (few.used == nullptr) {
@@ -121,10 +121,10 @@ __global__ void __launch_bounds__(kThreads)
     if (own > 0) atomicAdd(reinterpret_cast<unsigned long long*>(&counts[k]), static_cast<long long>(work.net[k]));
     return;
   }
-  unsigned used = __ballot_sync(kWholeWarp, own > 0);
+  unsigned used = __ballot_sync(kAll, own > 0);
   uint32_t slot = 0;
   if (lane == 0 && used != 0) slot = atomicAdd(few.used, static_cast<uint32_t>(__popc(used)));
-  slot = __shfl_sync(kWholeWarp, slot, 0) + static_cast<uint32_t>(__popc(used & ((1u << lane) - 1)));
+  slot = __shfl_sync(kAll, slot, 0) + static_cast<uint32_t>(__popc(used & ((1u << lane) - 1)));
   if (own == 0) return;
   work.slots[k] = slot;
   few.codes[slot] = k;

@@ -1,7 +1,7 @@
 // The nearest codewords of many rows in one stage, chunk by chunk.
 
 import type { Backend, CodeArray, HeldRows, PreparedCodebooks } from "./backend.js";
-import { newCodeArray } from "./pack-codes.js";
+import { newCodeArray } from "./code-array.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
 
 /** Which codewords N rows are assigned to. */

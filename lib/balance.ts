@@ -12,6 +12,7 @@
 
 import { type Assignment, assignRows, newAssignment, partOfAssignment } from "./assign-rows.js";
 import type { Backend, CodebookSpec } from "./backend.js";
+import { copyRow } from "./copy-row.js";
 import { nthSmallest } from "./nth-smallest.js";
 import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
@@ -141,8 +142,4 @@ function* moveCheapest(
     distances[row] = elsewhere.distances[i];
     plainDistances[row] = elsewhere.plainDistances[i];
   }
-}
-
-function copyRow(from: Float32Array, row: number, to: Float32Array, toRow: number, dim: number): void {
-  to.set(from.subarray(row * dim, (row + 1) * dim), toRow * dim);
 }

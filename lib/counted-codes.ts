@@ -1,8 +1,8 @@
 // Codes of frames with different numbers of stages, as rate control and damaged files make them: how they are decoded.
 
 import { allocate, type Codes, checkCodes, checkFloat32 } from "./check.js";
+import { newCodeArray } from "./code-array.js";
 import { invalidArgument } from "./errors.js";
-import { newCodeArray } from "./pack-codes.js";
 import { checkCall, type DecodeOptions } from "./quantizer-options.js";
 
 /** Codes of which each frame has its first so many stages; those beyond mean nothing. */

@@ -3,9 +3,9 @@
 import type { CodeArray, Metric } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { badInput, type Codes, checkCodes } from "./check.js";
+import { newCodeArray } from "./code-array.js";
 import { type ColumnGroup, neighbouringColumns, putColumns, takeColumns } from "./column-groups.js";
 import { invalidArgument } from "./errors.js";
-import { newCodeArray } from "./pack-codes.js";
 import { inSlices } from "./time-slice.js";
 
 /** Codes have a column for each stage and group: codes[n][stage · G + group]. */

@@ -15,6 +15,7 @@ import {
   checkVectors,
 } from "./check.js";
 import type { ChunkOptions } from "./chunks.js";
+import { newCodeArray } from "./code-array.js";
 import { informationBits, ratesOf } from "./description.js";
 import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync, untold } from "./diagnostics.js";
 import { type Distortion, energyOfRows } from "./distortion.js";
@@ -23,7 +24,6 @@ import { checkGroupedContent, columnsInSlices, GroupLayout } from "./group-layou
 import { groupedModelFromBytes, groupedModelToBytes } from "./grouped-model-file.js";
 import type { FromGroupedCodebooksOptions, GroupedDescription, GroupedTrainOptions } from "./grouped-options.js";
 import { groupsFromCodebooks, refineGroups, specOf, trainGroups } from "./grouped-training.js";
-import { newCodeArray } from "./pack-codes.js";
 import {
   type BackendChoiceOptions,
   type CallOptions,

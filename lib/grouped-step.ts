@@ -2,11 +2,11 @@
 
 import type { BadInput } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
+import { newCodeArray } from "./code-array.js";
 import type { ColumnGroup } from "./column-groups.js";
 import { type CountingRows, gatherCounting } from "./counting-rows.js";
 import { columnsInSlices, type GroupLayout } from "./group-layout.js";
 import type { StageState } from "./moving-average.js";
-import { newCodeArray } from "./pack-codes.js";
 import { type PartStep, type StepBatch, stepOnBatch, stepOnRows } from "./part-step.js";
 import { inSlices } from "./time-slice.js";
 import type { StepResult, TrainerPart, TrainerState } from "./training-step.js";

@@ -4,7 +4,7 @@ import { newAssignment } from "./assign-rows.js";
 import type { Backend, CodeArray, HeldRows, Metric } from "./backend.js";
 import { moveExcess } from "./balance.js";
 import { isZeroRow } from "./check.js";
-import { newCodeArray } from "./pack-codes.js";
+import { newCodeArray } from "./code-array.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import type { RowWorkers } from "./row-workers.js";

@@ -4,6 +4,7 @@
 // in order; a gradient is rounded to float32 once. The functions run on the calling thread, a few milliseconds for a
 // million elements.
 
+import type { CodeArray } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { squaredDistance } from "./canonical.js";
 import {
@@ -16,7 +17,6 @@ import {
   checkVectors,
   limits,
 } from "./check.js";
-import type { CodeArray } from "./backend.js";
 import { invalidArgument } from "./errors.js";
 import { type CheckedRows, checkRows, type RowOptions } from "./row-options.js";
 

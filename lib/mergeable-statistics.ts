@@ -8,10 +8,10 @@ import type { BackendChoiceOptions } from "./quantizer-options.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkRows, type RowOptions } from "./row-options.js";
 import { addSums, emptySums, massesOf, type StageSums, stageGrids, type VectorRange } from "./stage-sums.js";
-import { type Adding, allDone, cutShards, sumInWorker, sumShard } from "./statistics-shards.js";
-import { workerFile } from "./statistics-workers.js";
 import { type Usage, usageOfCounts } from "./statistics.js";
 import { checkRange, type StatisticsContent, statisticsFromBytes, statisticsToBytes } from "./statistics-file.js";
+import { type Adding, allDone, cutShards, sumInWorker, sumShard } from "./statistics-shards.js";
+import { workerFile } from "./statistics-workers.js";
 
 /**
  * The range of the rows of vectors[N][dim] that count.

@@ -3,6 +3,7 @@
 import { endianness } from "node:os";
 import type { CodeArray } from "./backend.js";
 import { allocate, type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger } from "./check.js";
+import { newCodeArray } from "./code-array.js";
 import { nativePacking } from "./cpu/packing.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { checkCodebookSizes, type PackLayout, type PackOptions, type PackSection, packLayout } from "./pack-layout.js";
@@ -101,10 +102,4 @@ function littleEndian(words: Int32Array): ArrayBuffer {
   const { buffer } = words;
   if (endianness() === "BE") Buffer.from(buffer).swap32();
   return buffer as ArrayBuffer;
-}
-
-/** The narrower array type that holds every code below the sizes. */
-export function newCodeArray(length: number, codebookSizes: readonly number[]): CodeArray {
-  const narrow = codebookSizes.every((size) => size <= 65_536);
-  return allocate("codes", length, (n): CodeArray => (narrow ? new Uint16Array(n) : new Uint32Array(n)));
 }

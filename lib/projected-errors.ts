@@ -1,9 +1,9 @@
 // The error of reconstructions of a ProjectedQuantizer from every number of stages.
 
+import type { CodeArray } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { squaredDistance } from "./canonical.js";
 import { badInput, checkCodeRange } from "./check.js";
-import type { CodeArray } from "./backend.js";
 import { type Distortion, energyOfRows } from "./distortion.js";
 import { runLater } from "./operations.js";
 import type { PartRows, PreparedParts } from "./projected-parts.js";

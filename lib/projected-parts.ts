@@ -10,10 +10,10 @@ import type {
   ProjectRequest,
 } from "./backend.js";
 import { badInput, isZeroRow } from "./check.js";
+import { newCodeArray } from "./code-array.js";
 import { putColumns, takeColumns } from "./column-groups.js";
 import { RvqError } from "./errors.js";
 import type { Operations } from "./operations.js";
-import { newCodeArray } from "./pack-codes.js";
 import { codebooksOf, type ProjectedPart, type ProjectedSpec } from "./projected-options.js";
 
 /** Rows of a call, of which the first is row `firstRow` of what the caller gave. */

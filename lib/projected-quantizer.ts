@@ -13,6 +13,7 @@ import {
   checkVectors,
 } from "./check.js";
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
+import { newCodeArray } from "./code-array.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { informationBits, ratesOf } from "./description.js";
 import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
@@ -20,7 +21,6 @@ import type { Distortion } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { openBackend } from "./open-backend.js";
 import { runLater, runNow } from "./operations.js";
-import { newCodeArray } from "./pack-codes.js";
 import { projectedCodebooks } from "./projected-codebooks.js";
 import { measurePrefixes, PrefixErrors } from "./projected-errors.js";
 import { projectedModelFromBytes, projectedModelId, projectedModelToBytes } from "./projected-model-file.js";

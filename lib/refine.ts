@@ -12,10 +12,10 @@ import {
   checkVectors,
 } from "./check.js";
 import { forEachChunk } from "./chunks.js";
+import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { gridExponentsFor, keepNonZero } from "./kmeans.js";
-import { newCodeArray } from "./pack-codes.js";
 import { checkBeam } from "./quantizer-options.js";
 import { accumulate, emptyStatistics, meanSteps } from "./statistics.js";
 import { inSlices, runInSlices } from "./time-slice.js";

@@ -21,6 +21,7 @@ import {
   limits,
 } from "./check.js";
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
+import { newCodeArray } from "./code-array.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { type Description, describe, informationBits } from "./description.js";
 import { DeviceQuantizer } from "./device/device-quantizer.js";
@@ -29,7 +30,6 @@ import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
 import { openBackend } from "./open-backend.js";
-import { newCodeArray } from "./pack-codes.js";
 import {
   type BackendChoiceOptions,
   type CheckedCall,

@@ -3,8 +3,8 @@
 import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
 import { isZeroRow } from "./check.js";
 import { forEachChunk } from "./chunks.js";
+import { newCodeArray } from "./code-array.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { newCodeArray } from "./pack-codes.js";
 import { inSlices } from "./time-slice.js";
 
 /** The rows that have a direction. A residual that is exactly zero gets code 0 and takes no part in cosine training. */

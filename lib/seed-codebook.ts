@@ -2,6 +2,7 @@
 
 import type { Backend, HeldRows, Metric } from "./backend.js";
 import { unitVector } from "./canonical.js";
+import { copyRow } from "./copy-row.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import { inSlices } from "./time-slice.js";
@@ -139,10 +140,6 @@ async function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number)
     for (let i = from / dim; i < to / dim; i++) copyRow(vectors, rows[i], gathered, i, dim);
   });
   return gathered;
-}
-
-function copyRow(from: Float32Array, row: number, to: Float32Array, toRow: number, dim: number): void {
-  to.set(from.subarray(row * dim, (row + 1) * dim), toRow * dim);
 }
 
 async function unitRows(vectors: Float32Array, dim: number): Promise<Float32Array> {

@@ -4,7 +4,7 @@ import type { Backend, BadInput, CodeArray, CodebookSpec, PreparedCodebooks } fr
 import { squaredDistance } from "./canonical.js";
 import { isZeroRow } from "./check.js";
 import { forEachChunk } from "./chunks.js";
-import { newCodeArray } from "./pack-codes.js";
+import { newCodeArray } from "./code-array.js";
 import { inSlices } from "./time-slice.js";
 
 export interface StageOfRows {

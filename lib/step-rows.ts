@@ -2,8 +2,8 @@
 // parts by workers, to the same numbers. lib/device/device-rows.ts has those on a device.
 
 import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
+import { newCodeArray } from "./code-array.js";
 import type { CountingRows } from "./counting-rows.js";
-import { newCodeArray } from "./pack-codes.js";
 import { type RowWorkers, sharedCopy, type WalkResult } from "./row-workers.js";
 import { addRows, addSums, emptySums, type StageGrid, type StageSums, type VectorRange } from "./stage-sums.js";
 import { type StageOfRows, type WalkOptions, walkStages } from "./stage-walk.js";

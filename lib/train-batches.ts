@@ -9,10 +9,10 @@
 import type { Backend, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { badInput, checkInteger, checkVectors, isZeroRow } from "./check.js";
+import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { gridExponentsFor, keepNonZero, trainCodebook } from "./kmeans.js";
-import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
 import { nonZeroRows, subtractStage } from "./residual-rows.js";
 import type { Seeding } from "./seed-codebook.js";

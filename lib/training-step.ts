@@ -2,9 +2,9 @@
 
 import type { CodebookSpec, Metric } from "./backend.js";
 import type { Codes } from "./check.js";
+import { newCodeArray } from "./code-array.js";
 import { deadCodewords, reseed } from "./dead-codewords.js";
 import { averageSteps, decayAt, type StageState } from "./moving-average.js";
-import { newCodeArray } from "./pack-codes.js";
 import { Random } from "./random.js";
 import type { CheckedRows } from "./row-options.js";
 import { massesOf, stageGrids } from "./stage-sums.js";

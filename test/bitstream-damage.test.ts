@@ -2,8 +2,8 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { codeTables, RvqError, RvqReader, rvqToBytes, trimRvq } from "../lib/index.js";
 import { crc32c } from "../lib/bitstream/crc32c.js";
+import { codeTables, RvqError, RvqReader, rvqToBytes, trimRvq } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { codesOf, countedCodes } from "./bitstream-codes.js";
 

@@ -4,9 +4,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { CodebookSpec, Metric } from "../lib/backend.js";
+import { newCodeArray } from "../lib/code-array.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
 import { openBackend, status } from "../lib/open-backend.js";
-import { newCodeArray } from "../lib/pack-codes.js";
 import { Random } from "../lib/random.js";
 import { ResidualQuantizer } from "../lib/residual-quantizer.js";
 import { expectSame } from "./contract/backends.js";

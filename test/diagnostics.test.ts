@@ -4,7 +4,7 @@ import diagnostics from "node:diagnostics_channel";
 import { type PerformanceMeasure, PerformanceObserver } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { CodebookTrainer, GroupedQuantizer, recordPerformance, ResidualQuantizer, status } from "../lib/index.js";
+import { CodebookTrainer, GroupedQuantizer, ResidualQuantizer, recordPerformance, status } from "../lib/index.js";
 
 const codebook = Float32Array.of(0, 0, 1, 1, 2, 2);
 const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 2, backend: "js" });

@@ -13,7 +13,9 @@ import {
   GroupedQuantizer,
   importCheckpoint,
   mergeRanges,
+  ProjectedQuantizer,
   packCodes,
+  quantizerFromBytes,
   ResidualQuantizer,
   RvqError,
   RvqReader,
@@ -57,7 +59,7 @@ const resealed = (bytes: Buffer): Buffer => {
 
 const making = makeParsers();
 const names = [
-  ...["a model", "a grouped model", "a checkpoint of a trainer", "statistics"],
+  ...["a model", "a grouped model", "a model with projections", "a checkpoint of a trainer", "statistics"],
   ...["a .rvq file", "a .rvq file as a stream", "a .rvq file to trim"],
   ...["packed codes", "adaptive codes", "mixed codes", "static codes", "plainly packed codes", "densely packed codes"],
   ...["a .npy file", "a .safetensors checkpoint", "a .ecdc file", "a WAV file"],
@@ -159,6 +161,14 @@ async function makeParsers(): Promise<Parser[]> {
   const shape = { dim: 4, codebookSize: 8, stages: 2, seed: 1, iterations: 2, ...js };
   const rq = await ResidualQuantizer.train(vectors, { ...shape, metadata: { note: "a model" } });
   const gq = await GroupedQuantizer.train(vectors, { ...shape, groups: 2 });
+  const projection = (inDim: number, outDim: number) => ({
+    weight: numbers(inDim * outDim),
+    outDim,
+    inDim,
+    bias: null,
+  });
+  const part = { dim: 2, codebooks: [numbers(16)], input: projection(4, 2), output: projection(2, 4) };
+  const pq = ProjectedQuantizer.fromParts([part, part], { dim: 4, ...js });
   const trainer = await CodebookTrainer.start([vectors], shape);
   const statistics = await Statistics.start(rq, mergeRanges([await vectorRange(vectors, { dim: 4 })]));
   await statistics.add(vectors);
@@ -184,6 +194,12 @@ async function makeParsers(): Promise<Parser[]> {
       name: "a grouped model",
       sample: gq.toBytes(),
       parse: (b) => disposed(GroupedQuantizer.fromBytes(b, js)),
+      repair: resealed,
+    },
+    {
+      name: "a model with projections",
+      sample: pq.toBytes(),
+      parse: (b) => disposed(quantizerFromBytes(b, js)),
       repair: resealed,
     },
     {

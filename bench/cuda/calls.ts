@@ -1,9 +1,9 @@
 // Calls on arrays of the host, as a service makes them: throughput beside the copy bandwidth, latency, and k-means; and what
 // the kernels of decode and of statistics take on arrays of the device.
 
+import { newCodeArray } from "../../lib/code-array.js";
 import { ResidualQuantizer, vectorRange } from "../../lib/index.js";
 import { openBackend } from "../../lib/open-backend.js";
-import { newCodeArray } from "../../lib/pack-codes.js";
 import { median } from "../interleave.js";
 import type { Row } from "../results.js";
 import { measureFewRows, searchForms, withSearchForm } from "./few-rows.js";

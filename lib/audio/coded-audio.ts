@@ -2,9 +2,9 @@
 
 import { writeFileAtomic } from "../atomic-file.js";
 import type { ByteSource } from "../bitstream/byte-source.js";
+import { newCodeArray } from "../code-array.js";
 import { invalidArgument, RvqError, show } from "../errors.js";
 import { type Codes, type Coding, type Frames, RvqReader, rvqBytes, type WritableCodes } from "../index.js";
-import { newCodeArray } from "../pack-codes.js";
 import { isHop } from "./mdct.js";
 import { maxSampleRate, minSampleRate } from "./wav.js";
 

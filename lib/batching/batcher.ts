@@ -3,8 +3,8 @@
 import type { Metric } from "../backend.js";
 import { firstBadInput } from "../bad-input.js";
 import { badInput, type Codes, checkCodes, checkInteger, checkNumber, checkOptions, checkVectors } from "../check.js";
+import { newCodeArray } from "../code-array.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { newCodeArray } from "../pack-codes.js";
 import { checkBeam, checkCall, type DecodeOptions, type EncodeOptions } from "../quantizer-options.js";
 import { type BatchMetrics, BatchRunner } from "./batch-runner.js";
 import { type DecodeInput, decodeOperation } from "./decode-operation.js";

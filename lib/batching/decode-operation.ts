@@ -1,8 +1,8 @@
 // Decoding in batches: codes of many calls, each to be decoded from its own number of columns.
 
 import { allocate, type Codes, checkCodeRange } from "../check.js";
+import { newCodeArray } from "../code-array.js";
 import { decodeCounted } from "../counted-codes.js";
-import { newCodeArray } from "../pack-codes.js";
 import { checkLeftAlone } from "../staging.js";
 import type { BatchOperation } from "./batch-runner.js";
 

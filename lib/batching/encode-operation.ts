@@ -1,7 +1,7 @@
 // Encoding in batches: rows of vectors of many calls, searched together.
 
 import { allocate, type Codes } from "../check.js";
-import { newCodeArray } from "../pack-codes.js";
+import { newCodeArray } from "../code-array.js";
 import { checkLeftAlone } from "../staging.js";
 import type { BatchOperation } from "./batch-runner.js";
 

@@ -2,8 +2,8 @@
 
 import { checkMetadata } from "../check.js";
 import { RvqError } from "../errors.js";
-import { crc32c } from "./crc32c.js";
 import { mostChunkFrames } from "./chunk.js";
+import { crc32c } from "./crc32c.js";
 import { damaged, mostHeaderBytes, mostMetadataBytes } from "./stream-header.js";
 
 /** A chunk's place in the file. */

@@ -1,8 +1,8 @@
 // RvqReader: random access to the codes in a `.rvq` file; damage is reported and never read as codes.
 
 import { allocate, checkInteger, checkOptions, checkSignal } from "../check.js";
+import { newCodeArray } from "../code-array.js";
 import { RvqError } from "../errors.js";
-import { newCodeArray } from "../pack-codes.js";
 import { type ByteSource, openSource } from "./byte-source.js";
 import type { Frames } from "./chunk.js";
 import type { Coding } from "./code-coder.js";

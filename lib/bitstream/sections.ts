@@ -2,8 +2,9 @@
 
 import type { CodeArray } from "../backend.js";
 import { type Codes, checkOptions } from "../check.js";
+import { newCodeArray } from "../code-array.js";
 import { invalidArgument, RvqError } from "../errors.js";
-import { newCodeArray, packCodes, unpackCodes } from "../pack-codes.js";
+import { packCodes, unpackCodes } from "../pack-codes.js";
 import { packedSizeBytes } from "../pack-layout.js";
 import type { Steps } from "../time-slice.js";
 import { type Coding, codings, decodeStage, encodeStage, type StageCodes } from "./code-coder.js";

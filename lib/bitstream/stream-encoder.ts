@@ -2,9 +2,9 @@
 
 import type { CodeArray } from "../backend.js";
 import { type Codes, checkCodeRange, checkCodes, checkInteger, checkMetadata, checkOptions } from "../check.js";
+import { newCodeArray } from "../code-array.js";
 import { checkStageCounts } from "../counted-codes.js";
 import { invalidArgument } from "../errors.js";
-import { newCodeArray } from "../pack-codes.js";
 import type { Steps } from "../time-slice.js";
 import { encodeChunk, type Frames, mostChunkFrames } from "./chunk.js";
 import type { Coding } from "./code-coder.js";

@@ -1,6 +1,7 @@
 // Who takes part in `rvq bench`: every backend on arrays of the host, and the GPU on arrays that stay there, with the roofs over each.
 
 import type { BackendName } from "../backend.js";
+import { newCodeArray } from "../code-array.js";
 import type { CudaDevice } from "../cuda/addon.js";
 import {
   type BackendChoiceOptions,
@@ -11,7 +12,6 @@ import {
   type VectorRange,
 } from "../index.js";
 import { openBackend } from "../open-backend.js";
-import { newCodeArray } from "../pack-codes.js";
 import { gridExponentFor } from "../statistics.js";
 import { flop, type SearchData, type Shape } from "./bench-shapes.js";
 import { floorsOf, ratesOf } from "./roofline.js";

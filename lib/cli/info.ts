@@ -7,9 +7,9 @@ import {
   type AnyQuantizer,
   GroupedQuantizer,
   loadQuantizer,
-  packedSizeBytes,
   type ProjectedDescription,
   ProjectedQuantizer,
+  packedSizeBytes,
   RvqError,
   RvqReader,
 } from "../index.js";

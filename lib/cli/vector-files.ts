@@ -3,7 +3,7 @@
 import { readRegularFile } from "../audio/regular-file.js";
 import { firstBadInput } from "../bad-input.js";
 import { badInput } from "../check.js";
-import { readNpy, RvqError } from "../index.js";
+import { RvqError, readNpy } from "../index.js";
 import { inSlices } from "../time-slice.js";
 
 const reading = {

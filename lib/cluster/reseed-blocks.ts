@@ -4,8 +4,8 @@
 // in it are computed here once more, which gives the same bits.
 
 import type { Backend, CodeArray } from "../backend.js";
+import { newCodeArray } from "../code-array.js";
 import { placeBetween, reseedingShare } from "../kmeans.js";
-import { newCodeArray } from "../pack-codes.js";
 import { blockAt, blockSize, indexInBlock, sumOfBlock, totalOf } from "../proportional-draw.js";
 import type { Random } from "../random.js";
 import type { ResidualQuantizer } from "../residual-quantizer.js";

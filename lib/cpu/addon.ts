@@ -5,15 +5,15 @@ import type {
   AssignRequest,
   BadInput,
   CodeArray,
-  CodeColumns,
   CodebookSpec,
+  CodeColumns,
   DecodeRequest,
   DistanceRequest,
   EncodeRequest,
   LowerDistancesRequest,
-  ScanCodesRequest,
   Projection,
   ProjectRequest,
+  ScanCodesRequest,
 } from "../backend.js";
 
 /** What every entry to the CPU core is told. */

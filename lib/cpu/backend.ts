@@ -12,10 +12,10 @@ import type {
   EncodeRequest,
   LowerDistancesRequest,
   PreparedCodebooks,
-  ScanCodesRequest,
   PreparedProjection,
   Projection,
   ProjectRequest,
+  ScanCodesRequest,
 } from "../backend.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import type { Addon, CpuCodebooks, CpuOptions, CpuProjection } from "./addon.js";

@@ -8,7 +8,7 @@ import type {
   PreparedCodebooks,
   ResidentCodebooks,
 } from "../backend.js";
-import { newCodeArray } from "../pack-codes.js";
+import { newCodeArray } from "../code-array.js";
 import { emptySums, type StageSums, type VectorRange } from "../stage-sums.js";
 import type { PickedRows, StepRows, StepStage, StepWalk } from "../step-rows.js";
 import { inSlices } from "../time-slice.js";

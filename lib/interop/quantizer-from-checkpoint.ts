@@ -8,7 +8,7 @@ import { checkProjectedModel } from "../projected-options.js";
 import { ProjectedQuantizer } from "../projected-quantizer.js";
 import type { BackendChoiceOptions } from "../quantizer-options.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
-import { type ImportOptions, type ImportedCheckpoint, type ImportedQuantizer, readCheckpoint } from "./checkpoints.js";
+import { type ImportedCheckpoint, type ImportedQuantizer, type ImportOptions, readCheckpoint } from "./checkpoints.js";
 import type { Safetensors } from "./safetensors.js";
 
 export interface FromCheckpointOptions extends ImportOptions, BackendChoiceOptions {

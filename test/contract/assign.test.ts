@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import type { Backend, CodebookSpec, Metric } from "../../lib/backend.js";
-import { newCodeArray } from "../../lib/pack-codes.js";
+import { newCodeArray } from "../../lib/code-array.js";
 import { Random } from "../../lib/random.js";
 import { gridExponentFor } from "../../lib/statistics.js";
 import { trainCodebooks } from "../../lib/train.js";

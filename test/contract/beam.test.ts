@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import type { CodebookSpec } from "../../lib/backend.js";
-import { newCodeArray } from "../../lib/pack-codes.js";
+import { newCodeArray } from "../../lib/code-array.js";
 import { Random } from "../../lib/random.js";
 import { ResidualQuantizer } from "../../lib/residual-quantizer.js";
 import { candidates, expectSame, openAll, withForm } from "./backends.js";

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import type { CodebookSpec, DeviceMemory, ResidentCodebooks } from "../../lib/backend.js";
-import { newCodeArray } from "../../lib/pack-codes.js";
+import { newCodeArray } from "../../lib/code-array.js";
 import { Random } from "../../lib/random.js";
 import { raiseToMagnitudes } from "../../lib/stage-sums.js";
 import { candidates, expectSame } from "./backends.js";

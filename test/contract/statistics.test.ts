@@ -1,7 +1,7 @@
 // Accumulation and k-means++ distances of every backend against the definition, and trained codebooks across backends.
 
 import { describe, expect, it } from "vitest";
-import { newCodeArray } from "../../lib/pack-codes.js";
+import { newCodeArray } from "../../lib/code-array.js";
 import { Random } from "../../lib/random.js";
 import { ResidualQuantizer } from "../../lib/residual-quantizer.js";
 import { gridExponentFor } from "../../lib/statistics.js";

@@ -3,11 +3,11 @@
 import { squaredDistance } from "../../canonical.js";
 import type { JsCodebook } from "../codebook.js";
 import { isEquallyFar } from "../reach.js";
-import { placeMaskAndWeights } from "./row-kernels.js";
 import type { Engine } from "./engine.js";
 import { largestRowNorm } from "./error-bound.js";
 import { listBytes, listCapacity } from "./kernels.js";
 import type { PackedCodebook } from "./packed-codebook.js";
+import { placeMaskAndWeights } from "./row-kernels.js";
 import type { Workspace } from "./workspace.js";
 
 /** The code of row r where the screen alone decides it, else −1. */
