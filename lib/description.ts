@@ -1,6 +1,7 @@
 // What a quantizer says of itself: sizes, capacity, rates.
 
 import type { CodebookSpec, Metric } from "./backend.js";
+import { checkNumber, checkOptions } from "./check.js";
 import { bitsPerCode } from "./pack-layout.js";
 
 /** Sizes and rates of a quantizer; bits are information (log2 K) and, where said so, as packed (ceil(log2 K)). */
@@ -36,6 +37,19 @@ export function describe(spec: CodebookSpec, vectorsPerSecond: number | undefine
     log2Capacity: informationBits(codebookSizes),
     rates: ratesOf(codebookSizes, 1, vectorsPerSecond),
   };
+}
+
+export interface DescribeOptions {
+  /** Vectors a second, for bit rates. */
+  readonly vectorsPerSecond?: number;
+}
+
+export function checkDescribeOptions(options: DescribeOptions): DescribeOptions["vectorsPerSecond"] {
+  checkOptions("options", options);
+  const { vectorsPerSecond } = options;
+  if (vectorsPerSecond !== undefined)
+    checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
+  return vectorsPerSecond;
 }
 
 /** Rates of the first 1, 2, … stages, each of so many columns of the codes. */

@@ -5,18 +5,10 @@ import { writeFileAtomic } from "./atomic-file.js";
 import type { BackendName, Metric } from "./backend.js";
 import type { BalancedOptions } from "./balanced-codes.js";
 import { Batcher, type BatcherOptions } from "./batching/batcher.js";
-import {
-  allocate,
-  type Codes,
-  checkCodeRange,
-  checkInteger,
-  checkNumber,
-  checkOptions,
-  checkVectors,
-} from "./check.js";
+import { allocate, type Codes, checkCodeRange, checkInteger, checkOptions, checkVectors } from "./check.js";
 import type { ChunkOptions } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
-import { informationBits, ratesOf } from "./description.js";
+import { checkDescribeOptions, type DescribeOptions, informationBits, ratesOf } from "./description.js";
 import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync, untold } from "./diagnostics.js";
 import { type Distortion, energyOfRows } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
@@ -37,7 +29,7 @@ import type { RefineOptions } from "./refine.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { readSealedFile } from "./sealed-bytes.js";
 import { stageRows } from "./staging.js";
-import { stageUsage, type Usage } from "./statistics.js";
+import { type Usage, usageOf } from "./statistics.js";
 import { inSlices, nextSlice, sliceOver } from "./time-slice.js";
 
 /** Elements that a call takes apart at a time. */
@@ -315,9 +307,7 @@ export class GroupedQuantizer {
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
    */
   usage(codes: Codes): Usage[] {
-    const { stages: columns, data } = this.layout.checkCodes(codes);
-    checkCodeRange("codes", data, columns, this.codebookSizes, 0);
-    return Array.from({ length: columns }, (_, c) => stageUsage(data, columns, c, this.codebookSizes[c]));
+    return usageOf(this.layout.checkCodes(codes), this.codebookSizes);
   }
 
   /** Information in the codes of one vector over the first `stages` stages of all groups, Σ log2 K, in bits. */
@@ -327,12 +317,8 @@ export class GroupedQuantizer {
   }
 
   /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
-  describe(options: { readonly vectorsPerSecond?: number } = {}): GroupedDescription {
-    checkOptions("options", options);
-    const { vectorsPerSecond } = options;
-    if (vectorsPerSecond !== undefined) {
-      checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
-    }
+  describe(options: DescribeOptions = {}): GroupedDescription {
+    const vectorsPerSecond = checkDescribeOptions(options);
     return {
       dim: this.dim,
       metric: this.metric,

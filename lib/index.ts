@@ -37,7 +37,7 @@ export type { ChunkOptions } from "./chunks.js";
 export { CodebookTrainer } from "./codebook-trainer.js";
 export type { CountedCodes } from "./counted-codes.js";
 export type { DeadBelow } from "./dead-codewords.js";
-export type { Description } from "./description.js";
+export type { DescribeOptions, Description } from "./description.js";
 export { type DeviceArray, DeviceCodes, DeviceVectors } from "./device/device-arrays.js";
 export type {
   DeviceEncodeOptions,

@@ -2,20 +2,11 @@
 
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
-import {
-  allocate,
-  type Codes,
-  checkCodeRange,
-  checkCodes,
-  checkInteger,
-  checkNumber,
-  checkOptions,
-  checkVectors,
-} from "./check.js";
+import { allocate, type Codes, checkCodeRange, checkCodes, checkInteger, checkOptions, checkVectors } from "./check.js";
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
-import { informationBits, ratesOf } from "./description.js";
+import { checkDescribeOptions, type DescribeOptions, informationBits, ratesOf } from "./description.js";
 import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import type { Distortion } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
@@ -46,7 +37,7 @@ import {
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { readSealedFile } from "./sealed-bytes.js";
 import { StagedRows, stageRows } from "./staging.js";
-import { stageUsage, type Usage } from "./statistics.js";
+import { type Usage, usageOf } from "./statistics.js";
 
 /**
  * Codes have a column for each stage of each part, part after part: `stages`, `codebookSizes` and all else count them as those of a
@@ -263,9 +254,7 @@ export class ProjectedQuantizer {
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
    */
   usage(codes: Codes): Usage[] {
-    const { stages, data } = checkCodes("codes", codes, this.stages);
-    checkCodeRange("codes", data, stages, this.codebookSizes, 0);
-    return Array.from({ length: stages }, (_, stage) => stageUsage(data, stages, stage, this.codebookSizes[stage]));
+    return usageOf(checkCodes("codes", codes, this.stages), this.codebookSizes);
   }
 
   /** Information in the codes of one vector, Σ log2 K_s over the first `stages` stages, in bits. */
@@ -275,12 +264,8 @@ export class ProjectedQuantizer {
   }
 
   /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
-  describe(options: { readonly vectorsPerSecond?: number } = {}): ProjectedDescription {
-    checkOptions("options", options);
-    const { vectorsPerSecond } = options;
-    if (vectorsPerSecond !== undefined) {
-      checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
-    }
+  describe(options: DescribeOptions = {}): ProjectedDescription {
+    const vectorsPerSecond = checkDescribeOptions(options);
     const { dim, metric, arrangement, stages, codebookSizes } = this;
     const { parts } = this.spec;
     const bytesOf = (arrays: readonly (Float32Array | null | undefined)[]) =>

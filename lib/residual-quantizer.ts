@@ -14,7 +14,6 @@ import {
   checkInteger,
   checkMetadata,
   checkMetric,
-  checkNumber,
   checkOptions,
   checkVectors,
   checkWeights,
@@ -23,7 +22,13 @@ import {
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
-import { type Description, describe, informationBits } from "./description.js";
+import {
+  checkDescribeOptions,
+  type DescribeOptions,
+  type Description,
+  describe,
+  informationBits,
+} from "./description.js";
 import { DeviceQuantizer } from "./device/device-quantizer.js";
 import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
@@ -45,7 +50,7 @@ import {
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { type RefineOptions, refineModel } from "./refine.js";
 import { StagedRows, stageRows } from "./staging.js";
-import { stageUsage, type Usage } from "./statistics.js";
+import { type Usage, usageOf } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
 import { type BatchSource, type BatchTrainOptions, trainFromBatches } from "./train-batches.js";
 
@@ -308,9 +313,7 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
    */
   usage(codes: Codes): Usage[] {
-    const { stages, data } = checkCodes("codes", codes, this.stages);
-    checkCodeRange("codes", data, stages, this.codebookSizes, 0);
-    return Array.from({ length: stages }, (_, stage) => stageUsage(data, stages, stage, this.codebookSizes[stage]));
+    return usageOf(checkCodes("codes", codes, this.stages), this.codebookSizes);
   }
 
   /** Information in the codes of one vector, Σ log2 K_s over the first `stages` stages, in bits. */
@@ -320,12 +323,8 @@ export class ResidualQuantizer {
   }
 
   /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
-  describe(options: { readonly vectorsPerSecond?: number } = {}): Description {
-    checkOptions("options", options);
-    const { vectorsPerSecond } = options;
-    if (vectorsPerSecond !== undefined) {
-      checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
-    }
+  describe(options: DescribeOptions = {}): Description {
+    const vectorsPerSecond = checkDescribeOptions(options);
     return describe(this.spec, vectorsPerSecond);
   }
 

@@ -1,6 +1,7 @@
 // Statistics of codes and codebooks: exact sums and means on an integer grid, usage and perplexity.
 
 import type { Backend, CodeArray, HeldRows } from "./backend.js";
+import { type Codes, checkCodeRange } from "./check.js";
 import { StepMeter, type Steps } from "./time-slice.js";
 
 /** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */
@@ -96,6 +97,12 @@ export interface Usage {
   readonly perplexity: number;
   /** The fraction of codewords used at least once. */
   readonly used: number;
+}
+
+/** Counts, perplexity and fraction used of every column of data[rows][columns]. @throws RvqError CODE_OUT_OF_RANGE */
+export function usageOf({ stages: columns, data }: Codes, codebookSizes: readonly number[]): Usage[] {
+  checkCodeRange("codes", data, columns, codebookSizes, 0);
+  return Array.from({ length: columns }, (_, column) => stageUsage(data, columns, column, codebookSizes[column]));
 }
 
 /** Usage of `numCodewords` codewords by column `stage` of data[count][codeStages]. */
