@@ -36,6 +36,7 @@ export type { Codes } from "./check.js";
 export type { ChunkOptions } from "./chunks.js";
 export { CodebookTrainer } from "./codebook-trainer.js";
 export type { CountedCodes } from "./counted-codes.js";
+export type { CudaDevice } from "./cuda/addon.js";
 export type { DeadBelow } from "./dead-codewords.js";
 export type { DescribeOptions, Description } from "./description.js";
 export { type DeviceArray, DeviceCodes, DeviceVectors } from "./device/device-arrays.js";

@@ -29,7 +29,9 @@ class BitWriter {
     word_ = fill_ == 0 ? 0 : number >> (bits - fill_);
   }
 
-  void finish() { std::memcpy(next_, &word_, (fill_ + 7) / 8); }
+  void finish() {
+    if (fill_ > 0) std::memcpy(next_, &word_, (fill_ + 7) / 8);
+  }
 
  private:
   uint8_t* next_;
@@ -66,7 +68,7 @@ class BitReader {
     size_t available = std::min<size_t>(8, static_cast<size_t>(end_ - next_));
     if (available == 8) {
       std::memcpy(&word, next_, 8);
-    } else {
+    } else if (available > 0) {
       std::memcpy(&word, next_, available);
     }
     next_ += available;

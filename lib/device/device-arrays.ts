@@ -27,7 +27,7 @@ export abstract class DeviceArray {
     throw new RvqError("DISPOSED", `${name}: expected a device array in use, got one after dispose()`);
   }
 
-  /** The memory, which is there until it is given back (once), for something that makes several calls. */
+  /** @internal The memory, which is there until it is given back (once), for something that makes several calls. */
   protected borrow(name: string): { memory: DeviceMemory; giveBack: () => void } {
     const memory = this.inUse(name);
     this.borrowers++;
