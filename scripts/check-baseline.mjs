@@ -19,10 +19,11 @@ const folder = path.join(path.resolve(root, process.argv[2] ?? "build"), "CMakeF
 
 /**
  * What x86-64 does not promise: AVX and later (names in v, wide registers), and what came with SSE3 … SSE4.2 and BMI. Not
- * tzcnt: older processors run it as bsf, which gives the same for a number other than zero, and GCC counts on it.
+ * tzcnt: older processors run it as bsf, which gives the same for a number other than zero, and GCC counts on it; nor pextrw into a
+ * register, which is of SSE2.
  */
 const beyondBaseline =
-  /^(v(?!err|erw)|lzcnt|popcnt|andn$|bextr|bls|bzhi|mulx|pdep|pext|[rs][oah][rl]x|adcx|adox|movbe|crc32|pshufb|palignr|phadd|phsub|pabs|psign|pmulhrsw|pmaddubsw|h?addsub|hadd|hsub|lddqu|movddup|movs[lh]dup|blend|pblend|dpp|extractps|insertps|pextr[bdq]|pinsr[bdq]|pmov[sz]x|pm(in|ax)(s[bd]|u[wd])|pmuldq|pmulld|pcmpeqq|pcmpgtq|ptest|round[ps][sd]|mpsadbw|packusdw|phminposuw|pcmp[ei]str)/;
+  /^(v(?!err|erw)|lzcnt|popcnt|andn$|bextr|bls|bzhi|mulx|pdep|pext[lq]?$|[rs][oah][rl]x|adcx|adox|movbe|crc32|pshufb|palignr|phadd|phsub|pabs|psign|pmulhrsw|pmaddubsw|h?addsub|hadd|hsub|lddqu|movddup|movs[lh]dup|blend|pblend|dpp|extractps|insertps|pextr[bdq]|pinsr[bdq]|pmov[sz]x|pm(in|ax)(s[bd]|u[wd])|pmuldq|pmulld|pcmpeqq|pcmpgtq|ptest|round[ps][sd]|mpsadbw|packusdw|phminposuw|pcmp[ei]str)/;
 
 const objects = fs.existsSync(folder)
   ? fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".o"))
