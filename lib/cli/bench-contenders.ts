@@ -77,15 +77,10 @@ export class Team {
   async onHost(work: Work, rows: number, peaks: ProcessorPeaks | null): Promise<Contender> {
     const { shape } = this.task;
     const call = await this.hostCall(work, this.vectors(rows), rows);
-    const run = async () => {
-      const start = performance.now();
-      await call();
-      return performance.now() - start;
-    };
     return {
       name: this.backend,
       rows,
-      run,
+      run: () => timedCall(call),
       roofs: peaks === null ? [] : processorRoofs(work, shape, rows, peaks),
       close() {},
     };
@@ -155,6 +150,13 @@ export class Team {
     const length = rows * this.task.shape.dim;
     return length <= vectors.length ? vectors.subarray(0, length) : repeated(vectors, new Float32Array(length));
   }
+}
+
+/** ms */
+export async function timedCall(call: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await call();
+  return performance.now() - start;
 }
 
 /** Rows of data that are all different. */

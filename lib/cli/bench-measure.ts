@@ -12,6 +12,7 @@ import {
   type ProcessorPeaks,
   type Roof,
   Team,
+  timedCall,
   type Work,
 } from "./bench-contenders.js";
 import { flop, gaussian, type Shape } from "./bench-shapes.js";
@@ -162,12 +163,6 @@ async function timesOf(run: () => Promise<number>, seconds: number, signal: Abor
     times.push(await run());
   } while (performance.now() < end);
   return times;
-}
-
-async function timedCall(call: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await call();
-  return performance.now() - start;
 }
 
 async function checkCodes(teams: readonly Team[], shape: Shape, distinct: number): Promise<void> {

@@ -71,7 +71,7 @@ interface Candidates {
   readonly keys: Float64Array;
 }
 
-/** Queries first … first + batch − 1 of queries[Q][dim]; as they are, and weighted. */
+/** Queries first … first + batch − 1 of a call: queries[batch][dim] as they are, and weighted. */
 interface Batch {
   readonly queries: Float32Array;
   readonly weighted: Float64Array;
@@ -82,7 +82,8 @@ interface Batch {
 
 /** Lookups and multiply-adds of a batch of queries. */
 const workTogether = 1e8;
-const candidatesTogether = 2 ** 20;
+/** Candidates of a batch, and elements of its queries. */
+const numbersTogether = 2 ** 20;
 
 const mostVectors = 2 ** 32 - 1;
 
@@ -188,30 +189,34 @@ export class CodeIndex {
     if (k === 0 || count === 0) return { count, k, ids, scores };
 
     const weights = inFloat64(metric === "l2" ? this.weights : null, dim);
-    const weighted = Float64Array.from(queries, (x, i) => weights[i % dim] * x);
     const norms = metric === "l2" ? this.norms : null;
     const together = this.queriesTogether(candidates);
     for (let first = 0; first < count; first += together) {
       const batch = Math.min(together, count - first);
+      const own = queries.subarray(first * dim, (first + batch) * dim);
+      const weighted = weightedRows(own, weights);
       const keys = allocate("candidates", batch * candidates, (length) => new Float64Array(length));
       const found = { keys, ids: new Uint32Array(keys.length) };
       const request = {
         ...{ columns, norms, codebooks, dim, candidates, count: batch, factor: metric === "l2" ? -2 : -1, ...found },
-        queries: weighted.subarray(first * dim, (first + batch) * dim),
+        queries: weighted,
       };
       if (engine.scanCodes === undefined) await runInSlices(scanCodes(request, signal));
       else await engine.scanCodes(request);
       signal?.throwIfAborted();
-      await runInSlices(this.takeBatch({ queries, weighted, weights, first, batch }, found, search, { ids, scores }));
+      await runInSlices(
+        this.takeBatch({ queries: own, weighted, weights, first, batch }, found, search, { ids, scores }),
+      );
     }
     return { count, k, ids, scores };
   }
 
-  /** So many that a batch takes some tens of milliseconds, and its candidates a few MiB. */
+  /** So many that a batch takes some tens of milliseconds, and its candidates and queries a few MiB. */
   private queriesTogether(candidates: number): number {
     const tables = this.codebooks.reduce((sum, codebook) => sum + codebook.length, 0);
     const work = tables + this.count * (this.stages + 1);
-    return Math.max(1, Math.floor(Math.min(workTogether / work, candidatesTogether / candidates)));
+    const numbers = Math.min(numbersTogether / candidates, numbersTogether / this.dim);
+    return Math.max(1, Math.floor(Math.min(workTogether / work, numbers)));
   }
 
   /** The best k candidates of each query of a batch into the neighbours' places, ranked again where there are originals. */
@@ -226,19 +231,19 @@ export class CodeIndex {
     // One for all queries: a thousand of them are one long call.
     const meter = new StepMeter();
     for (let i = 0; i < batch; i++) {
-      const q = first + i;
-      const query = queries.subarray(q * dim, (q + 1) * dim);
+      const place = (first + i) * k;
+      const query = queries.subarray(i * dim, (i + 1) * dim);
       const [from, to] = [i * candidates, (i + 1) * candidates];
       const own = { ids: found.ids.subarray(from, to), keys: found.keys.subarray(from, to) };
       let offset = metric === "l2" ? squaredNorm(query, weights) : 0;
       if (vectors !== null) {
-        yield* this.rankAgain(query, weighted.subarray(q * dim, (q + 1) * dim), vectors, own, search, meter);
+        yield* this.rankAgain(query, weighted.subarray(i * dim, (i + 1) * dim), vectors, own, search, meter);
         offset = 0;
       }
       for (let n = 0; n < k; n++) {
-        ids[q * k + n] = own.ids[n];
+        ids[place + n] = own.ids[n];
         // 0 − key: an inner product of nothing is 0, not −0.
-        scores[q * k + n] = metric === "l2" ? offset + own.keys[n] : 0 - own.keys[n];
+        scores[place + n] = metric === "l2" ? offset + own.keys[n] : 0 - own.keys[n];
       }
     }
   }
@@ -272,6 +277,15 @@ export class CodeIndex {
     }
     yield* heap.drain(found.keys, found.ids);
   }
+}
+
+/** weights[i] · rows[…][i] */
+function weightedRows(rows: Float32Array, weights: Float64Array): Float64Array {
+  const dim = weights.length;
+  const weighted = new Float64Array(rows.length);
+  for (let start = 0; start < rows.length; start += dim)
+    for (let i = 0; i < dim; i++) weighted[start + i] = weights[i] * rows[start + i];
+  return weighted;
 }
 
 /** weights[dim], ones where there are none. */
