@@ -1,83 +1,111 @@
 // Streams pieces of global memory, which lie one after the other, through a ring in shared memory, by the bulk copy
-// engine. Warps take and release pieces on their own: none waits for another that is not a whole ring behind. The last
-// to release a place of the ring has it filled again. Only for sm_90a.
+// engine. Warps take and release pieces on their own: none waits for another that is not a whole ring behind. One that
+// sees that all have released a place of the ring has it filled again. Only for sm_90a.
 
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
+
+#include "opaque.cuh"
 #include "wgmma.cuh"
 
 namespace rvq::cuda {
 
+template <int kBytes, int kDepth>
+struct BulkRing {
+  static_assert(kBytes % 16 == 0);
+  alignas(128) unsigned char pieces[kDepth][kBytes];
+  uint64_t full[kDepth];
+  uint64_t released[kDepth];
+  uint32_t refilled[kDepth];  // the phase whose pieces are there or on their way
+};
+
 #ifdef RVQ_WARPGROUP
 
-template <int kBytes, int kDepth, int kWarps>
+template <int kBytes, int kDepth>
 class BulkStream {
-  static_assert(kBytes % 16 == 0);
-
  public:
-  struct Shared {
-    alignas(128) unsigned char pieces[kDepth][kBytes];
-    uint64_t full[kDepth];
-    int released[kDepth];  // warps that have given up what is there
-  };
+  using Ring = BulkRing<kBytes, kDepth>;
 
   // By all threads of the block. Every warp will take `passes` · `units` pieces, again from the first after the last.
-  __device__ BulkStream(const unsigned char* packed, int units, size_t passes, Shared& shared)
-      : packed_(packed), units_(units), left_(passes * units), shared_(shared) {
+  __device__ BulkStream(const unsigned char* packed, int units, size_t passes, Ring& ring)
+      : packed_(packed),
+        units_(units),
+        ring_(shared_address(&ring)),
+        next_(0),
+        passes_left_(static_cast<uint32_t>(passes)) {
+    // Once: else the address is worked out for every piece.
+    make_opaque(ring_);
     if (threadIdx.x == 0) {
+#pragma unroll 1
       for (int i = 0; i < kDepth; i++) {
-        init_barrier(&shared.full[i], 1);
-        shared.released[i] = 0;
+        init_barrier(full(i), 1);
+        init_barrier(released(i), static_cast<int>(blockDim.x) / 32);
+        ring.refilled[i] = 0;
       }
-      asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+      fence_bulk_copies();
     }
     __syncthreads();
-    if (threadIdx.x != 0) return;
-    for (int i = 0; i < kDepth && static_cast<size_t>(i) < left_; i++) fill(i, i % units);
-  }
-
-  // By a warp: waits for the next piece.
-  __device__ __forceinline__ const unsigned char* take() {
-    wait_for_phase(&shared_.full[slot_], phase_);
-    __syncwarp();
-    return shared_.pieces[slot_];
-  }
-
-  // By a warp: gives up the piece that it took last.
-  __device__ __forceinline__ void release() {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) {
-      __threadfence_block();
-      if (atomicAdd_block(&shared_.released[slot_], 1) == kWarps - 1) refill();
+#pragma unroll 1
+    for (int i = 0; i < kDepth; i++) {
+      if (threadIdx.x == 0 && passes_left_ > 0) fill(i);
+      advance_next();
     }
-    left_--;
-    unit_ = unit_ + 1 == units_ ? 0 : unit_ + 1;
-    slot_++;
-    if (slot_ < kDepth) return;
+  }
+
+  // By a warp: waits for the next piece, and gives its address in shared memory.
+  __device__ __forceinline__ uint32_t take() {
+    wait_for_phase(full(slot_), phase_);
+    return ring_ + slot_ * kBytes;
+  }
+
+  // By a warp: gives up the piece that it took last; go_on() follows, after other work while this is under way.
+  __device__ __forceinline__ void give_up() {
+    if (threadIdx.x % 32 == 0) arrive(released(slot_));
+  }
+
+  __device__ __forceinline__ void go_on() {
+    if (threadIdx.x % 32 == 0 && has_completed(released(slot_), phase_)) refill();
+    advance_next();
+    if (++slot_ < kDepth) return;
     slot_ = 0;
     phase_ ^= 1;
   }
 
  private:
-  __device__ void refill() {
-    shared_.released[slot_] = 0;
-    if (left_ <= kDepth) return;
-    __threadfence_block();
-    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-    fill(slot_, (unit_ + kDepth) % units_);
+  // By threads that have seen that all have given up the place: the first of them has it filled.
+  __device__ __forceinline__ void refill() {
+    uint32_t place = ring_ + static_cast<uint32_t>(offsetof(Ring, refilled)) + slot_ * 4;
+    if (compare_and_swap(place, phase_, phase_ ^ 1) != phase_ || passes_left_ == 0) return;
+    fence_bulk_copies();
+    fill(slot_);
   }
 
-  __device__ void fill(int slot, int unit) {
-    copy_bulk(shared_.pieces[slot], packed_ + static_cast<size_t>(unit) * kBytes, kBytes, &shared_.full[slot]);
+  __device__ __forceinline__ void fill(int slot) {
+    copy_bulk(ring_ + slot * kBytes, packed_ + static_cast<size_t>(next_) * kBytes, kBytes, full(slot));
+  }
+
+  __device__ __forceinline__ void advance_next() {
+    if (++next_ < units_) return;
+    next_ = 0;
+    if (passes_left_ > 0) passes_left_--;
+  }
+
+  __device__ __forceinline__ uint32_t full(int slot) const {
+    return ring_ + static_cast<uint32_t>(offsetof(Ring, full)) + slot * 8;
+  }
+  __device__ __forceinline__ uint32_t released(int slot) const {
+    return ring_ + static_cast<uint32_t>(offsetof(Ring, released)) + slot * 8;
   }
 
   const unsigned char* packed_;
   int units_;
-  size_t left_;  // pieces that this warp has not given up
-  Shared& shared_;
-  int unit_ = 0;
+  uint32_t ring_;
+  // The piece that comes where the next to be taken is now, and the passes left with its own.
+  int next_;
+  uint32_t passes_left_;
   int slot_ = 0;
   uint32_t phase_ = 0;
 };

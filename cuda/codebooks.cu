@@ -17,10 +17,9 @@ namespace rvq::cuda {
 
 namespace {
 
-// The start of the score of a place without a codeword of its own: below that of any codeword, and finite.
-constexpr float kNoCodeword = -1e30f;
 // log2 of the bound below which the largest element of a codeword is brought.
-constexpr int kLargestExponent = 8;
+constexpr int kLargestExponent = 7;
+constexpr double kLeastLargestNorm = 0x1p6;
 constexpr size_t kAlignment = 256;
 // Codewords of an operand of the tensor cores.
 constexpr size_t kGroup = 8;
@@ -62,6 +61,19 @@ struct Half {
     uint32_t found = subnormal ? bits_of(shifted - 0.5f) : rounded & ~0x1fffu;
     bits = static_cast<uint16_t>(sign >> 16 | half);
     value = number_of(sign | found);
+  }
+
+  // The least that is not below x.
+  static Half up(double x) {
+    Half half(static_cast<float>(x));
+    if (half.value >= x) return half;
+    // Of what is below zero the next has the lower bits.
+    half.bits = half.value < 0 ? half.bits - 1 : half.bits == 0x8000 ? 1 : half.bits + 1;
+    uint32_t magnitude = half.bits & 0x7fff;
+    float value =
+        magnitude < 0x400 ? static_cast<float>(magnitude) * 0x1p-24f : number_of((magnitude << 13) + (112u << 23));
+    half.value = half.bits < 0x8000 ? value : -value;
+    return half;
   }
 
   static uint32_t bits_of(float x) {
@@ -118,8 +130,8 @@ class StageBuilder {
     StageView view{};
     view.num_codewords = static_cast<int>(count_);
     view.tiles = static_cast<int>(tiles());
-    uint32_t groups = static_cast<uint32_t>(tiles() * tile_.codewords / 8);
-    while (view.index_mask + 1 < groups) view.index_mask = view.index_mask * 2 + 1;
+    view.tag_bits = kFewestTagBits;
+    while (size_t{1} << view.tag_bits < tiles() * tile_.codewords / 4) view.tag_bits++;
 
     const float* searched = image_.at<float>(offsets_.searched);
     // Codewords that equal an earlier one can never win.
@@ -173,31 +185,55 @@ class StageBuilder {
     std::vector<size_t> places = places_in_rows();
     double unit = std::ldexp(1.0, exponent_);
     double largest_squared_norm = 0;
-    for (size_t k = 0; k < tiles() * tile_.codewords; k++) {
-      bounds[k] = {kNoCodeword, 0};
-      if (k < count_ && !repeated[k]) {
-        double squared_norm = 0;
-        double squared_error = 0;
-        char* row = image_.at<char>(packed + tile_.offset(k, 0));
-        const size_t* place = places.data() + k % kGroup * dim_;
-        for (size_t i = 0; i < dim_; i++) {
-          double x = root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]) * unit;
-          Half rounded(static_cast<float>(x));
-          double error = double{rounded.value} - x;
-          squared_norm += x * x;
-          squared_error += error * error;
-          std::memcpy(row + place[i], &rounded.bits, sizeof rounded.bits);
-        }
-        CodewordBound bound = codeword_bound(static_cast<int>(dim_), squared_norm, squared_error);
-        bounds[k] = {bound.start, bound.slope};
-        largest_squared_norm = std::max(largest_squared_norm, squared_norm);
+    for (size_t k = 0; k < count_; k++) {
+      if (repeated[k]) continue;
+      double squared_norm = 0;
+      double squared_error = 0;
+      char* row = image_.at<char>(packed + tile_.offset(k, 0));
+      const size_t* place = places.data() + k % kGroup * dim_;
+      for (size_t i = 0; i < dim_; i++) {
+        double x = root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]) * unit;
+        Half rounded(static_cast<float>(x));
+        double error = double{rounded.value} - x;
+        squared_norm += x * x;
+        squared_error += error * error;
+        std::memcpy(row + place[i], &rounded.bits, sizeof rounded.bits);
       }
-      if (!tile_.has_bounds()) continue;
-      size_t tile_end = (k / tile_.codewords + 1) * tile_.bytes();
-      size_t place = packed + tile_end - static_cast<size_t>(tile_.codewords - k % tile_.codewords) * sizeof(float2);
-      std::memcpy(image_.at<char>(place), &bounds[k], sizeof(float2));
+      CodewordBound bound = codeword_bound(static_cast<int>(dim_), tile_.warpgroup, squared_norm, squared_error);
+      bounds[k] = {bound.start, bound.slope};
+      largest_squared_norm = std::max(largest_squared_norm, squared_norm);
     }
-    view.largest_norm = static_cast<float>(std::sqrt(largest_squared_norm) * (1 + 0x1p-20));
+    // Where all codewords are alike it is not zero either: the bound of places without a codeword is to be far from
+    // theirs.
+    double largest_norm = std::max(std::sqrt(largest_squared_norm), kLeastLargestNorm);
+    view.largest_norm = static_cast<float>(largest_norm * (1 + 0x1p-20));
+    CodewordBound none = bound_of_none(view.largest_norm);
+    for (size_t k = 0; k < tiles() * tile_.codewords; k++) {
+      if (k >= count_ || repeated[k]) bounds[k] = {none.start, none.slope};
+      if (tile_.warpgroup) {
+        bounds[k] = pack_slots(bounds[k], packed, k);
+      } else if (tile_.has_bounds()) {
+        size_t tile_end = (k / tile_.codewords + 1) * tile_.bytes();
+        size_t place = packed + tile_end - static_cast<size_t>(tile_.codewords - k % tile_.codewords) * sizeof(float2);
+        std::memcpy(image_.at<char>(place), &bounds[k], sizeof(float2));
+      }
+    }
+  }
+
+  // Puts a codeword's bound into the slots that follow its dimensions, as screen_bound.h says; returns what they hold.
+  float2 pack_slots(float2 bound, size_t packed, size_t k) {
+    auto put = [&](int slot, Half value) {
+      size_t place = packed + tile_.offset(k, 16 * (tile_.steps - 1) + slot);
+      std::memcpy(image_.at<char>(place), &value.bits, sizeof value.bits);
+      return double{value.value};
+    };
+    double start = 0;
+    for (int limb = 0; limb < kStartLimbs; limb++) {
+      double rest = (bound.x - start) / start_scale(limb);
+      start += put(limb, limb + 1 < kStartLimbs ? Half(static_cast<float>(rest)) : Half::up(rest)) * start_scale(limb);
+    }
+    double slope = put(kStartLimbs, Half::up(double{bound.y} / kSlopeScale)) * kSlopeScale;
+    return {static_cast<float>(start), static_cast<float>(slope)};
   }
 
   // Bytes from the first dimension of a codeword to each, [kGroup][dim]: where they stand in a tile depends on the

@@ -1,6 +1,6 @@
 // Residual encoding: a warp takes 16 rows through all stages. In each it turns its rows into float16 operands
 // (row_operands.cuh), multiplies them with the stage's codewords, which the block streams through shared memory, keeps
-// the two best upper ends of the score (screen_bound.h) of every eighth codeword, and settles the codes (settle.cuh).
+// the two best upper ends of the score (screen_bound.h) of each of sixteen places, and settles the codes (settle.cuh).
 //
 // The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, in a part
 // of global memory that stays in the second-level cache. The residuals themselves are read and written once a stage.
@@ -11,6 +11,7 @@
 
 #include "encode_parameters.h"
 #include "mma.cuh"
+#include "opaque.cuh"
 #include "row_operands.cuh"
 #include "settle.cuh"
 #include "stage.cuh"
@@ -21,15 +22,23 @@ namespace rvq::cuda {
 // Which multiplication: mma.sync, on every device, or wgmma, where rows' operands fit in registers on sm_90a.
 enum class Engine { kWarp, kWarpgroup };
 
-constexpr int kWarps = 8;
-constexpr int kThreads = 32 * kWarps;
 constexpr int kWarpRows = 16;
-constexpr int kBlockRows = kWarps * kWarpRows;
+// Warps of a block of mma.sync.
+constexpr int kWarps = 8;
+// Of a warpgroup.
+constexpr int kGroupWarps = 4;
 
-// Blocks a multiprocessor that the registers are held to. The warps of a block share the stream of codewords and are in
-// the same phase of their rows; another block multiplies while this one waits for memory.
+// A block of wgmma has a multiprocessor to itself: as many warpgroups as registers allow, so that some multiply while
+// others prepare and settle, and all share the stream of codewords.
+__host__ __device__ constexpr int most_warpgroups(int steps) { return steps <= 8 ? 4 : 3; }
+
+// Threads of the largest block, and blocks a multiprocessor that the registers are held to. With mma.sync the warps of
+// a block are in the same phase of their rows; another block multiplies while this one waits for memory.
+__host__ __device__ constexpr int most_threads(Engine engine, int steps) {
+  return 32 * (engine == Engine::kWarp ? kWarps : most_warpgroups(steps) * kGroupWarps);
+}
 __host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
-  return steps <= (engine == Engine::kWarpgroup ? 12 : 8) ? 2 : 1;
+  return engine == Engine::kWarp && steps <= 8 ? 2 : 1;
 }
 
 template <Engine kEngine, int kSteps, Layout kLayout>
@@ -37,7 +46,7 @@ class EncodeWarp {
   static constexpr bool kResident = kSteps > 0;
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = kResident && kSteps > 4 ? 4 : 8;
+  static constexpr int kGroups = !kWarpgroup && kSteps > 4 ? 4 : 8;
   // Steps of a row that are read at once.
   static constexpr int kTogether =
       kWarpgroup && kSteps % 4 == 0 && kSteps <= 8 && kLayout != Layout::kAny ? 4 : 2 - kSteps % 2;
@@ -47,9 +56,16 @@ class EncodeWarp {
                                      : kResident ? resident_tile(kSteps)
                                                  : streamed_tile(4);
   static constexpr int kUnitBytes = kResident ? kTile.bytes() : kTile.chunk_bytes();
+  // Two blocks of mma.sync with tiles in shared memory leave little room there.
+  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1, kWarpgroup || !kResident ? kPlaces : 6>;
 
-  __device__ EncodeWarp(const EncodeParameters& parameters, uint32_t* codes)
+  // `open` is the group's, codes[kWarpRows] the warp's own, both in shared memory; `views` those of the parameters, or
+  // a copy that is nearer.
+  __device__ EncodeWarp(const EncodeParameters& parameters, const StageView* views, typename Group::Open& open,
+                        uint32_t* codes)
       : parameters_(parameters),
+        views_(views),
+        open_(open),
         codes_(codes),
         steps_(kResident ? kSteps : streamed_tile((parameters.dim + 15) / 16).steps) {
     if constexpr (!kResident) {
@@ -60,14 +76,14 @@ class EncodeWarp {
 
   // Encodes the block's rows from `first_row` on. `stream` gives the pieces of packed codewords.
   template <typename Stream>
-  __device__ __forceinline__ void run(size_t first_row, Stream& stream) {
+  __device__ __forceinline__ void run(uint32_t first_row, Stream& stream) {
     first_row_ = first_row + threadIdx.x / 32 * kWarpRows;
 #pragma unroll 1
     for (int s = 0; s < parameters_.stages; s++) {
-      const StageView& view = parameters_.views[s];
-      index_mask_ = view.index_mask;
+      const StageView& view = views_[s];
+      ranking_ = Ranking(view.tag_bits);
       prepare(view, s);
-      kept_[0] = kept_[1] = {{-3e38f, -3e38f}, {-3e38f, -3e38f}};
+      kept_[0] = kept_[1] = {};
       if constexpr (kWarpgroup) {
         rank_by_warpgroup(__shfl_sync(kAll, view.tiles, 0), stream);
       } else {
@@ -83,8 +99,9 @@ class EncodeWarp {
 
  private:
   // The thread's row of half 0 or 1 of the warp's rows.
-  __device__ size_t row_of(int half) const { return first_row_ + half * 8 + fragment_row(); }
-  __device__ bool exists(int half) const { return row_of(half) < parameters_.count; }
+  __device__ uint32_t row_of(int half) const { return first_row_ + half * 8 + fragment_row(); }
+  __device__ uint32_t count() const { return static_cast<uint32_t>(parameters_.count); }
+  __device__ bool exists(int half) const { return row_of(half) < count(); }
 
   // The rows that stage s searches by, after its preparation.
   __device__ const float* searched_rows(int s) const { return s == 0 ? parameters_.queries : parameters_.residuals; }
@@ -92,13 +109,13 @@ class EncodeWarp {
   __device__ __forceinline__ void prepare(const StageView& view, int s) {
     size_t dim = parameters_.dim;
     const float* rows = s == 0 ? parameters_.queries : s == 1 ? parameters_.rows : parameters_.residuals;
-    const float* codewords = parameters_.views[s == 0 ? 0 : s - 1].codewords;
+    const float* codewords = views_[s == 0 ? 0 : s - 1].codewords;
     RowTile tile;
     tile.subtract = s > 0;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       tile.exists[half] = exists(half);
-      size_t row = tile.exists[half] ? row_of(half) : parameters_.count - 1;
+      size_t row = tile.exists[half] ? row_of(half) : count() - 1;
       tile.from[half] = thread_elements(rows + row * dim);
       tile.codewords[half] = thread_elements(codewords + (s == 0 ? 0 : codes_[half * 8 + fragment_row()] * dim));
       tile.to[half] = thread_elements(parameters_.residuals + row * dim);
@@ -123,6 +140,13 @@ class EncodeWarp {
       }
     };
     make_operands(tile, view, parameters_.dim, rows, s == 0 ? parameters_.bad : nullptr, states_, make);
+    if constexpr (kWarpgroup) {
+      uint2 slots[2] = {bound_slots(states_[0]), bound_slots(states_[1])};
+      bool first = fragment_column() == 0;
+      operands_[kSteps] = first ? uint4{slots[0].x, slots[1].x, slots[0].y, slots[1].y} : uint4{0, 0, 0, 0};
+    }
+    choose_fineness(states_[0], view);
+    choose_fineness(states_[1], view);
   }
 
 #ifdef RVQ_WARPGROUP
@@ -131,47 +155,34 @@ class EncodeWarp {
   __device__ __forceinline__ void rank_by_warpgroup(int tiles, Stream& stream) {
     constexpr int kTileGroups = kTile.codewords / 8;
     constexpr int kHalfBytes = kTile.codewords * 16;
+    constexpr int kStep = kTile.codewords * 32 / 16;
+    float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
 #pragma unroll 1
     for (int tile = 0; tile < tiles; tile++) {
-      const unsigned char* unit = stream.take();
-      const float4* bounds = reinterpret_cast<const float4*>(unit + kTile.chunk_bytes()) + fragment_column();
-      int group = tile * kTileGroups;
-      // Two sets of sums: while one is ranked the other is being multiplied.
-      float even[kGroups][4];
-      float odd[kGroups][4];
-      uint64_t codewords = operand_descriptor(unit, kHalfBytes);
-      begin(even, codewords);
+      // The address in the descriptor is in units of sixteen bytes.
+      uint64_t codewords = operand_descriptor(stream.take(), kHalfBytes);
+#pragma unroll 1
+      for (int piece = 0; piece < kTileGroups; piece += kGroups) {
+        float sums[kGroups][4];
+        hold(sums);
+        warpgroup_arrive();
 #pragma unroll
-      for (int piece = 0; piece < kTileGroups; piece += 2 * kGroups) {
-        begin(odd, codewords + (piece + kGroups) * 8);
-        warpgroup_wait<1>();
-        hold(even);
-#pragma unroll
-        for (int n = 0; n < kGroups; n++) rank_group(group + piece + n, bounds[(piece + n) * 4], even[n]);
-        if (piece + 2 * kGroups < kTileGroups) {
-          begin(even, codewords + (piece + 2 * kGroups) * 8);
-          warpgroup_wait<1>();
-        } else {
-          warpgroup_wait<0>();
+        for (int k = 0; k <= kSteps; k++) {
+          warpgroup_multiply(sums, operands_[k], codewords + piece * 8 + k * kStep, k > 0);
         }
-        hold(odd);
+        warpgroup_commit();
+        warpgroup_wait<0>();
+        hold(sums);
+        bool last = piece + kGroups >= kTileGroups;
+        if (last) stream.give_up();
 #pragma unroll
         for (int n = 0; n < kGroups; n++) {
-          rank_group(group + piece + kGroups + n, bounds[(piece + kGroups + n) * 4], odd[n]);
+          rank_group(tile * kTileGroups + piece + n, n % kSets,
+                     [&](int half, int parity) { return ranking_.rank(sums[n][2 * half + parity], factors[half]); });
         }
+        if (last) stream.go_on();
       }
-      stream.release();
     }
-  }
-
-  // Multiplies the rows with the codewords from a group on; the address in the descriptor is in units of sixteen bytes.
-  __device__ __forceinline__ void begin(float (&sums)[kGroups][4], uint64_t codewords) {
-    constexpr int kStep = kTile.codewords * 32 / 16;
-    hold(sums);
-    warpgroup_arrive();
-#pragma unroll
-    for (int k = 0; k < kSteps; k++) warpgroup_multiply(sums, operands_[k], codewords + k * kStep, k > 0);
-    warpgroup_commit();
   }
 #else
   template <typename Stream>
@@ -210,7 +221,7 @@ class EncodeWarp {
         // Two codewords' bounds are four numbers: a group of eight has four such, one for each thread's pair.
 #pragma unroll
         for (int n = 0; n < kGroups; n++) {
-          rank_group(first_group + j + n, bounds[(j + n) * 4 + fragment_column()], sums[n]);
+          rank_group(first_group + j + n, bounds[(j + n) * 4 + fragment_column()], n % kSets, sums[n]);
         }
       }
     } else {
@@ -234,7 +245,7 @@ class EncodeWarp {
       const float4* bounds = reinterpret_cast<const float4*>(view.bounds + static_cast<size_t>(tile) * kTile.codewords);
 #pragma unroll
       for (int n = 0; n < kGroups; n++) {
-        rank_group(first_group + n, __ldg(bounds + n * 4 + fragment_column()), sums[n]);
+        rank_group(first_group + n, __ldg(bounds + n * 4 + fragment_column()), n % kSets, sums[n]);
       }
     }
   }
@@ -247,61 +258,76 @@ class EncodeWarp {
     for (int n = 0; n < kGroups; n++) multiply_add(sums[n], operands_[k + 1], b[n].z, b[n].w);
   }
 
-  // Takes the scores of a group of eight codewords; `bounds` of this thread's two: start, slope, start, slope.
-  __device__ __forceinline__ void rank_group(int group, const float4& bounds, const float (&sums)[4]) {
-    uint32_t keep = ~index_mask_;
+  // The same for products without bounds; `bounds` are of this thread's two codewords: start, slope, start, slope.
+  __device__ __forceinline__ void rank_group(int group, const float4& bounds, int set, const float (&sums)[4]) {
+    rank_group(group, set, [&](int half, int parity) {
+      const RowState& state = states_[half];
+      float start = parity == 0 ? bounds.x : bounds.z;
+      float slope = parity == 0 ? bounds.y : bounds.w;
+      float upper = fmaf(state.radius, slope, fmaf(sums[2 * half + parity], state.inverse, start));
+      return ranking_.rank(upper, state.fineness);
+    });
+  }
+
+  // Takes the ranked scores rank_of(half, parity) of a group of eight codewords, one of the groups kSets · j + set.
+  template <typename RankOf>
+  __device__ __forceinline__ void rank_group(int group, int set, const RankOf& rank_of) {
+    int tag = 2 * group;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-#pragma unroll
-      for (int parity = 0; parity < 2; parity++) {
-        Kept& kept = kept_[half];
-        float start = parity == 0 ? bounds.x : bounds.z;
-        float slope = parity == 0 ? bounds.y : bounds.w;
-        float upper = fmaf(states_[half].radius, slope, fmaf(sums[2 * half + parity], states_[half].inverse, start));
-        float tagged = __uint_as_float((__float_as_uint(upper) & keep) | static_cast<uint32_t>(group));
-        kept.second[parity] = fmaxf(kept.second[parity], fminf(kept.best[parity], tagged));
-        kept.best[parity] = fmaxf(kept.best[parity], tagged);
-      }
+      kept_[half].take(set, ranking_.tagged(rank_of(half, 0), tag), ranking_.tagged(rank_of(half, 1), tag + 1));
     }
   }
 
   // codes_ of the stage.
   __device__ __forceinline__ void settle(const StageView& view, int s) {
-    float2 bounds[2][2];
-    uint32_t last_place = static_cast<uint32_t>(view.tiles) * kTile.codewords - 1;
+    float2 bounds[2][kSets];
+    // Of a row that is not finite a tag can be anything.
+    uint32_t last = static_cast<uint32_t>(view.tiles) * kTile.codewords - 1;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
 #pragma unroll
-      for (int parity = 0; parity < 2; parity++) {
-        uint32_t k = codeword_of(view, kept_[half].best[parity], fragment_column(), parity);
-        bounds[half][parity] = view.bounds[min(k, last_place)];
+      for (int set = 0; set < kSets; set++) {
+        bounds[half][set] = view.bounds[min(ranking_.codeword(kept_[half].best[set], fragment_column()), last)];
       }
     }
+    // Nobody reads it any more, and nobody adds to it before the group has met.
+    if (Group::warp() == 0 && threadIdx.x % 32 == 0) open_.counts[turn_ ^ 1] = 0;
     Verdict verdicts[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      verdicts[half] = judge(view, parameters_.dim, kept_[half], bounds[half], states_[half]);
+      verdicts[half] = judge<Group::kMostCandidates>(view, parameters_.dim, ranking_, kept_[half], bounds[half],
+                                                     states_[half], norm_rounding(parameters_.dim, kWarpgroup));
       uint32_t* codes = codes_ + half * 8;
       if (states_[half].not_finite || !exists(half)) {
         if (fragment_column() == 0) codes[fragment_row()] = 0;
       } else if (verdicts[half].certain) {
 #pragma unroll
-        for (int parity = 0; parity < 2; parity++) {
-          if (verdicts[half].candidates >> (4 * parity + fragment_column()) & 1)
-            codes[fragment_row()] = codeword_of(view, kept_[half].best[parity], fragment_column(), parity);
+        for (int set = 0; set < kSets; set++) {
+          if (verdicts[half].candidates >> (4 * set + fragment_column()) & 1)
+            codes[fragment_row()] = ranking_.codeword(kept_[half].best[set], fragment_column());
         }
       }
     }
     const bool present[2] = {exists(0), exists(1)};
-    compare<kLayout>(view, parameters_.dim, parameters_.weights, kept_, verdicts, present,
-                     searched_rows(s) + first_row_ * parameters_.dim, codes_);
-    __syncwarp();
+    int& count = open_.counts[turn_];
+    turn_ ^= 1;
+    list_open<Group>(view, ranking_, kept_, verdicts, present, open_, count);
+    Group::meet();
+    if (count == 0) return;
+    int thread = static_cast<int>(threadIdx.x) % 32;
+    // What follows from it is not to take up registers all the time.
+    make_opaque(thread);
+    RowSearch<kLayout> search{parameters_.weights, parameters_.dim, &view, thread};
+    size_t group_row = first_row_ - Group::warp() * kWarpRows;
+    settle_open<Group>(search, searched_rows(s) + group_row * parameters_.dim, count, open_,
+                       codes_ - Group::warp() * kWarpRows);
   }
 
   __device__ __forceinline__ void write_codes(int s) const {
     int r = static_cast<int>(threadIdx.x) % 32;
-    if (r >= kWarpRows || first_row_ + r >= parameters_.count) return;
-    size_t place = (first_row_ + r) * parameters_.code_stride + s;
+    if (r >= kWarpRows || first_row_ + r >= count()) return;
+    size_t place = static_cast<size_t>(first_row_ + r) * parameters_.code_stride + s;
     if (parameters_.wide) {
       static_cast<uint32_t*>(parameters_.codes)[place] = codes_[r];
     } else {
@@ -311,12 +337,12 @@ class EncodeWarp {
 
   // Residuals after the last stage.
   __device__ __forceinline__ void finish() const {
-    const StageView& view = parameters_.views[parameters_.stages - 1];
+    const StageView& view = views_[parameters_.stages - 1];
     const float* from = parameters_.stages == 1 ? parameters_.rows : parameters_.residuals;
 #pragma unroll 1
     for (int half = 0; half < 2; half++) {
       if (!exists(half)) continue;
-      size_t first = row_of(half) * parameters_.dim;
+      size_t first = static_cast<size_t>(row_of(half)) * parameters_.dim;
       const float* x = thread_elements(from + first);
       const float* codeword =
           thread_elements(view.codewords + static_cast<size_t>(codes_[half * 8 + fragment_row()]) * parameters_.dim);
@@ -331,11 +357,14 @@ class EncodeWarp {
   }
 
   const EncodeParameters& parameters_;
+  const StageView* const views_;
+  typename Group::Open& open_;
   uint32_t* const codes_;  // [kWarpRows] in shared memory
   const int steps_;
-  size_t first_row_ = 0;
-  uint32_t index_mask_ = 0;
-  uint4 operands_[kResident ? kSteps : kTile.chunk_steps];
+  uint32_t first_row_ = 0;
+  Ranking ranking_;
+  int turn_ = 0;  // which of the group's counters is used
+  uint4 operands_[kTile.chunk_steps];
   uint4* fragments_ = nullptr;
   // Of rows 0 … 7 and 8 … 15.
   RowState states_[2];

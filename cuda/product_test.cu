@@ -80,8 +80,11 @@ struct Measured {
   unsigned warpgroup;  // whether wgmma was among what was tried
 };
 
+constexpr int kCodewords = 32;
+__host__ __device__ constexpr TileShape test_tile() { return {kCodewords, kSteps, kSteps, true}; }
+
 // A block of four warps a pattern. Run once: its arrays may be in memory.
-// launch: stack 192
+// launch: stack 192, shared 8192
 __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   int pattern = static_cast<int>(blockIdx.x);
   int first_row = static_cast<int>(threadIdx.x) / 32 * 16;
@@ -104,28 +107,29 @@ __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   float error = worst_of(sums, pattern, first_row);
 
 #ifdef RVQ_WARPGROUP
-  constexpr int kCodewords = 32;
-  constexpr TileShape kTile{kCodewords, kSteps, kSteps, true};
-  __shared__ alignas(128) unsigned char codewords[kTile.chunk_bytes()];
-  for (int place = static_cast<int>(threadIdx.x); place < kCodewords * kDim; place += 128) {
-    int k = place / kDim;
-    int i = place % kDim;
-    *reinterpret_cast<__half*>(codewords + kTile.offset(k, i)) = element(pattern, k, i, true);
-  }
-  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-  __syncthreads();
-  constexpr int kHalfBytes = kCodewords * 16;
-  uint64_t descriptor = operand_descriptor(codewords, kHalfBytes);
-  warpgroup_arrive();
+  if (has_warpgroups()) {
+    constexpr TileShape kTile = test_tile();
+    unsigned char* codewords = dynamic_shared_memory();
+    for (int place = static_cast<int>(threadIdx.x); place < kCodewords * kDim; place += 128) {
+      int k = place / kDim;
+      int i = place % kDim;
+      *reinterpret_cast<__half*>(codewords + kTile.offset(k, i)) = element(pattern, k, i, true);
+    }
+    fence_bulk_copies();
+    __syncthreads();
+    constexpr int kHalfBytes = kCodewords * 16;
+    uint64_t descriptor = operand_descriptor(shared_address(codewords), kHalfBytes);
+    warpgroup_arrive();
 #pragma unroll
-  for (int k = 0; k < kSteps; k++) {
-    warpgroup_multiply(sums, rows[k], descriptor + k * (2 * kHalfBytes / 16), k > 0);
+    for (int k = 0; k < kSteps; k++) {
+      warpgroup_multiply(sums, rows[k], descriptor + k * (2 * kHalfBytes / 16), k > 0);
+    }
+    warpgroup_commit();
+    warpgroup_wait<0>();
+    hold(sums);
+    error = fmaxf(error, worst_of(sums, pattern, first_row));
+    measured->warpgroup = 1;
   }
-  warpgroup_commit();
-  warpgroup_wait<0>();
-  hold(sums);
-  error = fmaxf(error, worst_of(sums, pattern, first_row));
-  measured->warpgroup = 1;
 #endif
   atomicMax(&measured->worst, __float_as_uint(error));
 }
@@ -134,7 +138,8 @@ ProductTest measure(int device) {
   CurrentDevice current(device);
   DeviceArray<Measured> measured(1);
   check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
-  launch("test of products", {dim3(kPatterns), dim3(128), 0, nullptr}, measure_sums, measured.data());
+  launch("test of products", {dim3(kPatterns), dim3(128), static_cast<size_t>(test_tile().chunk_bytes()), nullptr},
+         measure_sums, measured.data());
   Measured result{};
   check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");
   float error = 0;

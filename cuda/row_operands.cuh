@@ -80,10 +80,27 @@ __device__ __forceinline__ uint32_t row_max(uint32_t x) {
   return max(x, __shfl_xor_sync(kAll, x, 2));
 }
 
+// Off by less than 2^-22 of itself, as __fdividef is: without the calls by which what is rounded exactly is found.
+__device__ __forceinline__ float approximate_sqrt(float x) {
+#ifdef RVQ_EMULATE_CUDA
+  return sqrtf(x) * (1 - 0x1p-23f);
+#else
+  float root;
+  asm("sqrt.approx.f32 %0, %1;\n" : "=f"(root) : "f"(x));
+  return root;
+#endif
+}
+
+// Of a power of two.
+__device__ __forceinline__ float inverse_of_power(float power) {
+  return __uint_as_float((254u << 23) - __float_as_uint(power));
+}
+
 // What becomes of a row in a stage, for the four threads that share it alike.
 struct RowState {
   float radius;     // ρ of screen_bound.h
-  float inverse;    // 1/q
+  float inverse;    // 1/q; 0 where the row is not screened
+  float fineness;   // what a score is multiplied by to be ranked (settle.cuh); 0 likewise
   bool not_finite;  // gets code 0
   bool unknown;     // is compared with every codeword
 };
@@ -200,7 +217,7 @@ __device__ __forceinline__ void make_operands(RowTile tile, const StageView& vie
   float scale[2] = {1, 1};
   operands::Sums sums[2];
 #pragma unroll
-  for (int half = 0; half < 2; half++) states[half] = {0, 0, false, !view.screened};
+  for (int half = 0; half < 2; half++) states[half] = {0, 0, 0, false, !view.screened};
   bool again = false;
 #pragma unroll 1
   while (true) {
@@ -238,17 +255,39 @@ __device__ __forceinline__ void make_operands(RowTile tile, const StageView& vie
     }
     tile.subtract = false;
   }
-  float inflation = 1 + static_cast<float>(dim / 4 + 16) * 0x1p-24f;
+  float inflation = 1 + static_cast<float>(dim / 4 + 32) * 0x1p-24f;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    float norm = sqrtf(sums[half].squares) * inflation;
-    float error = sqrtf(sums[half].errors) * inflation + norm * 0x1p-22f + static_cast<float>(kFloor);
+    float norm = approximate_sqrt(sums[half].squares) * inflation;
+    float error = approximate_sqrt(sums[half].errors) * inflation + norm * 0x1p-22f + static_cast<float>(kFloor);
     float bound = norm + error;
-    float ratio = fmaxf(1, error / bound * static_cast<float>(1 / kRowRounding));
+    float ratio = fmaxf(1, __fdividef(error, bound) * static_cast<float>((1 + 0x1p-20) / kRowRounding));
     bool usable = !states[half].not_finite && !states[half].unknown;
-    states[half].inverse = usable ? 1 / scale[half] : 0;
+    states[half].inverse = usable ? inverse_of_power(scale[half]) : 0;
     states[half].radius = usable ? bound * ratio * (1 + 0x1p-16f) * states[half].inverse : 0;
   }
+}
+
+// The row's part of the bound of a codeword as slots of an operand (screen_bound.h). The radius becomes what they hold.
+__device__ __forceinline__ uint2 bound_slots(RowState& state) {
+  float q = state.inverse > 0 ? inverse_of_power(state.inverse) : 0;
+  float radius = __half2float(__float2half_ru(q * state.radius * kSlopeScale));
+  if (!(radius < INFINITY)) {
+    // Only of a row far out that float16 fits badly.
+    state.unknown = true;
+    state.inverse = q = radius = 0;
+  }
+  state.radius = radius / kSlopeScale * state.inverse;
+  static_assert(kStartLimbs == 3);
+  __half2 low = __floats2half2_rn(q * start_scale(0), q * start_scale(1));
+  __half2 high = __floats2half2_rn(q * start_scale(2), radius);
+  return {*reinterpret_cast<uint32_t*>(&low), *reinterpret_cast<uint32_t*>(&high)};
+}
+
+// So that no score of the row leaves the range of ranked scores.
+__device__ __forceinline__ void choose_fineness(RowState& state, const StageView& view) {
+  float half_range = static_cast<float>(1 << (30 - view.tag_bits)) * (1 - 0x1p-16f);
+  state.fineness = state.inverse > 0 ? __fdividef(half_range, largest_score(state.radius, view.largest_norm)) : 0;
 }
 
 }  // namespace rvq::cuda

@@ -22,14 +22,36 @@ struct RowSearch {
   const float* weights;  // or null
   int dim;
   const StageView* view;
+  int thread;  // of the warp
 
   __device__ __forceinline__ double distance(const float* row, uint32_t k) const {
     const float* codeword = view->searched + static_cast<size_t>(k) * dim;
-    return canonical_distance(row, codeword, weights, dim, static_cast<int>(threadIdx.x) % kSumLanes, kAll);
+    return canonical_distance(row, codeword, weights, dim, thread % kSumLanes, kAll);
   }
 
-  // The nearest of the codewords 8j + 2·column + parity of every place 4·parity + column whose bit is set.
-  __device__ __forceinline__ Nearest of_places(const float* row, unsigned places) const {
+  // Of two codewords.
+  __device__ __forceinline__ void distances(const float* row, const uint32_t (&k)[2], double (&distances)[2]) const {
+    if (weights != nullptr) {
+      for (int i = 0; i < 2; i++) distances[i] = distance(row, k[i]);
+      return;
+    }
+    const float* c[2];
+    for (int i = 0; i < 2; i++) c[i] = view->searched + static_cast<size_t>(k[i]) * dim;
+    double sums[2] = {};
+#pragma unroll 8
+    for (int i = thread % kSumLanes; i < dim; i += kSumLanes) {
+      float x = row[i];
+      for (int j = 0; j < 2; j++) sums[j] = __dadd_rn(sums[j], squared_difference(x, c[j][i]));
+    }
+    for (int i = 0; i < 2; i++) distances[i] = sum_of_lanes(sums[i], kAll);
+  }
+
+  // The nearest of the codewords 32j + 8·set + 2·column and those after them, of every place 4·set + column whose bit
+  // is set: of those that are this warp's, number `part` of `parts`.
+  __device__ __forceinline__ Nearest of_places(const float* row, unsigned places, int part, int parts) const {
+    int team = part * kTeams + thread / kSumLanes;
+    // From one codeword of a team to its next.
+    int stride = 16 * kTeams * parts;
     // The nearest three of each team: the third only as a number.
     float first = INFINITY;
     float second = INFINITY;
@@ -37,27 +59,24 @@ struct RowSearch {
     uint32_t first_k = 0;
     uint32_t second_k = 0;
     if (weights == nullptr) {
-      each(
-          places,
-          [&](int k) {
-            float distances[kTogether];
-            float32_distances(row, k, distances);
+      each(places, team, stride * kTogether, [&](int k) {
+        float distances[kTogether];
+        float32_distances(row, k, stride, distances);
 #pragma unroll
-            for (int n = 0; n < kTogether; n++) {
-              int codeword = k + 32 * n;
-              if (codeword >= view->num_codewords) continue;
-              float d = distances[n];
-              if (!(d < third)) continue;
-              third = fminf(third, fmaxf(second, d));
-              uint32_t loser = d < first ? first_k : static_cast<uint32_t>(codeword);
-              float lost = fmaxf(first, d);
-              if (d < first) first_k = static_cast<uint32_t>(codeword);
-              first = fminf(first, d);
-              if (lost < second) second_k = loser;
-              second = fminf(second, lost);
-            }
-          },
-          32 * kTogether);
+        for (int n = 0; n < kTogether; n++) {
+          int codeword = k + stride * n;
+          if (codeword >= view->num_codewords) continue;
+          float d = distances[n];
+          if (!(d < third)) continue;
+          third = fminf(third, fmaxf(second, d));
+          uint32_t loser = d < first ? first_k : static_cast<uint32_t>(codeword);
+          float lost = fmaxf(first, d);
+          if (d < first) first_k = static_cast<uint32_t>(codeword);
+          first = fminf(first, d);
+          if (lost < second) second_k = loser;
+          second = fminf(second, lost);
+        }
+      });
     }
     float least = first;
 #pragma unroll
@@ -66,14 +85,11 @@ struct RowSearch {
 
     Nearest nearest;
     if (__any_sync(kAll, third <= reach)) {
-      each(
-          places,
-          [&](int k) {
-            bool exists = k < view->num_codewords;
-            double d = distance(row, exists ? static_cast<uint32_t>(k) : 0);
-            if (exists) nearest.take(d, static_cast<uint32_t>(k));
-          },
-          32);
+      each(places, team, stride, [&](int k) {
+        bool exists = k < view->num_codewords;
+        double d = distance(row, exists ? static_cast<uint32_t>(k) : 0);
+        if (exists) nearest.take(d, static_cast<uint32_t>(k));
+      });
     } else {
 #pragma unroll 1
       for (int rank = 0; rank < 2; rank++) {
@@ -89,32 +105,33 @@ struct RowSearch {
   }
 
  private:
-  static constexpr int kTogether = 8;
+  static constexpr int kTogether = 4;
+  static constexpr int kTeams = 32 / kSumLanes;
 
-  // consider(k) for the codewords of the places, by teams: k is the team's, and k + 32·n in a step of more than 32.
+  // consider(k) for the codewords of the places, by teams: k is the team's, and what follows it in the place.
   template <typename Consider>
-  __device__ __forceinline__ void each(unsigned places, const Consider& consider, int step) const {
-    int team = static_cast<int>(threadIdx.x) % 32 / kSumLanes;
+  __device__ __forceinline__ void each(unsigned places, int team, int step, const Consider& consider) const {
 #pragma unroll 1
-    for (int place = 0; place < 8; place++) {
+    for (int place = 0; places >> place != 0; place++) {
       if ((places >> place & 1) == 0) continue;
-      int start = place % 4 * 2 + place / 4;
+      int start = place / 4 * 8 + place % 4 * 2;
 #pragma unroll 1
-      for (int k = start; k < view->num_codewords; k += step) consider(k + 8 * team);
+      for (int k = start; k < view->num_codewords; k += step) consider(k + team / 2 * 32 + team % 2);
     }
   }
 
-  // Of codewords k + 32·n, for all threads of the team; those that do not exist are taken for the last.
-  __device__ __forceinline__ void float32_distances(const float* row, int k, float (&distances)[kTogether]) const {
-    int lane = static_cast<int>(threadIdx.x) % kSumLanes;
+  // Of codewords k + stride·n, for all threads of the team; those that do not exist are taken for the last.
+  __device__ __forceinline__ void float32_distances(const float* row, int k, int stride,
+                                                    float (&distances)[kTogether]) const {
+    int lane = thread % kSumLanes;
     const float* codewords[kTogether];
 #pragma unroll
     for (int n = 0; n < kTogether; n++) {
       distances[n] = 0;
-      codewords[n] = view->searched + static_cast<size_t>(min(k + 32 * n, view->num_codewords - 1)) * dim;
+      codewords[n] = view->searched + static_cast<size_t>(min(k + stride * n, view->num_codewords - 1)) * dim;
     }
     if constexpr (kLayout != Layout::kAny) {
-#pragma unroll 1
+#pragma unroll 2
       for (int i = 4 * lane; i < dim; i += 4 * kSumLanes) {
         float4 x = *reinterpret_cast<const float4*>(row + i);
 #pragma unroll

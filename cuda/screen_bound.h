@@ -1,7 +1,7 @@
 // How far the tensor-core screen's score can be from what decides the search, and the proof. Host and device.
 //
 // The screen's space, of one stage. C_k,i = p·a_i·(c_k,i − m_i), with a_i = sqrt(weight_i), m a float32 vector near the
-// codewords' mean and p a power of two that brings the largest |C_k,i| into [2^7, 2^8). X likewise from a row. Exactly:
+// codewords' mean and p a power of two that brings the largest |C_k,i| into [2^6, 2^7). X likewise from a row. Exactly:
 // the nearest codeword has the largest S_k = X·C_k − h_k, h_k = ½|C_k|².
 //
 // What is computed. x̂ = float16(q·X), with q = 1, or for rows far out a smaller power of two; ĉ_k = float16(C_k). The
@@ -10,12 +10,12 @@
 //   |x̂·ĉ_k/q − X·C_k| ≤ e_x·n_k + n_x·e_k                                                      (Cauchy and Schwarz)
 //   the sum on the tensor cores is off by at most γ·n_x·(n_k + e_k). Products of float16 are exact; they are aligned to
 //     the largest of 16 and the running sum and cut off below 24 bits of it (Turing to Ada; 25 on Hopper), so a step of
-//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and D/16 steps D·17/16·2^-23. γ = (D + 16)·2^-22 leaves twice that,
-//     and covers the roundings of the two multiply-adds that make the score.
-//   h_k and the multiply-adds round h_k: γ_h = 2^-21 of it.
+//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and ⌈D/16⌉ + 1 steps (D + 31)·17/16·2^-23. γ = (D + 24)·2^-22 is more
+//     than that, mostly near twice, and covers the roundings of the two multiply-adds that make the score.
+//   h_k is rounded, γ_h = 2^-21 of it, and where it is one of the products (below) with them: γ_h = γ + 2^-21.
 // So |Ŝ_k − S_k| ≤ n_x·(θ·n_k + e_k + γ·(n_k + e_k)) + γ_h·h_k with θ = e_x/n_x ≤ ρ·g_k + γ_h·h_k, where
 //   g_k = θ₀·n_k + e_k + γ·(n_k + e_k) belongs to the codeword, ρ = n_x·max(1, θ/θ₀) to the row.
-// θ₀ is about what rounding to float16 costs a row (2^-10·0.19); any value is correct.
+// θ₀ is about what rounding to float16 costs a row (2^-10·0.16); any value is correct.
 //
 // Where numbers underflow, an operand or a norm is off by far less than 2^-40: `kFloor` is added to e_x and to g_k.
 //
@@ -38,12 +38,15 @@
 namespace rvq::cuda {
 
 constexpr double kRowRounding = 0x1p-10 * 0.16;  // θ₀
-constexpr double kNormRounding = 0x1p-21;        // γ_h
 
 constexpr double kFloor = 0x1p-40;
 
 // γ
-inline double product_rounding(int dim) { return (dim + 16) * 0x1p-22; }
+RVQ_HOST_DEVICE inline float product_rounding(int dim) { return static_cast<float>(dim + 24) * 0x1p-22f; }
+// γ_h; `in_products`: h_k is one of the products.
+RVQ_HOST_DEVICE inline float norm_rounding(int dim, bool in_products) {
+  return (in_products ? product_rounding(dim) : 0) + 0x1p-21f;
+}
 
 // `order`, for both ends together, with room for the roundings of its own evaluation in float32.
 RVQ_HOST_DEVICE inline float order_rounding(int dim) { return static_cast<float>((dim / 8 + 32) * 0x1p-52); }
@@ -51,21 +54,40 @@ RVQ_HOST_DEVICE inline float order_rounding(int dim) { return static_cast<float>
 // Dimensions beyond which the bound means little.
 constexpr int kMostScreenedDim = 1 << 16;
 
-// What a codeword's score starts from and how its bound grows with the row: −h_k + γ_h·h_k and g_k, each rounded up.
+// What a codeword's score starts from and how its bound grows with the row: −h_k + γ_h·h_k, and g_k rounded up,
+// with room for the sum on the tensor cores where ρ·g_k is one of its products.
 struct CodewordBound {
   float start;
   float slope;
 };
 
 // From |C_k|² and |ĉ_k − C_k|², exact but for float64's rounding.
-inline CodewordBound codeword_bound(int dim, double squared_norm, double squared_error) {
+inline CodewordBound codeword_bound(int dim, bool in_products, double squared_norm, double squared_error) {
   constexpr double kInflation = 1 + 0x1p-20;
   double norm = std::sqrt(squared_norm) * kInflation;
   double error = std::sqrt(squared_error) * kInflation;
-  double gamma = product_rounding(dim);
-  double slope = kRowRounding * norm + error + gamma * (norm + error) + kFloor;
-  double start = -0.5 * squared_norm * (1 - kNormRounding);
+  double gamma = double{product_rounding(dim)};
+  double slope = (kRowRounding * norm + error + gamma * (norm + error) + kFloor) * (1 + gamma);
+  double start = -0.5 * squared_norm * (1 - double{norm_rounding(dim, in_products)});
   return {static_cast<float>(start), static_cast<float>(slope * kInflation)};
 }
+
+// For places without a codeword of their own: an upper end below that of every codeword, for any row. `largest` is n.
+inline CodewordBound bound_of_none(float largest) { return {-0.53125f * largest * largest, -1.0625f * largest}; }
+
+// All upper ends of a row are less than this from 0, those of places without a codeword too.
+RVQ_HOST_DEVICE inline float largest_score(float radius, float largest) {
+  return 1.125f * (radius * largest + 0.5f * largest * largest) + 0x1p-18f * radius + 0x1p-30f;
+}
+
+// With wgmma upper ends come from the tensor cores: one step more has, of a codeword, its start and slope, and of a row
+// what they are multiplied by. start = Σ limb_j · start_scale(j), each limb a float16 and the last rounded up; the row
+// has q · start_scale(j) there, exactly. The slope is rounded up to kSlopeScale times a float16, and q·ρ to a float16
+// divided by kSlopeScale. With |C_k,i| < 2^7 and D ≤ 256, h_k < 2^21 and n_k < 2^11: limbs are below 2^10, and what is
+// rounded off the last below 2^-14, less than half a unit of the ranked score (settle.cuh): the
+// largest norm is 2^6 or more, and the unit 1.125 · ½ · 2^12 / 2^22 or more.
+constexpr int kStartLimbs = 3;
+RVQ_HOST_DEVICE constexpr float start_scale(int limb) { return limb == 0 ? 0x1p12f : limb == 1 ? 0x1p1f : 0x1p-10f; }
+constexpr float kSlopeScale = 0x1p-4f;
 
 }  // namespace rvq::cuda

@@ -20,58 +20,94 @@ namespace rvq::cuda {
 
 namespace {
 
-// Pieces of codewords in the ring of the warpgroup kernel.
-constexpr int kRingDepth = 3;
+// Pieces of codewords in the ring of the warpgroup kernel: as many as fit, up to where more would bring nothing.
+constexpr int kMostRing = 24;
+constexpr int kRingBytes = 202 << 10;
+__host__ __device__ constexpr int ring_depth(int bytes) {
+  return kRingBytes / bytes < kMostRing ? kRingBytes / bytes : kMostRing;
+}
+
+constexpr int kNearViews = 32;
 
 // Dynamic shared memory as `measure_fit` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
 // What is spilled is of the stages' ends: the loops that multiply and rank have none of it.
-// launch <0, 0, *>: shared 3 * 8192, stack 64, spills 340
-// launch <0, 1, *>: shared 3 * 10240
-// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432, stack 24, spills 76
-// launch <0, 2, *> on 86 89 120: shared 2 * 18432, stack 24, spills 76
-// launch <0, 2, *>: shared 3 * 18432, stack 24, spills 76
-// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408, stack 128, spills 288
-// launch <0, 4, *> on 86 89 120: shared 2 * 17408, stack 128, spills 288
-// launch <0, 4, *>: shared 3 * 17408, stack 128, spills 288
-// launch <0, 6, *> on 75: shared 2 * 12800, stack 304, spills 656
-// launch <0, 6, *>: shared 3 * 12800, stack 304, spills 656
-// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896, stack 160, spills 548
-// launch <0, 8, *> on 86 89 120: shared 2 * 16896, stack 160, spills 548
-// launch <0, 8, *>: shared 3 * 16896, stack 160, spills 548
+// launch <0, 0, *> on 75: shared 2 * 8192, stack 72, spills 364
+// launch <0, 0, *>: shared 3 * 8192, stack 56, spills 284
+// launch <0, 1, *> on 75: shared 2 * 10240
+// launch <0, 1, *>: shared 3 * 10240, stack 8, spills 20
+// launch <0, 2, *> on 75: blocks 1, shared 2 * 18432, stack 16, spills 64
+// launch <0, 2, *> on 86 89 120: shared 2 * 18432
+// launch <0, 2, *>: shared 3 * 18432, stack 16, spills 64
+// launch <0, 4, *> on 75: blocks 1, shared 2 * 17408, stack 8, spills 44
+// launch <0, 4, *> on 86 89: shared 2 * 17408
+// launch <0, 4, *> on 120: shared 2 * 17408, stack 128, spills 372
+// launch <0, 4, *>: shared 3 * 17408, stack 120, spills 412
+// launch <0, 6, *> on 75: shared 2 * 12800, stack 32, spills 184
+// launch <0, 6, *> on 80 86 89: shared 3 * 12800, stack 32, spills 188
+// launch <0, 6, *>: shared 3 * 12800, stack 304, spills 744
+// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896, stack 88, spills 288
+// launch <0, 8, *> on 86 89 120: shared 2 * 16896, stack 96, spills 288
+// launch <0, 8, *>: shared 3 * 16896, stack 96, spills 288
 // launch <0, 12, *> on 75: shared 2 * 25088
 // launch <0, 12, *>: shared 3 * 25088
-// launch <0, 16, *>: shared 3 * 16640, stack 8, spills 32
-// launch <1, 1, *> on 90a: shared 3 * 10368 + 256
-// launch <1, 2, *> on 90a: shared 3 * 18560 + 256
-// launch <1, 4, *> on 90a: shared 3 * 17536 + 256, stack 16, spills 72
-// launch <1, 6, *> on 90a: shared 3 * 25728 + 256, stack 16, spills 60
-// launch <1, 8, *> on 90a: shared 3 * 33920 + 256, stack 56, spills 260
-// launch <1, 12, *> on 90a: shared 3 * 25216 + 256, stack 120, spills 446
-// launch <1, 16, *> on 90a: shared 3 * 33408 + 256
+// launch <0, 16, *>: shared 3 * 16640
+// launch <1, 1, *> on 90a: shared 12 * 16384 + 384, stack 8, spills 8
+// launch <1, 2, *> on 90a: shared 8 * 24576 + 256
+// launch <1, 4, *> on 90a: shared 20 * 10240 + 512, stack 8, spills 8
+// launch <1, 6, *> on 90a: shared 14 * 14336 + 384, stack 16, spills 60
+// launch <1, 8, *> on 90a: shared 11 * 18432 + 256, stack 40, spills 168
+// launch <1, 12, *> on 90a: shared 7 * 26624 + 256
+// launch <1, 16, *> on 90a: shared 5 * 34816 + 256, stack 104, spills 280
 template <Engine kEngine, int kSteps, Layout kLayout>
-__global__ void __launch_bounds__(kThreads, least_blocks(kEngine, kSteps))
+__global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
-  unsigned char* memory = dynamic_shared_memory();
-  __shared__ uint32_t codes[kWarps][kWarpRows];
   using Warp = EncodeWarp<kEngine, kSteps, kLayout>;
-  size_t blocks = (parameters.count + kBlockRows - 1) / kBlockRows;
-  size_t passes = blocks <= blockIdx.x ? 0 : (blocks - blockIdx.x - 1) / gridDim.x + 1;
-  Warp warp(parameters, codes[threadIdx.x / 32]);
-#ifdef RVQ_WARPGROUP
+  constexpr int kMostWarps = kEngine == Engine::kWarp ? kWarps : most_warpgroups(kSteps) * kGroupWarps;
+  unsigned char* memory = dynamic_shared_memory();
+  __shared__ uint32_t codes[kMostWarps][kWarpRows];
+  __shared__ typename Warp::Group::Open open[kMostWarps / Warp::Group::kWarps];
+#ifdef RVQ_EMULATE_CUDA
+  constexpr bool kLaunched = true;
+#elif defined(RVQ_WARPGROUP)
   // Where there is wgmma, the other kernels are never launched.
   constexpr bool kLaunched = kEngine == Engine::kWarpgroup || kSteps == 0;
 #else
   constexpr bool kLaunched = kEngine == Engine::kWarp;
 #endif
   if constexpr (!kLaunched) return;
+  int warp = static_cast<int>(threadIdx.x) / 32;
+  int warps = kEngine == Engine::kWarp ? kWarps : static_cast<int>(blockDim.x) / 32;
+  // There are fewer than 2^31 rows.
+  uint32_t rows = static_cast<uint32_t>(warps) * kWarpRows;
+  uint32_t blocks = (static_cast<uint32_t>(parameters.count) + rows - 1) / rows;
+  uint32_t passes = blocks <= blockIdx.x ? 0 : (blocks - blockIdx.x - 1) / gridDim.x + 1;
+  auto& own_list = open[warp / Warp::Group::kWarps];
+  own_list.counts[0] = own_list.counts[1] = 0;
+  const StageView* views = parameters.views;
+  auto encode = [&](auto& stream) {
+    Warp encoder(parameters, views, own_list, codes[warp]);
+    for (uint32_t block = blockIdx.x; block < blocks; block += gridDim.x) encoder.run(block * rows, stream);
+  };
   if constexpr (kEngine == Engine::kWarp) {
-    UnitStream<Warp::kUnitBytes, kThreads> stream(parameters.packed, parameters.units, passes, memory, depth);
-    for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) warp.run(block * kBlockRows, stream);
+    UnitStream<Warp::kUnitBytes, kWarps * 32> stream(parameters.packed, parameters.units, passes, memory, depth);
+    encode(stream);
   } else {
 #ifdef RVQ_WARPGROUP
-    using Stream = BulkStream<Warp::kUnitBytes, kRingDepth, kWarps>;
-    Stream stream(parameters.packed, parameters.units, passes, *reinterpret_cast<typename Stream::Shared*>(memory));
-    for (size_t block = blockIdx.x; block < blocks; block += gridDim.x) warp.run(block * kBlockRows, stream);
+    // Little of the first-level cache is left beside the ring: what is read often must not depend on it.
+    __shared__ StageView near_views[kNearViews];
+    static_assert(sizeof(StageView) % sizeof(uint32_t) == 0);
+    if (parameters.stages <= kNearViews) {
+      auto from = reinterpret_cast<const uint32_t*>(parameters.views);
+      auto to = reinterpret_cast<uint32_t*>(near_views);
+      int words = parameters.stages * static_cast<int>(sizeof(StageView) / sizeof(uint32_t));
+      for (int i = static_cast<int>(threadIdx.x); i < words; i += static_cast<int>(blockDim.x)) to[i] = from[i];
+      views = near_views;
+    }
+    using Stream = BulkStream<Warp::kUnitBytes, ring_depth(Warp::kUnitBytes)>;
+    constexpr size_t kMostShared = size_t{227} << 10;
+    static_assert(sizeof codes + sizeof open + sizeof near_views + sizeof(typename Stream::Ring) <= kMostShared);
+    Stream stream(parameters.packed, parameters.units, passes, *reinterpret_cast<typename Stream::Ring*>(memory));
+    encode(stream);
 #endif
   }
 }
@@ -101,6 +137,7 @@ __global__ void __launch_bounds__(256)
 struct Fit {
   int depth;
   int shared_bytes;
+  size_t multiprocessors;
   size_t most_blocks;
 };
 
@@ -113,15 +150,18 @@ Fit measure_fit(int device) {
   int shared = 0;
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), "device attribute");
-  constexpr int kReserved = 2048;  // of a block: what the system takes, and the codes
+  // Of a block: what the system takes, the codes, and what is open.
+  constexpr int kReserved =
+      2048 + kWarps * static_cast<int>(sizeof(typename EncodeWarp<kEngine, kSteps, kLayout>::Group::Open));
   int depth = (3 * kUnitBytes + kReserved) * least_blocks(kEngine, kSteps) <= shared ? 3 : 2;
   int bytes = depth * kUnitBytes;
-  // The ring's barriers need less than a piece's alignment.
-  if (kEngine == Engine::kWarpgroup) bytes = kRingDepth * (kUnitBytes + 128) + 256;
+  if (kEngine == Engine::kWarpgroup) bytes = sizeof(BulkRing<kUnitBytes, ring_depth(kUnitBytes)>);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
   int resident = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, bytes), "occupancy");
-  return {depth, bytes, static_cast<size_t>(std::max(resident, 1)) * multiprocessors};
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, most_threads(kEngine, kSteps), bytes),
+        "occupancy");
+  return {depth, bytes, static_cast<size_t>(multiprocessors),
+          static_cast<size_t>(std::max(resident, 1)) * multiprocessors};
 }
 
 // Asked of the runtime once for each device: a call of one vector is over in less time.
@@ -135,8 +175,18 @@ Fit fit(int device) {
   return found->second;
 }
 
-size_t resident_blocks(const Fit& fit, size_t count) {
-  return std::min((count + kBlockRows - 1) / kBlockRows, fit.most_blocks);
+// Warps that encode, of a block: with wgmma as few warpgroups as take no more turns than the largest block would.
+template <Engine kEngine, int kSteps>
+size_t warps_of_block(const Fit& fit, size_t count) {
+  if (kEngine == Engine::kWarp) return kWarps;
+  size_t turn = fit.multiprocessors * kGroupWarps * kWarpRows;
+  size_t turns = (count + turn * most_warpgroups(kSteps) - 1) / (turn * most_warpgroups(kSteps));
+  return (count + turn * turns - 1) / (turn * turns) * kGroupWarps;
+}
+
+size_t resident_blocks(const Fit& fit, size_t warps, size_t count) {
+  size_t rows = warps * kWarpRows;
+  return std::min((count + rows - 1) / rows, fit.most_blocks);
 }
 
 struct Target {
@@ -147,8 +197,10 @@ struct Target {
 template <Engine kEngine, int kSteps, Layout kLayout>
 void launch_layout(const EncodeParameters& parameters, const Target& target) {
   Fit found = fit<kEngine, kSteps, kLayout>(target.device);
-  auto blocks = static_cast<unsigned>(resident_blocks(found, parameters.count));
-  Launch shape{dim3(blocks), dim3(kThreads), static_cast<size_t>(found.shared_bytes), target.stream};
+  size_t warps = warps_of_block<kEngine, kSteps>(found, parameters.count);
+  auto blocks = static_cast<unsigned>(resident_blocks(found, warps, parameters.count));
+  Launch shape{dim3(blocks), dim3(static_cast<unsigned>(32 * warps)), static_cast<size_t>(found.shared_bytes),
+               target.stream};
   launch("encode kernel", shape, encode_rows<kEngine, kSteps, kLayout>, parameters, found.depth);
 }
 
@@ -192,9 +244,9 @@ void launch_engine(int steps, const EncodeParameters& parameters, const Target& 
 // Operands of the rows that are under way at once, where registers do not hold them.
 size_t fragment_bytes(const Codebooks& codebooks, size_t count) {
   TileShape tile = codebooks.tile();
-  if (tile.has_bounds()) return 0;
-  size_t exact = resident_blocks(fit<Engine::kWarp, 0, Layout::kExact>(codebooks.device()), count);
-  size_t any = resident_blocks(fit<Engine::kWarp, 0, Layout::kAny>(codebooks.device()), count);
+  if (tile.is_resident()) return 0;
+  size_t exact = resident_blocks(fit<Engine::kWarp, 0, Layout::kExact>(codebooks.device()), kWarps, count);
+  size_t any = resident_blocks(fit<Engine::kWarp, 0, Layout::kAny>(codebooks.device()), kWarps, count);
   return std::max(exact, any) * kWarps * 32 * tile.steps * sizeof(uint4);
 }
 
@@ -243,10 +295,10 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     } else {
       parameters.bad = request.bad;
     }
-    int steps = tile.has_bounds() ? tile.steps : 0;
+    int steps = tile.is_resident() ? tile.steps : 0;
     Target target{codebooks.device(), stream};
     if (tile.warpgroup) {
-      launch_engine<Engine::kWarpgroup>(steps, parameters, target);
+      launch_engine<Engine::kWarpgroup>(steps - 1, parameters, target);
     } else {
       launch_engine<Engine::kWarp>(steps, parameters, target);
     }

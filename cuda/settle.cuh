@@ -6,126 +6,298 @@
 
 #include <cstdint>
 
+#include "opaque.cuh"
 #include "row_operands.cuh"
 #include "row_search.cuh"
 #include "stage.cuh"
 
 namespace rvq::cuda {
 
-// What a thread has kept of the scores of one row: the upper ends of the best two of the codewords 8j + 2·column and of
-// 8j + 2·column + 1, over all j, with j in the lowest bits.
-struct Kept {
-  float best[2];
-  float second[2];
+// Scores as they are ranked: an integer, times a power of two that makes room for a tag in the lowest bits. For rows
+// and codewords in a thread's place of the fragments of mma.sync the tag is the number of the codeword among the
+// thread's: 2·group + parity for codeword 8·group + 2·column + parity.
+//
+// The integer is the score times a factor of the row, rounded to nearest, and half the range; by one multiply-add,
+// since a float32 from 2^23 on has no fraction, and its bits below the exponent are the integer.
+struct Ranking {
+  int tag_bits = kFewestTagBits;
+  int tags = 1 << kFewestTagBits;
+  float zero = 0;  // the rank of a score of 0, before its bits are taken for an integer
+
+  Ranking() = default;
+  __device__ explicit Ranking(int bits) : tag_bits(bits), tags(1 << bits) {
+    zero = static_cast<float>((1 << 23) + half_range());
+    // By a multiplication: of those there are more units than for shifts, which the compiler would take.
+    make_opaque(tags);
+    make_opaque(zero);
+  }
+
+  // From 0 to 2^(31 − tag_bits): what is above in the bits of a rank is shifted out.
+  __device__ __forceinline__ int rank(float score, float factor) const {
+    return __float_as_int(fmaf(score, factor, zero));
+  }
+  __device__ __forceinline__ int tagged(int rank, int tag) const {
+    return static_cast<int>(static_cast<uint32_t>(rank) * static_cast<uint32_t>(tags) + static_cast<uint32_t>(tag));
+  }
+
+  // In units of `factor`, from half the range.
+  __device__ __forceinline__ float score(int tagged) const {
+    return static_cast<float>((tagged >> tag_bits) - half_range());
+  }
+  __device__ __forceinline__ uint32_t codeword(int tagged, int column) const {
+    uint32_t tag = static_cast<uint32_t>(tagged) & static_cast<uint32_t>(tags - 1);
+    return tag / 2 * 8 + static_cast<uint32_t>(column) * 2 + tag % 2;
+  }
+
+ private:
+  __device__ __forceinline__ int half_range() const { return 1 << (30 - tag_bits); }
 };
 
-// What is known of the nearest codeword of a row: bit 4·parity + column of `candidates` stands for the best of the
-// place of that thread and parity, of `hidden` for a place that may have hidden a third one.
+// A thread keeps apart what it has of every fourth group of codewords: the groups 4j + set.
+constexpr int kSets = 4;
+// Places of a row that keep a best: of four threads, each set.
+constexpr int kPlaces = 4 * kSets;
+
+// What a thread has kept of the tagged upper ends of one row: the best two of every set.
+struct Kept {
+  int best[kSets];
+  int second[kSets];
+
+  // Two of a group at once.
+  __device__ __forceinline__ void take(int set, int a, int b) {
+    int higher = max(a, b);
+    int lower = min(a, b);
+    second[set] = largest_of(second[set], lower, min(best[set], higher));
+    best[set] = max(best[set], higher);
+  }
+
+ private:
+  // One instruction on Hopper.
+  __device__ static __forceinline__ int largest_of(int a, int b, int c) {
+#ifdef RVQ_EMULATE_CUDA
+    return max(a, max(b, c));
+#else
+    return __vimax3_s32(a, b, c);
+#endif
+  }
+};
+
+// What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place
+// of that thread and set, of `hidden` for a place that may have hidden a third one.
 struct Verdict {
   unsigned candidates;
   unsigned hidden;
   bool certain;
 };
 
-__device__ __forceinline__ uint32_t codeword_of(const StageView& view, float tagged, int place_column, int parity) {
-  return (__float_as_uint(tagged) & view.index_mask) * 8 + static_cast<uint32_t>(place_column * 2 + parity);
-}
+// Of eight rows of the warp, the thread's being fragment_row(); bounds[set] are those of its best codewords. More than
+// so many candidates are all hidden. `start_rounding` is γ_h.
+template <int kMostCandidates>
+__device__ __forceinline__ Verdict judge(const StageView& view, int dim, const Ranking& ranking, const Kept& kept,
+                                         const float2 (&bounds)[kSets], const RowState& state, float start_rounding) {
+  // Units on each side, six in all. Ranking rounds two scores, ½ each, limbs of a start are up to ½ too large, the
+  // width is rounded to 1¼ and what is taken from the score to ½ twice: below four.
+  constexpr float kSlack = 3;
+  auto upper = [&](int tagged) { return ranking.score(tagged) + kSlack; };
 
-// Of eight rows of the warp, the thread's being fragment_row(); bounds[parity] are those of its best codewords.
-__device__ __forceinline__ Verdict judge(const StageView& view, int dim, const Kept& kept, const float2 (&bounds)[2],
-                                         const RowState& state) {
-  // How far the tag may have moved a score.
-  float tag_share = static_cast<float>(view.index_mask + 4) * 0x1p-23f;
-  auto slack = [&](float tagged) { return fabsf(tagged) * tag_share + 1e-30f; };
-
-  // The largest lower end of the eight places that have kept a best: no lower upper end can be the nearest.
+  // The largest lower end of the places, which have all kept a best: no lower upper end can be the nearest.
   float lower = -INFINITY;
 #pragma unroll
-  for (int parity = 0; parity < 2; parity++) {
-    float tagged = kept.best[parity];
-    float width = state.radius * bounds[parity].y - bounds[parity].x * static_cast<float>(kNormRounding * 1.01);
-    lower = fmaxf(lower, tagged - slack(tagged) - 2 * width);
+  for (int set = 0; set < kSets; set++) {
+    // Of a place that has no codeword the slope is below zero: its upper end, which is lower than any other, will do.
+    float width = fmaxf(state.radius * bounds[set].y - bounds[set].x * start_rounding * 1.01f, 0);
+    lower = fmaxf(lower, ranking.score(kept.best[set]) - kSlack - 2 * state.fineness * width);
   }
   lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 1));
   lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 2));
   float reach = state.radius + view.largest_norm;
-  lower -= order_rounding(dim) * reach * reach + fabsf(lower) * 0x1p-22f;
+  lower -= state.fineness * (order_rounding(dim) * reach * reach) + fabsf(lower) * 0x1p-22f;
 
   Verdict verdict{0, 0, false};
   int shift = static_cast<int>(threadIdx.x) & 28;
 #pragma unroll
-  for (int parity = 0; parity < 2; parity++) {
-    float best = kept.best[parity];
-    float second = kept.second[parity];
-    verdict.candidates |= (__ballot_sync(kAll, best + slack(best) >= lower) >> shift & 15) << (4 * parity);
-    verdict.hidden |= (__ballot_sync(kAll, second + slack(second) >= lower) >> shift & 15) << (4 * parity);
+  for (int set = 0; set < kSets; set++) {
+    verdict.candidates |= (__ballot_sync(kAll, upper(kept.best[set]) >= lower) >> shift & 15) << (4 * set);
+    verdict.hidden |= (__ballot_sync(kAll, upper(kept.second[set]) >= lower) >> shift & 15) << (4 * set);
   }
-  if (state.unknown) verdict.candidates = verdict.hidden = 255;
+  if (kMostCandidates < kPlaces && __popc(verdict.candidates & ~verdict.hidden) > kMostCandidates) {
+    verdict.hidden |= verdict.candidates;
+  }
+  if (state.unknown) verdict.candidates = verdict.hidden = (1 << kPlaces) - 1;
   verdict.certain = state.not_finite || (verdict.hidden == 0 && __popc(verdict.candidates) == 1);
   return verdict;
 }
 
-// codes[r] of those of the warp's sixteen rows, from `first_row` on, that are open. By the whole warp: four candidates
-// at a time, of whichever rows, then the rows with places that must be looked through.
-template <Layout kLayout>
-__device__ __forceinline__ void compare(const StageView& view, int dim, const float* weights, const Kept (&kept)[2],
-                                        const Verdict (&verdicts)[2], const bool (&exists)[2], const float* first_row,
-                                        uint32_t* codes) {
-  int lane = static_cast<int>(threadIdx.x) % 32;
-  int team = lane / kSumLanes;
-  bool open[2];
-  unsigned open_rows = 0;
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    open[half] = exists[half] && !verdicts[half].certain;
-    // One bit a row: of the first of its four threads.
-    unsigned rows = __ballot_sync(kAll, open[half] && fragment_column() == 0);
-#pragma unroll
-    for (int r = 0; r < 8; r++) open_rows |= (rows >> (4 * r) & 1) << (8 * half + r);
-  }
-  if (open_rows == 0) return;
+struct Found {
+  double distance;
+  uint32_t codeword;
+};
 
-  RowSearch<kLayout> search{weights, dim, &view};
-  // Of row `lane`, for the first sixteen threads.
-  Nearest nearest;
-#pragma unroll 1
-  for (int kind = 0; kind < 4; kind++) {
-    int half = kind / 2;
-    int parity = kind % 2;
-    float tagged = half == 0 ? (parity == 0 ? kept[0].best[0] : kept[0].best[1])
-                             : (parity == 0 ? kept[1].best[0] : kept[1].best[1]);
-    Verdict verdict = half == 0 ? verdicts[0] : verdicts[1];
-    bool wanted = (half == 0 ? open[0] : open[1]) &&
-                  ((verdict.candidates & ~verdict.hidden) >> (4 * parity + fragment_column()) & 1) != 0;
-    uint32_t k = codeword_of(view, tagged, fragment_column(), parity);
-    unsigned threads = __ballot_sync(kAll, wanted);
-#pragma unroll 1
-    while (threads != 0) {
-      int chosen = take_four(threads, team);
-      uint32_t codeword = __shfl_sync(kAll, k, max(chosen, 0));
-      // Where a thread is not wanted its codeword need not exist.
-      if (chosen < 0) codeword = 0;
-      int row = half * 8 + max(chosen, 0) / 4;
-      double distance = search.distance(first_row + static_cast<size_t>(row) * dim, codeword);
-#pragma unroll
-      for (int t = 0; t < 4; t++) {
-        double other = __shfl_sync(kAll, distance, t * kSumLanes);
-        uint32_t other_k = __shfl_sync(kAll, codeword, t * kSumLanes);
-        int other_row = __shfl_sync(kAll, chosen < 0 ? -1 : row, t * kSumLanes);
-        if (lane == other_row) nearest.take(other, other_k);
-      }
+// What the rows of some warps leave open, in shared memory. Rows count from the first of them. A row can be on both
+// lists.
+template <int kGroupWarps, int kMostCandidates>
+struct OpenRows {
+  static constexpr int kRows = 16 * kGroupWarps;
+  // Searches at a time.
+  static constexpr int kSearches = 4;
+
+  uint32_t codewords[kRows][kMostCandidates];  // the best of its places: of those that are to be compared, or of all
+  uint16_t candidates[kRows];                  // bits of the places that are to be compared
+  uint16_t hidden[kRows];                      // of those that are to be looked through
+  uint8_t compared[kRows];                     // rows with candidates
+  uint8_t searched[kRows];                     // rows with hidden places
+  // What has been found for a row that is searched: among its candidates, and by each warp in its places.
+  Found of_candidates[kRows];
+  Found of_places[kSearches][kGroupWarps];
+  // How many are compared, and 2^16 times how many are searched: one for each stage, in turn.
+  int counts[2];
+
+  // Where the codeword of one of a row's candidates is: without gaps where there is not room for all.
+  __device__ static __forceinline__ int slot_of(int place, unsigned candidates) {
+    return kMostCandidates == kPlaces ? place : __popc(candidates & ((1u << place) - 1));
+  }
+};
+
+// Warps that settle their rows together: sixteen rows a warp. A warp alone, or the four of a warpgroup: what is left
+// open is shared out among them, and none waits long for another.
+template <int kGroupWarps, int kRowCandidates>
+struct SettlingGroup {
+  static constexpr int kWarps = kGroupWarps;
+  // Of a row that are compared one by one; where there are more their places are looked through.
+  static constexpr int kMostCandidates = kRowCandidates;
+  using Open = OpenRows<kGroupWarps, kMostCandidates>;
+
+  __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32 % kGroupWarps; }
+
+  // All that was written before is seen by all of the group after.
+  __device__ static void meet() {
+    if constexpr (kGroupWarps == 1) {
+      __syncwarp();
+    } else {
+      // Barrier 0 is __syncthreads().
+      int barrier = 1 + static_cast<int>(threadIdx.x) / (32 * kGroupWarps);
+#ifdef RVQ_EMULATE_CUDA
+      emulation::meet_at(barrier, 32 * kGroupWarps);
+#else
+      asm volatile("bar.sync %0, %1;\n" ::"r"(barrier), "n"(32 * kGroupWarps) : "memory");
+#endif
     }
   }
+};
 
-#pragma unroll 1
-  for (unsigned rows = open_rows; rows != 0; rows &= rows - 1) {
-    int row = __ffs(static_cast<int>(rows)) - 1;
-    unsigned hidden = __shfl_sync(kAll, row < 8 ? verdicts[0].hidden : verdicts[1].hidden, row % 8 * 4);
-    if (hidden == 0) continue;
-    Nearest of_places = search.of_places(first_row + static_cast<size_t>(row) * dim, hidden);
-    if (lane == row) nearest.take(of_places.distance, of_places.codeword);
+// Puts the warp's open rows on the group's lists.
+template <typename Group>
+__device__ __forceinline__ void list_open(const StageView& view, const Ranking& ranking, const Kept (&kept)[2],
+                                          const Verdict (&verdicts)[2], const bool (&exists)[2],
+                                          typename Group::Open& open, int& count) {
+  unsigned candidates[2];
+  unsigned compared[2];
+  unsigned searched[2];
+  int wanted = 0;
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    candidates[half] = verdicts[half].candidates & ~verdicts[half].hidden;
+    // One thread of the four of a row.
+    bool speaks = exists[half] && !verdicts[half].certain && fragment_column() == 0;
+    compared[half] = __ballot_sync(kAll, speaks && candidates[half] != 0);
+    searched[half] = __ballot_sync(kAll, speaks && verdicts[half].hidden != 0);
+    wanted += __popc(compared[half]) + (__popc(searched[half]) << 16);
   }
-  if (lane < 16 && (open_rows >> lane & 1) != 0) codes[lane] = nearest.code();
+  if (wanted == 0) return;
+  int lane = static_cast<int>(threadIdx.x) % 32;
+  int first = lane == 0 ? atomicAdd(&count, wanted) : 0;
+  first = __shfl_sync(kAll, first, 0);
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    int row = Group::warp() * 16 + half * 8 + fragment_row();
+    unsigned own = 1u << (lane & 28);
+    unsigned before = own - 1;
+    if ((compared[half] & own) != 0) {
+#pragma unroll
+      for (int set = 0; set < kSets; set++) {
+        // Where all are alike, one that does not exist can be the best of a place.
+        uint32_t codeword = ranking.codeword(kept[half].best[set], fragment_column());
+        int place = 4 * set + fragment_column();
+        if (Group::kMostCandidates < kPlaces && (candidates[half] >> place & 1) == 0) continue;
+        open.codewords[row][Group::Open::slot_of(place, candidates[half])] =
+            min(codeword, static_cast<uint32_t>(view.num_codewords) - 1);
+      }
+      int place = (first & 0xffff) + (half == 0 ? 0 : __popc(compared[0])) + __popc(compared[half] & before);
+      open.compared[place] = static_cast<uint8_t>(row);
+      open.candidates[row] = static_cast<uint16_t>(candidates[half]);
+      // Those that are not searched as well are done when they have been compared.
+      open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
+    }
+    if ((searched[half] & own) != 0) {
+      int place = (first >> 16) + (half == 0 ? 0 : __popc(searched[0])) + __popc(searched[half] & before);
+      open.searched[place] = static_cast<uint8_t>(row);
+      open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
+      if (candidates[half] == 0) open.of_candidates[row] = {INFINITY, ~0u};
+    }
+  }
+}
+
+// The codes of the group's rows that are open. By the whole group; rows[…][dim] and codes[…] are of its first row.
+template <typename Group, Layout kLayout>
+__device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, const float* rows, int count,
+                                            typename Group::Open& open, uint32_t* codes) {
+  constexpr int kTeams = 32 / kSumLanes;
+  int lane = search.thread;
+  int team = lane / kSumLanes;
+  int num_compared = count & 0xffff;
+  int num_searched = count >> 16;
+#pragma unroll 1
+  for (int first = Group::warp() * kTeams; first < num_compared; first += Group::kWarps * kTeams) {
+    int row = open.compared[min(first + team, num_compared - 1)];
+    const unsigned candidates = open.candidates[row];
+    unsigned places = candidates;
+    Nearest nearest;
+    uint32_t k[2] = {};
+#pragma unroll 1
+    while (__any_sync(kAll, places != 0)) {
+      // Two at a time; where there is none, the last once more.
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        k[i] = places != 0 ? open.codewords[row][Group::Open::slot_of(__ffs(static_cast<int>(places)) - 1, candidates)]
+                           : k[0];
+        places &= places - 1;
+      }
+      double distances[2];
+      search.distances(rows + static_cast<size_t>(row) * search.dim, k, distances);
+      nearest.take(distances[0], k[0]);
+      nearest.take(distances[1], k[1]);
+    }
+    if (first + team >= num_compared || lane % kSumLanes != 0) continue;
+    if (open.hidden[row] == 0) {
+      codes[row] = nearest.code();
+    } else {
+      open.of_candidates[row] = {nearest.distance, nearest.codeword};
+    }
+  }
+#pragma unroll 1
+  for (int first = 0; first < num_searched; first += Group::Open::kSearches) {
+    int here = min(num_searched - first, Group::Open::kSearches);
+#pragma unroll 1
+    for (int i = 0; i < here; i++) {
+      int row = open.searched[first + i];
+      Nearest found = search.of_places(rows + static_cast<size_t>(row) * search.dim, open.hidden[row], Group::warp(),
+                                       Group::kWarps);
+      if (lane == 0) open.of_places[i][Group::warp()] = {found.distance, found.codeword};
+    }
+    Group::meet();
+    if (Group::warp() == 0 && lane < here) {
+      int row = open.searched[first + lane];
+      Nearest nearest;
+      nearest.take(open.of_candidates[row].distance, open.of_candidates[row].codeword);
+#pragma unroll
+      for (int w = 0; w < Group::kWarps; w++) {
+        nearest.take(open.of_places[lane][w].distance, open.of_places[lane][w].codeword);
+      }
+      codes[row] = nearest.code();
+    }
+    Group::meet();
+  }
+  if (num_searched == 0) Group::meet();
 }
 
 }  // namespace rvq::cuda

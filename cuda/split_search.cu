@@ -31,13 +31,13 @@ static_assert(shared_bytes_of(kSharedRows, kMostSharedDim, kMostSlice) <= kMostS
 
 // When to split; estimates until a GPU has measured them (`npm run bench -- cuda --only=calls`, latency by both forms).
 //
-// The tensor cores' form has all stages in one launch, but 128 rows and fewer are one block, and one multiprocessor
-// reads and multiplies all codewords: on an H200 about 0.25 cycles for K·D = 1, and 2 µs a stage to prepare and settle
-// the rows (D 128, K 1024, 8 stages: 0.22 ms measured from end to end, some 0.06 of which is the host's); 0.6 cycles on
-// an RTX 3090. A launch here takes 4 µs with settling, and N·K·D·4 bytes of the second-level cache at some 3000 bytes a
-// cycle (1300), a quarter of that where rows are shared: 64 rows of D 128, K 1024 are 4 + 2 µs beside 2 + 18. So the
-// split pays up to more than 64 rows wherever K·D of a stage takes the tensor cores longer than 2 µs, the difference of
-// the two overheads; that is 2^14 on an H200, and this is on the safe side of it.
+// The tensor cores' form has all stages in one launch, but 128 rows and fewer (64 with wgmma) are one block, and one
+// multiprocessor reads and multiplies all codewords: on an H200 about 0.25 cycles for K·D = 1, and 2 µs a stage to
+// prepare and settle the rows (D 128, K 1024, 8 stages: 0.22 ms measured from end to end, some 0.06 of which is the
+// host's); 0.6 cycles on an RTX 3090. A launch here takes 4 µs with settling, and N·K·D·4 bytes of the second-level
+// cache at some 3000 bytes a cycle (1300), a quarter of that where rows are shared: 64 rows of D 128, K 1024 are 4 + 2
+// µs beside 2 + 18. So the split pays up to more than 64 rows wherever K·D of a stage takes the tensor cores longer
+// than 2 µs, the difference of the two overheads; that is 2^14 on an H200, and this is on the safe side of it.
 constexpr size_t kMostRows = 64;
 constexpr size_t kLeastStageWork = 1 << 15;  // K·D
 // Where tests and benchmarks ask for this form.

@@ -11,19 +11,23 @@ namespace rvq::cuda {
 
 // How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions.
 // Dimension 16·s + 4·t + e stands in operand slot 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for
-// rows. Where the chunk is the whole tile, its codewords' bounds (start, slope) follow. Within a chunk:
+// rows. Within a chunk:
 //  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8
-//    codewords][pair of steps][lane][16 bytes], an odd last step [lane][8 bytes];
-//  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes.
+//    codewords][pair of steps][lane][16 bytes], an odd last step [lane][8 bytes]; where the chunk is the whole tile,
+//    its codewords' bounds (start, slope) follow;
+//  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes. The last step has
+//    the codeword's bound in place of dimensions (screen_bound.h).
 struct TileShape {
   int codewords;
-  int steps;        // of 16 dimensions, with padding
+  int steps;        // of 16 dimensions, with padding; for wgmma and one more
   int chunk_steps;  // divides steps
   bool warpgroup;   // packed for wgmma
 
   __host__ __device__ constexpr int chunk_bytes() const { return codewords * chunk_steps * 32; }
   __host__ __device__ constexpr int chunks() const { return steps / chunk_steps; }
-  __host__ __device__ constexpr bool has_bounds() const { return chunk_steps == steps; }
+  // Whether the rows' operands are held in registers.
+  __host__ __device__ constexpr bool is_resident() const { return chunk_steps == steps; }
+  __host__ __device__ constexpr bool has_bounds() const { return is_resident() && !warpgroup; }
   __host__ __device__ constexpr int bytes() const {
     return chunks() * chunk_bytes() + (has_bounds() ? codewords * 8 : 0);
   }
@@ -53,7 +57,7 @@ __host__ __device__ constexpr TileShape resident_tile(int steps) {
 __host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4, false}; }
 
 __host__ __device__ constexpr TileShape warpgroup_tile(int steps) {
-  return {steps <= 2 ? 256 : steps <= 8 ? 128 : 64, steps, steps, true};
+  return {steps <= 2 ? 256 : 64, steps + 1, steps + 1, true};
 }
 
 // Steps for which there is a kernel: dim rounded up to one of these times 16.
@@ -68,6 +72,9 @@ inline TileShape tile_for(size_t dim, bool warpgroup) {
   return streamed_tile(steps);
 }
 
+// A ranked score has so many tag bits at least: what is above its integer is then shifted out.
+constexpr int kFewestTagBits = 8;
+
 // In device memory; the pointers are to device memory.
 struct StageView {
   const float* codewords;  // [num_codewords][dim]
@@ -79,8 +86,8 @@ struct StageView {
   float largest_norm;      // of a codeword in the screen's space
   int num_codewords;
   int tiles;
-  uint32_t index_mask;  // low bits of a score that hold the group of 8 codewords it came from
-  bool screened;        // else every row is compared with every codeword
+  int tag_bits;   // low bits of a ranked score that say which codeword it is (settle.cuh)
+  bool screened;  // else every row is compared with every codeword
 };
 
 }  // namespace rvq::cuda

@@ -7,17 +7,28 @@
 
 #include <cstdint>
 
+#ifdef RVQ_EMULATE_CUDA
+#include <warpgroup.h>
+#endif
+
+// Where all of this is.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(RVQ_EMULATE_CUDA)
+#define RVQ_WARPGROUP 1
+#endif
+
 namespace rvq::cuda {
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define RVQ_WARPGROUP 1
+#ifdef RVQ_EMULATE_CUDA
 
-// The descriptor of codewords packed as stage.cuh says: `step_bytes` from one half of a step's slots to the other.
-__device__ __forceinline__ uint64_t operand_descriptor(const void* shared, int half_bytes) {
-  // The same in all threads: the compiler then keeps it where the instruction wants it.
-  uint64_t address = __shfl_sync(0xffffffff, static_cast<uint32_t>(__cvta_generic_to_shared(shared)), 0);
-  constexpr uint64_t kGroupBytes = 128;
-  return (address & 0x3ffff) >> 4 | static_cast<uint64_t>(half_bytes) >> 4 << 16 | kGroupBytes >> 4 << 32;
+using namespace emulation::warpgroup;
+
+#elif defined(RVQ_WARPGROUP)
+
+// Whether it works; only the emulated device can be told to be without.
+__device__ __forceinline__ bool has_warpgroups() { return true; }
+
+__device__ __forceinline__ uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
 __device__ __forceinline__ void warpgroup_arrive() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
@@ -61,34 +72,64 @@ __device__ __forceinline__ void hold(float (&s)[kGroups][4]) {
 
 #undef RVQ_SUMS4
 
-__device__ __forceinline__ uint32_t shared_address(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+// Barriers by their addresses in shared memory.
+__device__ __forceinline__ void init_barrier(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-__device__ __forceinline__ void init_barrier(uint64_t* barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+__device__ __forceinline__ void arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
 }
 
-__device__ __forceinline__ void arrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
+__device__ __forceinline__ bool has_completed(uint32_t barrier, uint32_t phase) {
+  int complete;
+  asm volatile("{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.b32 %0, 1, 0, p;\n}\n"
+               : "=r"(complete)
+               : "r"(barrier), "r"(phase)
+               : "memory");
+  return complete != 0;
 }
 
-__device__ __forceinline__ void wait_for_phase(uint64_t* barrier, uint32_t phase) {
+__device__ __forceinline__ void wait_for_phase(uint32_t barrier, uint32_t phase) {
   asm volatile(
       "{\n.reg .pred p;\nWAIT:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra DONE;\nbra "
-      "WAIT;\nDONE:\n}\n" ::"r"(shared_address(barrier)),
+      "WAIT;\nDONE:\n}\n" ::"r"(barrier),
       "r"(phase)
       : "memory");
 }
 
 // Copies to shared memory; the barrier's phase completes when all bytes are there. By one thread.
-__device__ __forceinline__ void copy_bulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(bytes)
+__device__ __forceinline__ void copy_bulk(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// Before copies to memory that has been read or written otherwise.
+__device__ __forceinline__ void fence_bulk_copies() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
+
+// *place = value if it is `expected`; returns what it was.
+__device__ __forceinline__ uint32_t compare_and_swap(uint32_t place, uint32_t expected, uint32_t value) {
+  uint32_t before = 0;
+  asm volatile("atom.shared::cta.cas.b32 %0, [%1], %2, %3;\n"
+               : "=r"(before)
+               : "r"(place), "r"(expected), "r"(value)
                : "memory");
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
-                   shared_address(shared)),
-               "l"(global), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
+  return before;
+}
+
+#endif
+
+#ifdef RVQ_WARPGROUP
+
+// The descriptor of codewords packed as stage.cuh says, at an address in shared memory: `half_bytes` from one half of a
+// step's slots to the other.
+__device__ __forceinline__ uint64_t operand_descriptor(uint32_t shared, int half_bytes) {
+  uint64_t address = shared;
+  constexpr uint64_t kGroupBytes = 128;
+  return (address & 0x3ffff) >> 4 | static_cast<uint64_t>(half_bytes) >> 4 << 16 | kGroupBytes >> 4 << 32;
 }
 
 #endif

@@ -3,7 +3,7 @@
 //
 //   node scripts/gpu-exercise.mjs [backend]   with dist/ built; another backend to try this script itself
 
-import { newCodeArray } from "../dist/pack-codes.js";
+import { newCodeArray } from "../dist/code-array.js";
 import { CodebookTrainer, ResidualQuantizer, vectorRange } from "../dist/index.js";
 import { openBackend } from "../dist/open-backend.js";
 import { Random } from "../dist/random.js";

@@ -3,7 +3,7 @@
 //   node scripts/test-build.mjs emulated [files…]   AVX-512 levels on a processor with AVX2, each forced in turn
 //   node scripts/test-build.mjs sanitize [files…]   AddressSanitizer (without leaks) and UndefinedBehaviorSanitizer
 //   node scripts/test-build.mjs tsan [files…]       ThreadSanitizer
-//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, but for wgmma and bulk copies
+//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, as of older devices and as of Hopper
 //
 // The package's own build in build/Release/ stays as it is.
 
@@ -54,7 +54,12 @@ const builds = {
       "grouped-trainer",
       "trainer-state",
     ].map((name) => `test/${name}`),
-    runs: [{ RVQ_EMULATED_DEVICES: "1" }],
+    runs: [
+      { RVQ_EMULATED_DEVICES: "1" },
+      { RVQ_EMULATED_DEVICES: "1", RVQ_EMULATED_WGMMA: "1", tests: ["test/contract", "test/cuda-"] },
+    ],
+    // What scripts/gpu.sh runs under compute-sanitizer on a GPU: it must not be found broken there.
+    program: ["scripts/gpu-exercise.mjs", "cuda"],
   },
   tsan: {
     options: ["RVQ_SANITIZE=thread"],
@@ -84,7 +89,7 @@ run(process.execPath, [
   ...["build", "--log-level", "error", "--out", path.join(folder, "build"), "--CDRVQ_WITHOUT_CUDA=ON"],
   ...build.options.map((option) => `--CD${option}`),
 ]);
-for (const settings of build.runs) {
+for (const { tests, ...settings } of build.runs) {
   const environment = { ...process.env, ...settings, RVQ_PREBUILD: folder };
   if (build.libraries) environment.LD_PRELOAD = build.libraries.map(runtime).join(" ");
   const said = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
@@ -92,8 +97,9 @@ for (const settings of build.runs) {
   // An addon that does not load, or a level or a device that is missing, would only be skipped.
   const expected = [settings.RVQ_CPU ?? "portable", settings.RVQ_EMULATED_DEVICES === undefined ? "" : "0"];
   run(process.execPath, ["-e", requireLevel, path.join(folder, "build/Release/rvq.node"), ...expected], environment);
-  const tests = files.length > 0 ? files : build.tests;
-  run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...tests], environment);
+  const wanted = files.length > 0 ? files : (tests ?? build.tests);
+  run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...wanted], environment);
+  if (build.program && files.length === 0) run(process.execPath, build.program, environment);
 }
 
 /** The full path of one of the compiler's run-time libraries. */

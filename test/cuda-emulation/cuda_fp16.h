@@ -1,4 +1,4 @@
-// Stands in for CUDA's header of the same name: float16 as far as cuda/ uses it, rounded to nearest even.
+// Stands in for CUDA's header of the same name: float16 as far as cuda/ uses it.
 
 #pragma once
 
@@ -50,6 +50,13 @@ inline float __half2float(__half half) {
     return values;
   }();
   return floats[half.bits];
+}
+
+// Upwards, for what is not negative and fits.
+inline __half __float2half_ru(float value) {
+  __half nearest = __float2half_rn(value);
+  if (__half2float(nearest) < value) nearest.bits++;
+  return nearest;
 }
 
 inline __half2 __halves2half2(__half x, __half y) { return {x, y}; }

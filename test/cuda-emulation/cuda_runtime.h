@@ -1,6 +1,6 @@
 // Stands in for CUDA's header in builds for tests on machines without a GPU: the little of the runtime and of the
 // device language that cuda/ uses, on the processor. Products of the tensor cores and asynchronous copies are emulated
-// in products.h; Hopper's wgmma is beyond it.
+// in products.h, those of Hopper in warpgroup.h.
 //
 // What it is for: results, stream order and lifetimes. Nothing that is asynchronous on a device happens before somebody
 // waits for it, and then the work of all streams is done in a random order that keeps each stream's own.
@@ -147,6 +147,12 @@ struct Words {
 const Words* exchange(unsigned mask, const Words& own, void (*combine)(Words* all) = nullptr);
 // Meets all threads of the block, none of which may have ended.
 void meet_block();
+// Meets so many threads at one of the block's barriers.
+void meet_at(int barrier, int threads);
+// Until it is true: asked again when others have gone on.
+void wait_until(const std::function<bool()>& condition);
+// Says that something that others may wait for has happened.
+void tell();
 
 unsigned lane();
 
@@ -199,6 +205,7 @@ inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline float __double2float_rn(double a) { return static_cast<float>(a); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdividef(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a < b ? b : a; }
@@ -214,6 +221,7 @@ inline float __uint_as_float(uint32_t bits) {
   std::memcpy(&x, &bits, sizeof x);
   return x;
 }
+inline int __float_as_int(float x) { return static_cast<int>(__float_as_uint(x)); }
 inline float __int_as_float(int bits) { return __uint_as_float(static_cast<uint32_t>(bits)); }
 inline bool __isGlobal(const void*) { return true; }
 template <typename T>

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "products.h"
+#include "warpgroup.h"
 
 // All of this is behind the runtime's lock: one block of the whole process runs at a time.
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -22,8 +23,8 @@ namespace {
 
 constexpr size_t kStackBytes = 256 << 10;
 
-// Of the threads of a warp with the same mask: how often they have met, who is there for the next time, and what they have
-// said, now and the last time.
+// Of the threads of a warp with the same mask: how often they have met, who is there for the next time, and what they
+// have said, now and the last time.
 struct Meeting {
   size_t rounds = 0;
   int there = 0;
@@ -44,6 +45,9 @@ struct Thread {
   bool ended = false;
   std::vector<Copy> asked;
   std::vector<std::vector<Copy>> groups;
+  // Products of a warpgroup, likewise.
+  std::vector<std::function<void()>> begun;
+  std::vector<std::vector<std::function<void()>>> products;
 };
 
 struct Block {
@@ -53,8 +57,12 @@ struct Block {
   std::vector<std::map<unsigned, Meeting>> meetings;  // [warps]
   size_t current = 0;
   size_t progress = 0;
-  size_t met = 0;       // threads at the barrier
-  size_t barriers = 0;  // that all of them have passed
+  // Of barriers that some threads pass together: 0 is that of all.
+  struct Barrier {
+    size_t met = 0;
+    size_t passed = 0;
+  };
+  Barrier barriers[16];
 };
 
 Block* running = nullptr;
@@ -166,16 +174,24 @@ const emulation::Words* emulation::exchange(unsigned mask, const Words& own, voi
   return said;
 }
 
-void emulation::meet_block() {
-  Block& block = *running;
-  size_t before = block.barriers;
-  block.progress++;
-  if (++block.met == block.threads.size()) {
-    block.met = 0;
-    block.barriers++;
+void emulation::meet_block() { meet_at(0, static_cast<int>(running->threads.size())); }
+
+void emulation::meet_at(int barrier, int threads) {
+  Block::Barrier& at = running->barriers[barrier];
+  size_t before = at.passed;
+  running->progress++;
+  if (++at.met == static_cast<size_t>(threads)) {
+    at.met = 0;
+    at.passed++;
   }
-  while (block.barriers == before) wait();
+  while (at.passed == before) wait();
 }
+
+void emulation::wait_until(const std::function<bool()>& condition) {
+  while (!condition()) wait();
+}
+
+void emulation::tell() { running->progress++; }
 
 void emulation::copy_async(void* shared, const void* global) {
   std::memset(shared, 0xff, 16);
@@ -192,5 +208,22 @@ void emulation::wait_for_copies(size_t pending_groups) {
   auto& groups = running->threads[running->current].groups;
   for (; groups.size() > pending_groups; groups.erase(groups.begin())) {
     for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
+  }
+}
+
+void emulation::warpgroup::begin_product(std::function<void()> product) {
+  running->threads[running->current].begun.push_back(std::move(product));
+}
+
+void emulation::warpgroup::end_product_group() {
+  Thread& thread = running->threads[running->current];
+  thread.products.push_back(std::move(thread.begun));
+  thread.begun.clear();
+}
+
+void emulation::warpgroup::finish_products(size_t pending_groups) {
+  auto& products = running->threads[running->current].products;
+  for (; products.size() > pending_groups; products.erase(products.begin())) {
+    for (const auto& product : products.front()) product();
   }
 }

@@ -1,0 +1,104 @@
+// Hopper's products, barriers and bulk copies on the processor.
+
+#include "warpgroup.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "products.h"
+
+namespace emulation::warpgroup {
+
+namespace {
+
+// A barrier in shared memory, where the device has its own form.
+struct Barrier {
+  uint16_t arrivals;  // that complete a phase
+  uint16_t missing;   // of this phase
+  uint32_t phase;     // that is not complete: its lowest bit
+};
+static_assert(sizeof(Barrier) == sizeof(uint64_t));
+
+struct Copy {
+  uint32_t shared;
+  const void* global;
+  uint32_t bytes;
+  uint32_t barrier;
+};
+
+// Asked for and not done. Blocks run one at a time, and wait for all of their copies.
+std::vector<Copy> asked;
+
+Barrier& barrier_at(uint32_t address) {
+  if (address % sizeof(Barrier) != 0) {
+    std::fprintf(stderr, "CUDA emulation: a barrier that is not aligned\n");
+    std::abort();
+  }
+  return *reinterpret_cast<Barrier*>(dynamic_shared() + address);
+}
+
+}  // namespace
+
+bool has_warpgroups() {
+  static const bool has = [] {
+    const char* text = std::getenv("RVQ_EMULATED_WGMMA");
+    return text != nullptr && std::atoi(text) != 0;
+  }();
+  return has;
+}
+
+uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(static_cast<const unsigned char*>(shared) - dynamic_shared());
+}
+
+// Core matrices of eight codewords and eight slots, by the offsets of the descriptor: from one half of the slots to the
+// other, and from a group of codewords to the next.
+void multiply_group(float (&sums)[4], const uint4& rows, uint64_t descriptor, int group) {
+  uint64_t start = (descriptor & 0x3fff) << 4;
+  uint64_t from_half_to_half = (descriptor >> 16 & 0x3fff) << 4;
+  uint64_t from_group_to_group = (descriptor >> 32 & 0x3fff) << 4;
+  uint64_t codeword = lane() / 4;
+  uint64_t slot = lane() % 4 * 2;
+  const unsigned char* at = dynamic_shared() + start + group * from_group_to_group + codeword * 16 + slot * 2;
+  uint32_t b[2];
+  std::memcpy(&b[0], at, sizeof b[0]);
+  std::memcpy(&b[1], at + from_half_to_half, sizeof b[1]);
+  multiply_add(sums, {rows.x, rows.y, rows.z, rows.w}, b);
+}
+
+void init_barrier(uint32_t barrier, int arrivals) {
+  barrier_at(barrier) = {static_cast<uint16_t>(arrivals), static_cast<uint16_t>(arrivals), 0};
+}
+
+void arrive(uint32_t barrier) {
+  Barrier& at = barrier_at(barrier);
+  tell();
+  if (--at.missing > 0) return;
+  at.missing = at.arrivals;
+  at.phase++;
+}
+
+bool has_completed(uint32_t barrier, uint32_t phase) { return barrier_at(barrier).phase % 2 != phase; }
+
+void wait_for_phase(uint32_t barrier, uint32_t phase) {
+  wait_until([=] {
+    if (has_completed(barrier, phase)) return true;
+    for (size_t i = 0; i < asked.size(); i++) {
+      Copy copy = asked[i];
+      if (copy.barrier != barrier) continue;
+      asked.erase(asked.begin() + static_cast<std::ptrdiff_t>(i));
+      std::memcpy(dynamic_shared() + copy.shared, copy.global, copy.bytes);
+      arrive(barrier);
+      break;
+    }
+    return false;
+  });
+}
+
+void copy_bulk(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
+  std::memset(dynamic_shared() + shared, 0xff, bytes);
+  asked.push_back({shared, global, bytes, barrier});
+}
+
+}  // namespace emulation::warpgroup
