@@ -2,11 +2,14 @@
 # Tests, checks and measures the `cuda` backend on this machine's GPU: `npm run gpu`, described in docs/gpu.md.
 #
 #   scripts/gpu.sh [test] [sanitize] [bench] [options of the benchmark: --quick --only=… --shape=…]
+#   scripts/gpu.sh card [options of rvq bench: --shape=… --vectors=…]
 #
-# Without a phase all three run. Full logs and results go to $OUT (default .gpu/out); the output is short and ends with
-# a table. With .gpu/ from scripts/gpu-pack.mjs nothing is built and no Node is needed: its node, packages, compiled
-# library and addon are used in a folder of their own. Each phase has a time limit, in seconds: RVQ_GPU_TEST_SECONDS,
-# RVQ_GPU_SANITIZE_SECONDS (for each tool), RVQ_GPU_BENCH_SECONDS. RVQ_GPU_BACKEND=cpu tries this script without a GPU.
+# Without a phase the first three run; card is `rvq bench` of this backend alone: the kernels of all shapes beside the
+# card's limits, in a minute and without Python. Full logs and results go to $OUT (default .gpu/out); the output is short
+# and ends with a table. With .gpu/ from scripts/gpu-pack.mjs nothing is built and no Node is needed: its node, packages,
+# compiled library and addon are used in a folder of their own. Each phase has a time limit, in seconds:
+# RVQ_GPU_TEST_SECONDS, RVQ_GPU_SANITIZE_SECONDS (for each tool), RVQ_GPU_BENCH_SECONDS, RVQ_GPU_CARD_SECONDS.
+# RVQ_GPU_BACKEND=cpu tries this script without a GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,6 +18,7 @@ packed=$root/.gpu
 test_seconds=${RVQ_GPU_TEST_SECONDS:-240}
 sanitize_seconds=${RVQ_GPU_SANITIZE_SECONDS:-150}
 bench_seconds=${RVQ_GPU_BENCH_SECONDS:-240}
+card_seconds=${RVQ_GPU_CARD_SECONDS:-120}
 backend=${RVQ_GPU_BACKEND:-cuda}
 export OUT=${OUT:-$packed/out}
 
@@ -27,9 +31,9 @@ main() {
   local phases=() options=() word
   for word in "$@"; do
     case $word in
-      test | sanitize | bench) phases+=("$word") ;;
+      test | sanitize | bench | card) phases+=("$word") ;;
       --?*) options+=("$word") ;;
-      *) stop "test, sanitize or bench is wanted, not $word" ;;
+      *) stop "test, sanitize, bench or card is wanted, not $word" ;;
     esac
   done
   [ ${#phases[@]} -gt 0 ] || phases=(test sanitize bench)
@@ -52,6 +56,7 @@ main() {
         bench)
           phase bench "$bench_seconds" run_benchmark ${options[@]+"${options[@]}"} || unfinished "$OUT/bench.log"
           ;;
+        card) phase card "$card_seconds" measure_card ${options[@]+"${options[@]}"} || unfinished "$OUT/card.log" ;;
       esac
     done
   fi
@@ -207,6 +212,15 @@ run_benchmark() {
   # What was measured last is what the caller of a cut output must see.
   tail -c 9000 "$OUT/bench.log"
   grep -E '^bench: ' "$OUT/bench.log" | tail -n 1 >&3
+  return $status
+}
+
+measure_card() {
+  local status
+  node dist/cli/main.js bench --backend "$backend" "$@" >"$OUT/card.log" 2>&1
+  status=$?
+  cat "$OUT/card.log"
+  grep -c '^encode' "$OUT/card.log" | sed 's/$/ shapes/' >&3
   return $status
 }
 

@@ -89,7 +89,8 @@ function printTables(
   latencyShape: string,
 ): void {
   for (const line of machine) printLine(stdout, line);
-  printLine(stdout, "The codes of all backends were compared: they are the same.\n");
+  const compared = new Set(results.map(({ backend }) => backend)).size > 1;
+  printLine(stdout, compared ? "The codes of all backends were compared: they are the same.\n" : "");
   const heading = ["", "shape", "backend", "vectors", "ms", "vectors/s", "GFLOP/s", "GB/s", "roofline", "limit", "×"];
   const rows = results.map((one) => [
     one.work,
