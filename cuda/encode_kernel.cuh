@@ -1,6 +1,7 @@
 // Residual encoding: a warp takes 16 rows through all stages. In each it turns its rows into float16 operands
 // (row_operands.cuh), multiplies them with the stage's codewords, which the block streams through shared memory, keeps
-// the two best upper ends of the score (screen_bound.h) of each of sixteen places, and settles the codes (settle.cuh).
+// the two best upper ends of the score (screen_bound.h, ranking.cuh) of each of sixteen places, and settles the codes
+// (settle.cuh).
 //
 // The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, in a part
 // of global memory that stays in the second-level cache. The residuals themselves are read and written once a stage.
@@ -12,6 +13,7 @@
 #include "encode_parameters.h"
 #include "mma.cuh"
 #include "opaque.cuh"
+#include "ranking.cuh"
 #include "row_operands.cuh"
 #include "settle.cuh"
 #include "stage.cuh"

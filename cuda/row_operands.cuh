@@ -100,7 +100,7 @@ __device__ __forceinline__ float inverse_of_power(float power) {
 struct RowState {
   float radius;     // ρ of screen_bound.h
   float inverse;    // 1/q; 0 where the row is not screened
-  float fineness;   // what a score is multiplied by to be ranked (settle.cuh); 0 likewise
+  float fineness;   // what a score is multiplied by to be ranked (ranking.cuh); 0 likewise
   bool not_finite;  // gets code 0
   bool unknown;     // is compared with every codeword
 };

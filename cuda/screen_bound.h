@@ -84,7 +84,7 @@ RVQ_HOST_DEVICE inline float largest_score(float radius, float largest) {
 // what they are multiplied by. start = Σ limb_j · start_scale(j), each limb a float16 and the last rounded up; the row
 // has q · start_scale(j) there, exactly. The slope is rounded up to kSlopeScale times a float16, and q·ρ to a float16
 // divided by kSlopeScale. With |C_k,i| < 2^7 and D ≤ 256, h_k < 2^21 and n_k < 2^11: limbs are below 2^10, and what is
-// rounded off the last below 2^-14, less than half a unit of the ranked score (settle.cuh): the
+// rounded off the last below 2^-14, less than half a unit of the ranked score (ranking.cuh): the
 // largest norm is 2^6 or more, and the unit 1.125 · ½ · 2^12 / 2^22 or more.
 constexpr int kStartLimbs = 3;
 RVQ_HOST_DEVICE constexpr float start_scale(int limb) { return limb == 0 ? 0x1p12f : limb == 1 ? 0x1p1f : 0x1p-10f; }

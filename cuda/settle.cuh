@@ -1,4 +1,4 @@
-// From ranked scores to codes: certifies the nearest codeword, or compares those that the bound leaves open.
+// The codes of rows that the bound leaves open: some warps list them together, and compare what can be nearest.
 
 #pragma once
 
@@ -6,127 +6,12 @@
 
 #include <cstdint>
 
-#include "opaque.cuh"
+#include "ranking.cuh"
 #include "row_operands.cuh"
 #include "row_search.cuh"
 #include "stage.cuh"
 
 namespace rvq::cuda {
-
-// Scores as they are ranked: an integer, times a power of two that makes room for a tag in the lowest bits. For rows
-// and codewords in a thread's place of the fragments of mma.sync the tag is the number of the codeword among the
-// thread's: 2·group + parity for codeword 8·group + 2·column + parity.
-//
-// The integer is the score times a factor of the row, rounded to nearest, and half the range; by one multiply-add,
-// since a float32 from 2^23 on has no fraction, and its bits below the exponent are the integer.
-struct Ranking {
-  int tag_bits = kFewestTagBits;
-  int tags = 1 << kFewestTagBits;
-  float zero = 0;  // the rank of a score of 0, before its bits are taken for an integer
-
-  Ranking() = default;
-  __device__ explicit Ranking(int bits) : tag_bits(bits), tags(1 << bits) {
-    zero = static_cast<float>((1 << 23) + half_range());
-    // By a multiplication: of those there are more units than for shifts, which the compiler would take.
-    make_opaque(tags);
-    make_opaque(zero);
-  }
-
-  // From 0 to 2^(31 − tag_bits): what is above in the bits of a rank is shifted out.
-  __device__ __forceinline__ int rank(float score, float factor) const {
-    return __float_as_int(fmaf(score, factor, zero));
-  }
-  __device__ __forceinline__ int tagged(int rank, int tag) const {
-    return static_cast<int>(static_cast<uint32_t>(rank) * static_cast<uint32_t>(tags) + static_cast<uint32_t>(tag));
-  }
-
-  // In units of `factor`, from half the range.
-  __device__ __forceinline__ float score(int tagged) const {
-    return static_cast<float>((tagged >> tag_bits) - half_range());
-  }
-  __device__ __forceinline__ uint32_t codeword(int tagged, int column) const {
-    uint32_t tag = static_cast<uint32_t>(tagged) & static_cast<uint32_t>(tags - 1);
-    return tag / 2 * 8 + static_cast<uint32_t>(column) * 2 + tag % 2;
-  }
-
- private:
-  __device__ __forceinline__ int half_range() const { return 1 << (30 - tag_bits); }
-};
-
-// A thread keeps apart what it has of every fourth group of codewords: the groups 4j + set.
-constexpr int kSets = 4;
-// Places of a row that keep a best: of four threads, each set.
-constexpr int kPlaces = 4 * kSets;
-
-// What a thread has kept of the tagged upper ends of one row: the best two of every set.
-struct Kept {
-  int best[kSets];
-  int second[kSets];
-
-  // Two of a group at once.
-  __device__ __forceinline__ void take(int set, int a, int b) {
-    int higher = max(a, b);
-    int lower = min(a, b);
-    second[set] = largest_of(second[set], lower, min(best[set], higher));
-    best[set] = max(best[set], higher);
-  }
-
- private:
-  // One instruction on Hopper.
-  __device__ static __forceinline__ int largest_of(int a, int b, int c) {
-#ifdef RVQ_EMULATE_CUDA
-    return max(a, max(b, c));
-#else
-    return __vimax3_s32(a, b, c);
-#endif
-  }
-};
-
-// What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place
-// of that thread and set, of `hidden` for a place that may have hidden a third one.
-struct Verdict {
-  unsigned candidates;
-  unsigned hidden;
-  bool certain;
-};
-
-// Of eight rows of the warp, the thread's being fragment_row(); bounds[set] are those of its best codewords. More than
-// so many candidates are all hidden. `start_rounding` is γ_h.
-template <int kMostCandidates>
-__device__ __forceinline__ Verdict judge(const StageView& view, int dim, const Ranking& ranking, const Kept& kept,
-                                         const float2 (&bounds)[kSets], const RowState& state, float start_rounding) {
-  // Units on each side, six in all. Ranking rounds two scores, ½ each, limbs of a start are up to ½ too large, the
-  // width is rounded to 1¼ and what is taken from the score to ½ twice: below four.
-  constexpr float kSlack = 3;
-  auto upper = [&](int tagged) { return ranking.score(tagged) + kSlack; };
-
-  // The largest lower end of the places, which have all kept a best: no lower upper end can be the nearest.
-  float lower = -INFINITY;
-#pragma unroll
-  for (int set = 0; set < kSets; set++) {
-    // Of a place that has no codeword the slope is below zero: its upper end, which is lower than any other, will do.
-    float width = fmaxf(state.radius * bounds[set].y - bounds[set].x * start_rounding * 1.01f, 0);
-    lower = fmaxf(lower, ranking.score(kept.best[set]) - kSlack - 2 * state.fineness * width);
-  }
-  lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 1));
-  lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 2));
-  float reach = state.radius + view.largest_norm;
-  lower -= state.fineness * (order_rounding(dim) * reach * reach) + fabsf(lower) * 0x1p-22f;
-
-  Verdict verdict{0, 0, false};
-  int shift = static_cast<int>(threadIdx.x) & 28;
-#pragma unroll
-  for (int set = 0; set < kSets; set++) {
-    verdict.candidates |= (__ballot_sync(kAll, upper(kept.best[set]) >= lower) >> shift & 15) << (4 * set);
-    verdict.hidden |= (__ballot_sync(kAll, upper(kept.second[set]) >= lower) >> shift & 15) << (4 * set);
-  }
-  if (kMostCandidates < kPlaces && __popc(verdict.candidates & ~verdict.hidden) > kMostCandidates) {
-    verdict.hidden |= verdict.candidates;
-  }
-  if (state.unknown) verdict.candidates = verdict.hidden = (1 << kPlaces) - 1;
-  verdict.certain = state.not_finite || (verdict.hidden == 0 && __popc(verdict.candidates) == 1);
-  return verdict;
-}
 
 struct Found {
   double distance;

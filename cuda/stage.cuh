@@ -86,7 +86,7 @@ struct StageView {
   float largest_norm;      // of a codeword in the screen's space
   int num_codewords;
   int tiles;
-  int tag_bits;   // low bits of a ranked score that say which codeword it is (settle.cuh)
+  int tag_bits;   // low bits of a ranked score that say which codeword it is (ranking.cuh)
   bool screened;  // else every row is compared with every codeword
 };
 
