@@ -1,13 +1,13 @@
 // ProjectedQuantizer: residual codebooks with linear maps around them, as DAC, Mimi and others have; for codecs that exist.
 
 import { writeFileAtomic } from "./atomic-file.js";
-import type { Backend, BackendName, Metric } from "./backend.js";
-import { allocate, type Codes, checkCodeRange, checkCodes, checkInteger, checkOptions, checkVectors } from "./check.js";
+import type { Backend, BackendName, DecodeRequest, Metric } from "./backend.js";
+import { type Codes, checkCodes, checkInteger, checkOptions, checkVectors } from "./check.js";
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
-import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
+import { type Decoder, decodeRows, decodeRowsSync } from "./decode-rows.js";
 import { checkDescribeOptions, type DescribeOptions, informationBits, ratesOf } from "./description.js";
-import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
+import { type CodingEvent, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import type { Distortion } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { openBackend } from "./open-backend.js";
@@ -29,14 +29,13 @@ import {
   type BackendChoiceOptions,
   type CallOptions,
   checkCall,
-  checkDecode,
   type DecodeOptions,
   type DecodeSyncOptions,
   type StageOptions,
 } from "./quantizer-options.js";
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { readSealedFile } from "./sealed-bytes.js";
-import { StagedRows, stageRows } from "./staging.js";
+import { StagedRows } from "./staging.js";
 import { type Usage, usageOf } from "./statistics.js";
 
 /**
@@ -57,6 +56,7 @@ export class ProjectedQuantizer {
   private readonly spec: ProjectedSpec;
   private readonly engine: Backend;
   private readonly prepared: PreparedParts;
+  private readonly decoder: Decoder;
   private callsInFlight = 0;
   private disposed = false;
 
@@ -71,6 +71,18 @@ export class ProjectedQuantizer {
     this.prepared = new PreparedParts(engine, spec);
     this.codebookSizes = this.prepared.codebookSizes;
     this.stages = this.codebookSizes.length;
+    const decode = ({ codes, codeStages, stages, vectors, count, chunkOf }: DecodeRequest, firstRow: number) =>
+      this.prepared.decode(codes, codeStages, stages, vectors, { firstRow, rows: count, chunkOf });
+    this.decoder = {
+      dim: this.dim,
+      stages: this.stages,
+      codebookSizes: this.codebookSizes,
+      checkCall: (options) => this.checkCall(options),
+      event: (vectors, stages, sync) => this.event(vectors, stages, sync),
+      decode: async (request, firstRow) => runLater(decode(request, firstRow)),
+      decodeSync: (request) => runNow(decode(request, 0)),
+      forEachChunk: (count, call, work, finish) => this.forEachChunk(count, call, work, finish),
+    };
   }
 
   /**
@@ -176,54 +188,12 @@ export class ProjectedQuantizer {
    * signal's reason when aborted
    */
   async decode(codes: Codes, options: DecodeOptions = {}): Promise<Float32Array> {
-    const call = this.checkCall(options);
-    const counted = countedCodes(codes, this.stages);
-    if (counted !== null) {
-      const decodeSome = (some: Codes) => this.decode(some, { signal: call.signal });
-      return decodeCounted(counted, options, this.dim, this.codebookSizes, decodeSome);
-    }
-    const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
-    const { count, stages: columns, data } = checked;
-    const vectors = into ?? this.newReconstruction(count);
-    const staged = into === null ? null : new StagedRows("into", into, this.dim);
-    const decodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
-      const some = stageRows("codes.data", data, firstRow, rows, columns);
-      checkCodeRange("codes", some, columns, this.codebookSizes, firstRow);
-      const out = staged?.take(rows) ?? vectors.subarray(firstRow * this.dim, (firstRow + rows) * this.dim);
-      const target = out.subarray(0, rows * this.dim);
-      await runLater(this.prepared.decode(some, columns, stages, target, { firstRow, rows, chunkOf }));
-      return out;
-    };
-    return traced(
-      decodeCalls,
-      () => this.event(count, stages, false),
-      async () => {
-        await this.forEachChunk(count, call, decodeChunk, (out, first, rows) => staged?.put(out, first, rows));
-        return given ?? vectors;
-      },
-    );
+    return decodeRows(this.decoder, codes, options);
   }
 
   /** `decode` on the calling thread, for short calls. */
   decodeSync(codes: Codes, options: DecodeSyncOptions = {}): Float32Array {
-    const call = this.checkCall(options);
-    const counted = countedCodes(codes, this.stages);
-    if (counted !== null) {
-      return decodeCountedSync(counted, options, this.dim, this.codebookSizes, (some) => this.decodeSync(some));
-    }
-    const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
-    const { count, stages: columns, data } = checked;
-    checkCodeRange("codes", data, columns, this.codebookSizes, 0);
-    const vectors = into ?? this.newReconstruction(count);
-    return tracedSync(
-      decodeCalls,
-      () => this.event(count, stages, true),
-      () => {
-        const rows = { firstRow: 0, rows: count, chunkOf: undefined };
-        if (count > 0) runNow(this.prepared.decode(data, columns, stages, vectors, rows));
-        return given ?? vectors;
-      },
-    );
+    return decodeRowsSync(this.decoder, codes, options);
   }
 
   /**
@@ -321,10 +291,6 @@ export class ProjectedQuantizer {
 
   private event(vectors: number, stages: number, sync: boolean): CodingEvent {
     return { backend: this.backend, sync, dim: this.dim, vectors, stages, modelId: this.id, beam: 1 };
-  }
-
-  private newReconstruction(count: number): Float32Array {
-    return allocate("the reconstruction", count * this.dim, (length) => new Float32Array(length));
   }
 
   /** `forEachChunk` in chunks that suit the backend, whose memory outlives a `dispose` in the meantime. */

@@ -5,11 +5,9 @@ import type { Backend, BackendName, BadInput, CodebookSpec, Metric, PreparedCode
 import { type BalancedOptions, encodeBalanced } from "./balanced-codes.js";
 import { Batcher, type BatcherOptions } from "./batching/batcher.js";
 import {
-  allocate,
   badInput,
   type Codes,
   checkCodebooks,
-  checkCodeRange,
   checkCodes,
   checkInteger,
   checkMetadata,
@@ -21,7 +19,7 @@ import {
 } from "./check.js";
 import { type ChunkOptions, type ChunkWork, forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
-import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
+import { type Decoder, decodeRows, decodeRowsSync } from "./decode-rows.js";
 import {
   checkDescribeOptions,
   type DescribeOptions,
@@ -30,7 +28,7 @@ import {
   informationBits,
 } from "./description.js";
 import { DeviceQuantizer } from "./device/device-quantizer.js";
-import { type CodingEvent, decodeCalls, encodeCalls, traced, tracedSync } from "./diagnostics.js";
+import { type CodingEvent, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
@@ -40,7 +38,6 @@ import {
   type CheckedCall,
   checkBeam,
   checkCall,
-  checkDecode,
   type DecodeOptions,
   type DecodeSyncOptions,
   type EncodeOptions,
@@ -49,7 +46,7 @@ import {
 } from "./quantizer-options.js";
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { type RefineOptions, refineModel } from "./refine.js";
-import { StagedRows, stageRows } from "./staging.js";
+import { StagedRows } from "./staging.js";
 import { type Usage, usageOf } from "./statistics.js";
 import { type TrainOptions, trainCodebooks } from "./train.js";
 import { type BatchSource, type BatchTrainOptions, trainFromBatches } from "./train-batches.js";
@@ -67,6 +64,7 @@ export class ResidualQuantizer {
   private readonly spec: CodebookSpec;
   private readonly engine: Backend;
   private readonly prepared: PreparedCodebooks;
+  private readonly decoder: Decoder;
   private callsInFlight = 0;
   private disposed = false;
 
@@ -80,6 +78,16 @@ export class ResidualQuantizer {
     this.id = modelId(model.spec);
     this.engine = engine;
     this.prepared = engine.prepare(model.spec);
+    this.decoder = {
+      dim: this.dim,
+      stages: this.stages,
+      codebookSizes: this.codebookSizes,
+      checkCall: (options) => this.checkCall(options),
+      event: (vectors, stages, sync) => this.event(vectors, stages, 1, sync),
+      decode: (request) => this.prepared.decode(request),
+      decodeSync: (request) => this.prepared.decodeSync(request),
+      forEachChunk: (count, call, work, finish) => this.forEachChunk(count, call, work, finish),
+    };
   }
 
   /**
@@ -235,54 +243,12 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE, OUT_OF_MEMORY; the signal's reason when aborted
    */
   async decode(codes: Codes, options: DecodeOptions = {}): Promise<Float32Array> {
-    const call = this.checkCall(options);
-    const counted = countedCodes(codes, this.stages);
-    if (counted !== null) {
-      const decodeSome = (some: Codes) => this.decode(some, { signal: call.signal });
-      return decodeCounted(counted, options, this.dim, this.codebookSizes, decodeSome);
-    }
-    const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
-    const { count, stages: codeStages, data } = checked;
-    const vectors = into ?? this.newReconstruction(count);
-    // New memory is out of the caller's reach until the end: it is written to as it is.
-    const staged = into === null ? null : new StagedRows("into", into, this.dim);
-    const decodeChunk = async (first: number, rows: number, chunkOf: object | undefined) => {
-      const stagedCodes = stageRows("codes.data", data, first, rows, codeStages);
-      checkCodeRange("codes", stagedCodes, codeStages, this.codebookSizes, first);
-      const out = staged?.take(rows) ?? vectors.subarray(first * this.dim, (first + rows) * this.dim);
-      await this.prepared.decode({ codes: stagedCodes, count: rows, codeStages, stages, vectors: out, chunkOf });
-      return out;
-    };
-    const finish = (out: Float32Array, first: number, rows: number) => staged?.put(out, first, rows);
-    return traced(
-      decodeCalls,
-      () => this.event(count, stages, 1, false),
-      async () => {
-        await this.forEachChunk(count, { ...call, stages }, decodeChunk, finish);
-        return given ?? vectors;
-      },
-    );
+    return decodeRows(this.decoder, codes, options);
   }
 
   /** `decode` on the calling thread, for short calls. */
   decodeSync(codes: Codes, options: DecodeSyncOptions = {}): Float32Array {
-    const call = this.checkCall(options);
-    const counted = countedCodes(codes, this.stages);
-    if (counted !== null) {
-      return decodeCountedSync(counted, options, this.dim, this.codebookSizes, (some) => this.decodeSync(some));
-    }
-    const { into, given, stages, codes: checked } = checkDecode(codes, call, this.dim, this.stages);
-    const { count, stages: codeStages, data } = checked;
-    checkCodeRange("codes", data, codeStages, this.codebookSizes, 0);
-    const vectors = into ?? this.newReconstruction(count);
-    return tracedSync(
-      decodeCalls,
-      () => this.event(count, stages, 1, true),
-      () => {
-        if (count > 0) this.prepared.decodeSync({ codes: data, count, codeStages, stages, vectors });
-        return given ?? vectors;
-      },
-    );
+    return decodeRowsSync(this.decoder, codes, options);
   }
 
   /**
@@ -382,10 +348,6 @@ export class ResidualQuantizer {
 
   private event(vectors: number, stages: number, beam: number, sync: boolean): CodingEvent {
     return { backend: this.backend, sync, dim: this.dim, vectors, stages, modelId: this.id, beam };
-  }
-
-  private newReconstruction(count: number): Float32Array {
-    return allocate("the reconstruction", count * this.dim, (length) => new Float32Array(length));
   }
 
   /** `forEachChunk` in chunks that suit the backend, whose memory outlives a `dispose` in the meantime. */
