@@ -46,6 +46,18 @@ __device__ __forceinline__ double canonical_distance(const float* x, const float
   return sum_of_lanes(sum, mask);
 }
 
+// The same of two codewords without weights: their loads are under way together.
+__device__ __forceinline__ void canonical_distances(const float* x, const float* const (&c)[2], int dim, int lane,
+                                                    unsigned mask, double (&distances)[2]) {
+  double sums[2] = {};
+#pragma unroll 8
+  for (int i = lane; i < dim; i += kSumLanes) {
+    float element = x[i];
+    for (int n = 0; n < 2; n++) sums[n] = __dadd_rn(sums[n], squared_difference(element, c[n][i]));
+  }
+  for (int n = 0; n < 2; n++) distances[n] = sum_of_lanes(sums[n], mask);
+}
+
 // Σ x_i² in float64 by the same lanes.
 __device__ __forceinline__ double canonical_squared_norm(const float* x, int dim, int lane, unsigned mask) {
   double sum = 0;

@@ -37,13 +37,7 @@ struct RowSearch {
     }
     const float* c[2];
     for (int i = 0; i < 2; i++) c[i] = view->searched + static_cast<size_t>(k[i]) * dim;
-    double sums[2] = {};
-#pragma unroll 8
-    for (int i = thread % kSumLanes; i < dim; i += kSumLanes) {
-      float x = row[i];
-      for (int j = 0; j < 2; j++) sums[j] = __dadd_rn(sums[j], squared_difference(x, c[j][i]));
-    }
-    for (int i = 0; i < 2; i++) distances[i] = sum_of_lanes(sums[i], kAll);
+    canonical_distances(row, c, dim, thread % kSumLanes, kAll, distances);
   }
 
   // The nearest of the codewords 32j + 8·set + 2·column and those after them, of every place 4·set + column whose bit

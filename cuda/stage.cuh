@@ -19,7 +19,7 @@ namespace rvq::cuda {
 //    the codeword's bound in place of dimensions (screen_bound.h).
 struct TileShape {
   int codewords;
-  int steps;        // of 16 dimensions, with padding; for wgmma and one more
+  int steps;        // of 16 dimensions, with padding; with wgmma one more
   int chunk_steps;  // divides steps
   bool warpgroup;   // packed for wgmma
 

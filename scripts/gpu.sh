@@ -5,7 +5,7 @@
 #   scripts/gpu.sh card [options of rvq bench: --shape=… --vectors=…]
 #
 # Without a phase the first three run; card is `rvq bench` of this backend alone: the kernels of all shapes beside the
-# card's limits, in a minute and without Python. Full logs and results go to $OUT (default .gpu/out); the output is short
+# card's limits, without Python. Full logs and results go to $OUT (default .gpu/out); the output is short
 # and ends with a table. With .gpu/ from scripts/gpu-pack.mjs nothing is built and no Node is needed: its node, packages,
 # compiled library and addon are used in a folder of their own. Each phase has a time limit, in seconds:
 # RVQ_GPU_TEST_SECONDS, RVQ_GPU_SANITIZE_SECONDS (for each tool), RVQ_GPU_BENCH_SECONDS, RVQ_GPU_CARD_SECONDS.
