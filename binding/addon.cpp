@@ -84,6 +84,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
 #ifdef RVQ_TESTING
   exports.Set("cudaTestLimits", Napi::Function::New(env, cuda_test_limits, "cudaTestLimits"));
   exports.Set("cudaTestLose", Napi::Function::New(env, cuda_test_lose, "cudaTestLose"));
+#ifdef RVQ_EMULATE_CUDA
+  exports.Set("cudaTestOpenRows", Napi::Function::New(env, cuda_test_open_rows, "cudaTestOpenRows"));
+#endif
 #endif
 #endif
 #ifdef RVQ_TESTING

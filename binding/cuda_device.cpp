@@ -9,6 +9,10 @@
 #include "cuda_call.h"
 #include "job.h"
 
+#ifdef RVQ_EMULATE_CUDA
+#include <cuda_runtime.h>
+#endif
+
 namespace rvq {
 
 int read_device(const Arguments& arguments) {
@@ -51,6 +55,16 @@ Napi::Value cuda_test_lose(const Napi::CallbackInfo& info) {
   cuda::mark_lost(read_device(Arguments(info[0])), "lost by a test");
   return info.Env().Undefined();
 }
+
+#ifdef RVQ_EMULATE_CUDA
+Napi::Value cuda_test_open_rows(const Napi::CallbackInfo& info) {
+  emulation::OpenRows rows = emulation::open_rows();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("compared", static_cast<double>(rows.compared));
+  result.Set("searched", static_cast<double>(rows.searched));
+  return result;
+}
+#endif
 #endif
 
 }  // namespace rvq

@@ -29,6 +29,11 @@ Napi::Value cuda_lost(const Napi::CallbackInfo& info);
 Napi::Value cuda_test_limits(const Napi::CallbackInfo& info);
 // cudaTestLose({ device }): as if a kernel had crashed there.
 Napi::Value cuda_test_lose(const Napi::CallbackInfo& info);
+#ifdef RVQ_EMULATE_CUDA
+// cudaTestOpenRows(): { compared, searched } rows, once a stage, that the emulated device's screen has left open so
+// far.
+Napi::Value cuda_test_open_rows(const Napi::CallbackInfo& info);
+#endif
 #endif
 
 }  // namespace rvq

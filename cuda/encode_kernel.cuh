@@ -3,14 +3,16 @@
 // the two best upper ends of the score (screen_bound.h, ranking.cuh) of each of sixteen places, and settles the codes
 // (settle.cuh).
 //
-// The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, in a part
-// of global memory that stays in the second-level cache. The residuals themselves are read and written once a stage.
+// The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, with
+// wgmma in part in shared memory, with mma.sync in a part of global memory that stays in the second-level cache. The
+// residuals themselves are read and written once a stage.
 
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "encode_parameters.h"
+#include "launch.cuh"
 #include "mma.cuh"
 #include "opaque.cuh"
 #include "ranking.cuh"
@@ -21,7 +23,7 @@
 
 namespace rvq::cuda {
 
-// Which multiplication: mma.sync, on every device, or wgmma, where rows' operands fit in registers on sm_90a.
+// Which multiplication: mma.sync, on every device, or wgmma, on sm_90a, where rows' operands fit on a multiprocessor.
 enum class Engine { kWarp, kWarpgroup };
 
 constexpr int kWarpRows = 16;
@@ -32,7 +34,7 @@ constexpr int kGroupWarps = 4;
 
 // A block of wgmma has a multiprocessor to itself: as many warpgroups as registers allow, so that some multiply while
 // others prepare and settle, and all share the stream of codewords.
-__host__ __device__ constexpr int most_warpgroups(int steps) { return steps <= 8 ? 4 : 3; }
+__host__ __device__ constexpr int most_warpgroups(int steps) { return steps == 0 ? 2 : steps <= 8 ? 4 : 3; }
 
 // Threads of the largest block, and blocks a multiprocessor that the registers are held to. With mma.sync the warps of
 // a block are in the same phase of their rows; another block multiplies while this one waits for memory.
@@ -43,23 +45,33 @@ __host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
   return engine == Engine::kWarp && steps <= 8 ? 2 : 1;
 }
 
+// With wgmma, rows' operands that are in shared memory: of a step and a warpgroup, and of all steps.
+constexpr int kWideStepBytes = kGroupWarps * kWarpRows * 32;
+__host__ __device__ constexpr int wide_operand_bytes(int steps) {
+  return (steps - kWideRegisterSteps) * kWideStepBytes;
+}
+
 template <Engine kEngine, int kSteps, Layout kLayout>
 class EncodeWarp {
   static constexpr bool kResident = kSteps > 0;
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
+  static constexpr bool kWide = kWarpgroup && !kResident;
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = !kWarpgroup && kSteps > 4 ? 4 : 8;
+  static constexpr int kGroups = kWide ? 16 : !kWarpgroup && kSteps > 4 ? 4 : 8;
   // Steps of a row that are read at once.
   static constexpr int kTogether =
       kWarpgroup && kSteps % 4 == 0 && kSteps <= 8 && kLayout != Layout::kAny ? 4 : 2 - kSteps % 2;
 
  public:
-  static constexpr TileShape kTile = kWarpgroup  ? warpgroup_tile(kSteps)
-                                     : kResident ? resident_tile(kSteps)
-                                                 : streamed_tile(4);
+  // Of a tile whose rows' operands are not all in registers only that of a chunk counts.
+  static constexpr TileShape kTile = kWide        ? wide_tile(0)
+                                     : kWarpgroup ? warpgroup_tile(kSteps)
+                                     : kResident  ? resident_tile(kSteps)
+                                                  : streamed_tile(4);
   static constexpr int kUnitBytes = kResident ? kTile.bytes() : kTile.chunk_bytes();
-  // Two blocks of mma.sync with tiles in shared memory leave little room there.
-  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1, kWarpgroup || !kResident ? kPlaces : 6>;
+  // Shared memory has little room for what is open beside two blocks' tiles of mma.sync, or beside rows' operands.
+  static constexpr bool kRoomForAll = kWarpgroup == kResident;
+  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1, kRoomForAll ? kPlaces : 6>;
 
   // `open` is the group's, codes[kWarpRows] the warp's own, both in shared memory; `views` those of the parameters, or
   // a copy that is nearer.
@@ -69,8 +81,10 @@ class EncodeWarp {
         views_(views),
         open_(open),
         codes_(codes),
-        steps_(kResident ? kSteps : streamed_tile((parameters.dim + 15) / 16).steps) {
-    if constexpr (!kResident) {
+        steps_(kResident ? kSteps : steps_of(parameters.dim)) {
+    if constexpr (kWide) {
+      shared_operands_ = dynamic_shared_memory() + Group::index() * wide_operand_bytes(steps_);
+    } else if constexpr (!kResident) {
       size_t warp = static_cast<size_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
       fragments_ = static_cast<uint4*>(parameters.fragments) + warp * steps_ * 32 + threadIdx.x % 32;
     }
@@ -86,7 +100,9 @@ class EncodeWarp {
       ranking_ = Ranking(view.tag_bits);
       prepare(view, s);
       kept_[0] = kept_[1] = {};
-      if constexpr (kWarpgroup) {
+      if constexpr (kWide) {
+        rank_wide(__shfl_sync(kAll, view.tiles, 0), stream);
+      } else if constexpr (kWarpgroup) {
         rank_by_warpgroup(__shfl_sync(kAll, view.tiles, 0), stream);
       } else {
         int tiles = view.tiles;
@@ -100,6 +116,11 @@ class EncodeWarp {
   }
 
  private:
+  __device__ static int steps_of(int dim) {
+    int steps = (dim + 15) / 16;
+    return (kWide ? wide_tile(steps) : streamed_tile(steps)).steps;
+  }
+
   // The thread's row of half 0 or 1 of the warp's rows.
   __device__ uint32_t row_of(int half) const { return first_row_ + half * 8 + fragment_row(); }
   __device__ uint32_t count() const { return static_cast<uint32_t>(parameters_.count); }
@@ -132,6 +153,25 @@ class EncodeWarp {
 #pragma unroll
           for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
         }
+      } else if constexpr (kWide) {
+#pragma unroll
+        for (int first = 0; first < kWideRegisterSteps; first += kTogether) {
+          operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
+#pragma unroll
+          for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
+        }
+#pragma unroll 1
+        for (int first = kWideRegisterSteps; first + kTogether < steps_; first += kTogether) {
+          operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
+#pragma unroll
+          for (int k = 0; k < kTogether; k++) share_operand(first + k, some[k]);
+        }
+        // Beside the bound.
+        uint4 last[1] = {};
+        if constexpr (kLayout != Layout::kExact) {
+          operands::make_steps<1, kLayout>(tile, view, parameters_.dim, steps_ - 2, scale, sums, last);
+        }
+        share_operand(steps_ - 2, last[0]);
       } else {
 #pragma unroll 1
         for (int first = 0; first < steps_; first += kTogether) {
@@ -145,13 +185,79 @@ class EncodeWarp {
     if constexpr (kWarpgroup) {
       uint2 slots[2] = {bound_slots(states_[0]), bound_slots(states_[1])};
       bool first = fragment_column() == 0;
-      operands_[kSteps] = first ? uint4{slots[0].x, slots[1].x, slots[0].y, slots[1].y} : uint4{0, 0, 0, 0};
+      uint4 operand = first ? uint4{slots[0].x, slots[1].x, slots[0].y, slots[1].y} : uint4{0, 0, 0, 0};
+      if constexpr (kWide) {
+        share_operand(steps_ - 1, operand);
+      } else {
+        operands_[kSteps] = operand;
+      }
     }
     choose_fineness(states_[0], view);
     choose_fineness(states_[1], view);
   }
 
+  // A thread's part of a step, as codewords are packed.
+  __device__ __forceinline__ void share_operand(int step, const uint4& operand) {
+    static_assert(kWideStepBytes == 2 * 2 * kGroupWarps * 128);
+    constexpr int kHalfWords = kWideStepBytes / 2 / 4;
+    auto words = reinterpret_cast<uint32_t*>(shared_operands_ + (step - kWideRegisterSteps) * kWideStepBytes);
+    uint32_t* upper = words + Group::warp() * 64 + fragment_row() * 4 + fragment_column();
+    upper[0] = operand.x;
+    upper[32] = operand.y;
+    upper[kHalfWords] = operand.z;
+    upper[kHalfWords + 32] = operand.w;
+  }
+
 #ifdef RVQ_WARPGROUP
+  // All tiles of a stage, with operands of rows in shared memory too. A piece is given up when the products of the next
+  // are under way.
+  template <typename Stream>
+  __device__ __forceinline__ void rank_wide(int tiles, Stream& stream) {
+    constexpr int kHalfBytes = kTile.codewords * 16;
+    constexpr int kStep = kTile.codewords * 32 / 16;
+    constexpr int kRowStep = kWideStepBytes / 16;
+    float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
+    uint64_t rows = operand_descriptor(shared_address(shared_operands_), kWideStepBytes / 2);
+    fence_async_proxy();
+    Group::meet();
+#pragma unroll 1
+    for (int tile = 0; tile < tiles; tile++) {
+      float sums[kGroups][4];
+      hold(sums);
+      warpgroup_arrive();
+#pragma unroll
+      for (int k = 0; k < kWideRegisterSteps; k += 2) {
+        uint64_t codewords = operand_descriptor(k == 0 ? stream.take() : stream.take_following(), kHalfBytes);
+        warpgroup_multiply(sums, operands_[k], codewords, k > 0);
+        warpgroup_multiply(sums, operands_[k + 1], codewords + kStep, true);
+        warpgroup_commit();
+        if (k > 0) give_up_before(stream);
+      }
+#pragma unroll 1
+      for (int k = kWideRegisterSteps; k < steps_; k += 2) {
+        uint64_t codewords = operand_descriptor(stream.take_following(), kHalfBytes);
+        uint64_t operands = rows + (k - kWideRegisterSteps) * kRowStep;
+        warpgroup_multiply_add(sums, operands, codewords);
+        warpgroup_multiply_add(sums, operands + kRowStep, codewords + kStep);
+        warpgroup_commit();
+        give_up_before(stream);
+      }
+      warpgroup_wait<0>();
+      hold(sums);
+      stream.give_up();
+      rank_sums(tile * kGroups, sums, factors);
+      stream.go_on();
+    }
+  }
+
+  // The piece before that whose products are under way.
+  template <typename Stream>
+  __device__ __forceinline__ void give_up_before(Stream& stream) {
+    warpgroup_wait<1>();
+    stream.give_up();
+    stream.go_on();
+  }
+
   // All tiles of a stage. While a warpgroup ranks, others multiply.
   template <typename Stream>
   __device__ __forceinline__ void rank_by_warpgroup(int tiles, Stream& stream) {
@@ -177,16 +283,24 @@ class EncodeWarp {
         hold(sums);
         bool last = piece + kGroups >= kTileGroups;
         if (last) stream.give_up();
-#pragma unroll
-        for (int n = 0; n < kGroups; n++) {
-          rank_group(tile * kTileGroups + piece + n, n % kSets,
-                     [&](int half, int parity) { return ranking_.rank(sums[n][2 * half + parity], factors[half]); });
-        }
+        rank_sums(tile * kTileGroups + piece, sums, factors);
         if (last) stream.go_on();
       }
     }
   }
+
+  // Sums that are upper ends, of groups of codewords from `first_group` on.
+  __device__ __forceinline__ void rank_sums(int first_group, const float (&sums)[kGroups][4],
+                                            const float (&factors)[2]) {
+#pragma unroll
+    for (int n = 0; n < kGroups; n++) {
+      rank_group(first_group + n, n % kSets,
+                 [&](int half, int parity) { return ranking_.rank(sums[n][2 * half + parity], factors[half]); });
+    }
+  }
 #else
+  template <typename Stream>
+  __device__ void rank_wide(int, Stream&) {}
   template <typename Stream>
   __device__ void rank_by_warpgroup(int, Stream&) {}
 #endif
@@ -366,8 +480,9 @@ class EncodeWarp {
   uint32_t first_row_ = 0;
   Ranking ranking_;
   int turn_ = 0;  // which of the group's counters is used
-  uint4 operands_[kTile.chunk_steps];
+  uint4 operands_[kWide ? kWideRegisterSteps : kTile.chunk_steps];
   uint4* fragments_ = nullptr;
+  unsigned char* shared_operands_ = nullptr;
   // Of rows 0 … 7 and 8 … 15.
   RowState states_[2];
   Kept kept_[2];

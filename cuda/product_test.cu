@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
       int i = place % kDim;
       *reinterpret_cast<__half*>(codewords + kTile.offset(k, i)) = element(pattern, k, i, true);
     }
-    fence_bulk_copies();
+    fence_async_proxy();
     __syncthreads();
     constexpr int kHalfBytes = kCodewords * 16;
     uint64_t descriptor = operand_descriptor(shared_address(codewords), kHalfBytes);

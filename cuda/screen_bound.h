@@ -10,7 +10,7 @@
 //   |x̂·ĉ_k/q − X·C_k| ≤ e_x·n_k + n_x·e_k                                                      (Cauchy and Schwarz)
 //   the sum on the tensor cores is off by at most γ·n_x·(n_k + e_k). Products of float16 are exact; they are aligned to
 //     the largest of 16 and the running sum and cut off below 24 bits of it (Turing to Ada; 25 on Hopper), so a step of
-//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and ⌈D/16⌉ + 1 steps (D + 31)·17/16·2^-23. γ = (D + 24)·2^-22 is more
+//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and ⌈D/16⌉ + 2 steps (D + 47)·17/16·2^-23. γ = (D + 24)·2^-22 is more
 //     than that, mostly near twice, and covers the roundings of the two multiply-adds that make the score.
 //   h_k is rounded, γ_h = 2^-21 of it, and where it is one of the products (below) with them: γ_h = γ + 2^-21.
 // So |Ŝ_k − S_k| ≤ n_x·(θ·n_k + e_k + γ·(n_k + e_k)) + γ_h·h_k with θ = e_x/n_x ≤ ρ·g_k + γ_h·h_k, where
@@ -83,8 +83,8 @@ RVQ_HOST_DEVICE inline float largest_score(float radius, float largest) {
 // With wgmma upper ends come from the tensor cores: one step more has, of a codeword, its start and slope, and of a row
 // what they are multiplied by. start = Σ limb_j · start_scale(j), each limb a float16 and the last rounded up; the row
 // has q · start_scale(j) there, exactly. The slope is rounded up to kSlopeScale times a float16, and q·ρ to a float16
-// divided by kSlopeScale. With |C_k,i| < 2^7 and D ≤ 256, h_k < 2^21 and n_k < 2^11: limbs are below 2^10, and what is
-// rounded off the last below 2^-14, less than half a unit of the ranked score (ranking.cuh): the
+// divided by kSlopeScale. With |C_k,i| < 2^7 and D ≤ 1024, h_k < 2^23 and n_k < 2^12: limbs are below 2^11, and what is
+// rounded off the last below 2^-12, less than half a unit of the ranked score (ranking.cuh): the
 // largest norm is 2^6 or more, and the unit 1.125 · ½ · 2^12 / 2^22 or more.
 constexpr int kStartLimbs = 3;
 RVQ_HOST_DEVICE constexpr float start_scale(int limb) { return limb == 0 ? 0x1p12f : limb == 1 ? 0x1p1f : 0x1p-10f; }

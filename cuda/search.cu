@@ -29,6 +29,11 @@ __host__ __device__ constexpr int ring_depth(int bytes) {
 
 constexpr int kNearViews = 32;
 
+// What a block can have; and of it, where operands of rows are there too, all but the codes and what is open.
+constexpr int kMostShared = 227 << 10;
+constexpr int kWideShared = kMostShared - (7 << 10);
+using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
+
 // Dynamic shared memory as `measure_fit` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
 // What is spilled is of the stages' ends: the loops that multiply and rank have none of it.
 // launch <0, 0, *> on 75: shared 2 * 8192, stack 72, spills 364
@@ -51,8 +56,9 @@ constexpr int kNearViews = 32;
 // launch <0, 12, *> on 75: shared 2 * 25088
 // launch <0, 12, *>: shared 3 * 25088
 // launch <0, 16, *>: shared 3 * 16640
+// launch <1, 0, *> on 90a: shared 225280
 // launch <1, 1, *> on 90a: shared 12 * 16384 + 384, stack 8, spills 8
-// launch <1, 2, *> on 90a: shared 8 * 24576 + 256
+// launch <1, 2, *> on 90a: shared 8 * 24576 + 256, stack 8, spills 20
 // launch <1, 4, *> on 90a: shared 20 * 10240 + 512, stack 8, spills 8
 // launch <1, 6, *> on 90a: shared 14 * 14336 + 384, stack 16, spills 60
 // launch <1, 8, *> on 90a: shared 11 * 18432 + 256, stack 40, spills 168
@@ -93,21 +99,30 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
     encode(stream);
   } else {
 #ifdef RVQ_WARPGROUP
-    // Little of the first-level cache is left beside the ring: what is read often must not depend on it.
-    __shared__ StageView near_views[kNearViews];
-    static_assert(sizeof(StageView) % sizeof(uint32_t) == 0);
-    if (parameters.stages <= kNearViews) {
-      auto from = reinterpret_cast<const uint32_t*>(parameters.views);
-      auto to = reinterpret_cast<uint32_t*>(near_views);
-      int words = parameters.stages * static_cast<int>(sizeof(StageView) / sizeof(uint32_t));
-      for (int i = static_cast<int>(threadIdx.x); i < words; i += static_cast<int>(blockDim.x)) to[i] = from[i];
-      views = near_views;
+    if constexpr (kSteps == 0) {
+      using Stream = BulkStream<Warp::kUnitBytes, kMostRing, false>;
+      static_assert(std::is_same_v<typename Stream::Ring, WideRing>);
+      static_assert(sizeof codes + sizeof open + kWideShared <= kMostShared);
+      int operand_bytes = wide_operand_bytes(wide_tile((parameters.dim + 15) / 16).steps) * warps / kGroupWarps;
+      auto& ring = *reinterpret_cast<typename Stream::Ring*>(memory + operand_bytes);
+      Stream stream(parameters.packed, parameters.units, passes, ring, depth);
+      encode(stream);
+    } else {
+      // Little of the first-level cache is left beside the ring: what is read often must not depend on it.
+      __shared__ StageView near_views[kNearViews];
+      static_assert(sizeof(StageView) % sizeof(uint32_t) == 0);
+      if (parameters.stages <= kNearViews) {
+        auto from = reinterpret_cast<const uint32_t*>(parameters.views);
+        auto to = reinterpret_cast<uint32_t*>(near_views);
+        int words = parameters.stages * static_cast<int>(sizeof(StageView) / sizeof(uint32_t));
+        for (int i = static_cast<int>(threadIdx.x); i < words; i += static_cast<int>(blockDim.x)) to[i] = from[i];
+        views = near_views;
+      }
+      using Stream = BulkStream<Warp::kUnitBytes, ring_depth(Warp::kUnitBytes)>;
+      static_assert(sizeof codes + sizeof open + sizeof near_views + sizeof(typename Stream::Ring) <= kMostShared);
+      Stream stream(parameters.packed, parameters.units, passes, *reinterpret_cast<typename Stream::Ring*>(memory));
+      encode(stream);
     }
-    using Stream = BulkStream<Warp::kUnitBytes, ring_depth(Warp::kUnitBytes)>;
-    constexpr size_t kMostShared = size_t{227} << 10;
-    static_assert(sizeof codes + sizeof open + sizeof near_views + sizeof(typename Stream::Ring) <= kMostShared);
-    Stream stream(parameters.packed, parameters.units, passes, *reinterpret_cast<typename Stream::Ring*>(memory));
-    encode(stream);
 #endif
   }
 }
@@ -155,7 +170,9 @@ Fit measure_fit(int device) {
       2048 + kWarps * static_cast<int>(sizeof(typename EncodeWarp<kEngine, kSteps, kLayout>::Group::Open));
   int depth = (3 * kUnitBytes + kReserved) * least_blocks(kEngine, kSteps) <= shared ? 3 : 2;
   int bytes = depth * kUnitBytes;
-  if (kEngine == Engine::kWarpgroup) bytes = sizeof(BulkRing<kUnitBytes, ring_depth(kUnitBytes)>);
+  if (kEngine == Engine::kWarpgroup) {
+    bytes = kSteps == 0 ? kWideShared : sizeof(BulkRing<kUnitBytes, ring_depth(kUnitBytes)>);
+  }
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
   int resident = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, most_threads(kEngine, kSteps), bytes),
@@ -189,6 +206,16 @@ size_t resident_blocks(const Fit& fit, size_t warps, size_t count) {
   return std::min((count + rows - 1) / rows, fit.most_blocks);
 }
 
+// The ring of codewords beside the operands of so many warps' rows.
+Fit beside_operands(Fit fit, size_t warps, int dim) {
+  TileShape tile = wide_tile((dim + 15) / 16);
+  int left = kWideShared - wide_operand_bytes(tile.steps) * static_cast<int>(warps) / kGroupWarps;
+  int barrier_bytes = offsetof(WideRing, pieces);
+  fit.depth = std::min(kMostRing, (left - barrier_bytes) / tile.chunk_bytes());
+  fit.shared_bytes = kWideShared - left + barrier_bytes + fit.depth * tile.chunk_bytes();
+  return fit;
+}
+
 struct Target {
   int device;
   cudaStream_t stream;
@@ -198,10 +225,20 @@ template <Engine kEngine, int kSteps, Layout kLayout>
 void launch_layout(const EncodeParameters& parameters, const Target& target) {
   Fit found = fit<kEngine, kSteps, kLayout>(target.device);
   size_t warps = warps_of_block<kEngine, kSteps>(found, parameters.count);
+  if (kEngine == Engine::kWarpgroup && kSteps == 0) found = beside_operands(found, warps, parameters.dim);
   auto blocks = static_cast<unsigned>(resident_blocks(found, warps, parameters.count));
   Launch shape{dim3(blocks), dim3(static_cast<unsigned>(32 * warps)), static_cast<size_t>(found.shared_bytes),
                target.stream};
   launch("encode kernel", shape, encode_rows<kEngine, kSteps, kLayout>, parameters, found.depth);
+}
+
+// Whether rows fill all steps of dimensions that the kernel reads.
+template <Engine kEngine, int kSteps>
+bool fills_steps(int dim) {
+  if (kSteps > 0) return dim == 16 * kSteps;
+  // The last two of wgmma's are none of those.
+  if (kEngine == Engine::kWarpgroup) return dim == 16 * (wide_tile((dim + 15) / 16).steps - 2);
+  return dim % 64 == 0;
 }
 
 template <Engine kEngine, int kSteps>
@@ -211,8 +248,7 @@ void launch_steps(const EncodeParameters& parameters, const Target& target) {
   bool aligned = parameters.dim % 4 == 0 && addresses % 16 == 0;
   // Few steps are cheap to check one by one.
   constexpr Layout kWhole = kSteps == 1 || kSteps == 2 ? Layout::kAligned : Layout::kExact;
-  bool whole = kWhole == Layout::kAligned || (kSteps > 0 ? parameters.dim == 16 * kSteps : parameters.dim % 64 == 0);
-  if (aligned && whole) {
+  if (aligned && (kWhole == Layout::kAligned || fills_steps<kEngine, kSteps>(parameters.dim))) {
     launch_layout<kEngine, kSteps, kWhole>(parameters, target);
   } else {
     launch_layout<kEngine, kSteps, Layout::kAny>(parameters, target);
@@ -237,14 +273,14 @@ void launch_engine(int steps, const EncodeParameters& parameters, const Target& 
     case 16:
       return launch_steps<kEngine, 16>(parameters, target);
     default:
-      return launch_steps<Engine::kWarp, 0>(parameters, target);
+      return launch_steps<kEngine, 0>(parameters, target);
   }
 }
 
 // Operands of the rows that are under way at once, where registers do not hold them.
 size_t fragment_bytes(const Codebooks& codebooks, size_t count) {
   TileShape tile = codebooks.tile();
-  if (tile.is_resident()) return 0;
+  if (tile.is_resident() || tile.warpgroup) return 0;
   size_t exact = resident_blocks(fit<Engine::kWarp, 0, Layout::kExact>(codebooks.device()), kWarps, count);
   size_t any = resident_blocks(fit<Engine::kWarp, 0, Layout::kAny>(codebooks.device()), kWarps, count);
   return std::max(exact, any) * kWarps * 32 * tile.steps * sizeof(uint4);
@@ -295,12 +331,11 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     } else {
       parameters.bad = request.bad;
     }
-    int steps = tile.is_resident() ? tile.steps : 0;
     Target target{codebooks.device(), stream};
     if (tile.warpgroup) {
-      launch_engine<Engine::kWarpgroup>(steps - 1, parameters, target);
+      launch_engine<Engine::kWarpgroup>(tile.is_resident() ? tile.steps - 1 : 0, parameters, target);
     } else {
-      launch_engine<Engine::kWarp>(steps, parameters, target);
+      launch_engine<Engine::kWarp>(tile.is_resident() ? tile.steps : 0, parameters, target);
     }
   }
 }

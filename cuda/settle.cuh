@@ -52,6 +52,9 @@ struct SettlingGroup {
   static constexpr int kMostCandidates = kRowCandidates;
   using Open = OpenRows<kGroupWarps, kMostCandidates>;
 
+  // Of the block.
+  __device__ static int index() { return static_cast<int>(threadIdx.x) / (32 * kGroupWarps); }
+  // Of the group.
   __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32 % kGroupWarps; }
 
   // All that was written before is seen by all of the group after.
@@ -60,7 +63,7 @@ struct SettlingGroup {
       __syncwarp();
     } else {
       // Barrier 0 is __syncthreads().
-      int barrier = 1 + static_cast<int>(threadIdx.x) / (32 * kGroupWarps);
+      int barrier = 1 + index();
 #ifdef RVQ_EMULATE_CUDA
       emulation::meet_at(barrier, 32 * kGroupWarps);
 #else
@@ -90,6 +93,9 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
   }
   if (wanted == 0) return;
   int lane = static_cast<int>(threadIdx.x) % 32;
+#ifdef RVQ_EMULATE_CUDA
+  if (lane == 0) emulation::add_open_rows(wanted & 0xffff, wanted >> 16);
+#endif
   int first = lane == 0 ? atomicAdd(&count, wanted) : 0;
   first = __shfl_sync(kAll, first, 0);
 #pragma unroll

@@ -15,17 +15,17 @@ namespace rvq::cuda {
 //  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8
 //    codewords][pair of steps][lane][16 bytes], an odd last step [lane][8 bytes]; where the chunk is the whole tile,
 //    its codewords' bounds (start, slope) follow;
-//  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes. The last step has
-//    the codeword's bound in place of dimensions (screen_bound.h).
+//  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes. The last step of
+//    the tile has the codeword's bound in place of dimensions (screen_bound.h).
 struct TileShape {
   int codewords;
-  int steps;        // of 16 dimensions, with padding; with wgmma one more
+  int steps;        // of 16 dimensions, with padding; with wgmma one more at least
   int chunk_steps;  // divides steps
   bool warpgroup;   // packed for wgmma
 
   __host__ __device__ constexpr int chunk_bytes() const { return codewords * chunk_steps * 32; }
   __host__ __device__ constexpr int chunks() const { return steps / chunk_steps; }
-  // Whether the rows' operands are held in registers.
+  // Whether the rows' operands are all held in registers.
   __host__ __device__ constexpr bool is_resident() const { return chunk_steps == steps; }
   __host__ __device__ constexpr bool has_bounds() const { return is_resident() && !warpgroup; }
   __host__ __device__ constexpr int bytes() const {
@@ -38,8 +38,8 @@ struct TileShape {
     if (warpgroup) {
       int half = i % 4 / 2;
       int slot = i % 16 / 4 * 2 + i % 2;
-      return k / codewords * bytes() + static_cast<size_t>(step * 2 + half) * codewords * 16 +
-             static_cast<size_t>(n) * 16 + slot * 2;
+      return k / codewords * bytes() + static_cast<size_t>(i / 16 / chunk_steps) * chunk_bytes() +
+             static_cast<size_t>(step * 2 + half) * codewords * 16 + static_cast<size_t>(n) * 16 + slot * 2;
     }
     int lane = n % 8 * 4 + i % 16 / 4;
     size_t in_group = step / 2 < chunk_steps / 2 ? static_cast<size_t>(step) / 2 * 512 + lane * 16 + step % 2 * 8
@@ -60,6 +60,17 @@ __host__ __device__ constexpr TileShape warpgroup_tile(int steps) {
   return {steps <= 2 ? 256 : 64, steps + 1, steps + 1, true};
 }
 
+// With wgmma, more dimensions than registers hold: the first kWideRegisterSteps of the rows' operands are there, the
+// others in shared memory, of which a multiprocessor has enough for kMostWideSteps of dimensions.
+constexpr int kWideRegisterSteps = 20;
+constexpr int kMostWideSteps = 64;
+
+__host__ __device__ constexpr TileShape wide_tile(int steps) {
+  // Pairs of them, the last one's second for the bound.
+  int padded = (steps + 2) / 2 * 2;
+  return {128, padded < kWideRegisterSteps + 2 ? kWideRegisterSteps + 2 : padded, 2, true};
+}
+
 // Steps for which there is a kernel: dim rounded up to one of these times 16.
 constexpr int kResidentSteps[] = {1, 2, 4, 6, 8, 12, 16};
 
@@ -69,7 +80,7 @@ inline TileShape tile_for(size_t dim, bool warpgroup) {
   for (int resident : kResidentSteps) {
     if (steps <= resident) return warpgroup ? warpgroup_tile(resident) : resident_tile(resident);
   }
-  return streamed_tile(steps);
+  return warpgroup && steps <= kMostWideSteps ? wide_tile(steps) : streamed_tile(steps);
 }
 
 // A ranked score has so many tag bits at least: what is above its integer is then shifted out.

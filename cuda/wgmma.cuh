@@ -1,5 +1,5 @@
-// Hopper's products of a warpgroup, with the operands of rows in registers and those of codewords in shared memory, and
-// copies by the bulk engine. Only in code for sm_90a.
+// Hopper's products of a warpgroup, with the operands of codewords in shared memory and those of rows in registers or
+// there too, and copies by the bulk engine. Only in code for sm_90a.
 
 #pragma once
 
@@ -40,7 +40,8 @@ __device__ __forceinline__ void warpgroup_wait() {
 
 #define RVQ_SUMS4(s, n) "+f"(s[n][0]), "+f"(s[n][1]), "+f"(s[n][2]), "+f"(s[n][3])
 
-// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32 or 64 codewords; sums[n] of group n as in multiply_add.
+// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32, 64 or 128 codewords; sums[n] of group n as in
+// multiply_add.
 __device__ __forceinline__ void warpgroup_multiply(float (&s)[4][4], const uint4& a, uint64_t b, bool accumulate) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
@@ -61,6 +62,34 @@ __device__ __forceinline__ void warpgroup_multiply(float (&s)[8][4], const uint4
       : RVQ_SUMS4(s, 0), RVQ_SUMS4(s, 1), RVQ_SUMS4(s, 2), RVQ_SUMS4(s, 3), RVQ_SUMS4(s, 4), RVQ_SUMS4(s, 5),
         RVQ_SUMS4(s, 6), RVQ_SUMS4(s, 7)
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(accumulate)));
+}
+
+__device__ __forceinline__ void warpgroup_multiply(float (&s)[16][4], const uint4& a, uint64_t b, bool accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+      "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+      "{%64,%65,%66,%67}, %68, p, 1, 1, 0;\n}\n"
+      : RVQ_SUMS4(s, 0), RVQ_SUMS4(s, 1), RVQ_SUMS4(s, 2), RVQ_SUMS4(s, 3), RVQ_SUMS4(s, 4), RVQ_SUMS4(s, 5),
+        RVQ_SUMS4(s, 6), RVQ_SUMS4(s, 7), RVQ_SUMS4(s, 8), RVQ_SUMS4(s, 9), RVQ_SUMS4(s, 10), RVQ_SUMS4(s, 11),
+        RVQ_SUMS4(s, 12), RVQ_SUMS4(s, 13), RVQ_SUMS4(s, 14), RVQ_SUMS4(s, 15)
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(accumulate)));
+}
+
+// The same with the operands of rows in shared memory too, by their descriptor: sums += a · b.
+__device__ __forceinline__ void warpgroup_multiply_add(float (&s)[16][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+      "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+      "%64, %65, 1, 1, 1, 0, 0;\n"
+      : RVQ_SUMS4(s, 0), RVQ_SUMS4(s, 1), RVQ_SUMS4(s, 2), RVQ_SUMS4(s, 3), RVQ_SUMS4(s, 4), RVQ_SUMS4(s, 5),
+        RVQ_SUMS4(s, 6), RVQ_SUMS4(s, 7), RVQ_SUMS4(s, 8), RVQ_SUMS4(s, 9), RVQ_SUMS4(s, 10), RVQ_SUMS4(s, 11),
+        RVQ_SUMS4(s, 12), RVQ_SUMS4(s, 13), RVQ_SUMS4(s, 14), RVQ_SUMS4(s, 15)
+      : "l"(a), "l"(b));
 }
 
 // Keeps the compiler from moving what it does with sums from one side to the other.
@@ -107,8 +136,9 @@ __device__ __forceinline__ void copy_bulk(uint32_t shared, const void* global, u
       : "memory");
 }
 
-// Before copies to memory that has been read or written otherwise.
-__device__ __forceinline__ void fence_bulk_copies() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
+// Before copies by the bulk engine to memory that has been read or written otherwise, and after such writes of
+// operands.
+__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
 // *place = value if it is `expected`; returns what it was.
 __device__ __forceinline__ uint32_t compare_and_swap(uint32_t place, uint32_t expected, uint32_t value) {
@@ -124,8 +154,8 @@ __device__ __forceinline__ uint32_t compare_and_swap(uint32_t place, uint32_t ex
 
 #ifdef RVQ_WARPGROUP
 
-// The descriptor of codewords packed as stage.cuh says, at an address in shared memory: `half_bytes` from one half of a
-// step's slots to the other.
+// The descriptor of codewords packed as stage.cuh says, or of rows alike, at an address in shared memory: `half_bytes`
+// from one half of a step's slots to the other.
 __device__ __forceinline__ uint64_t operand_descriptor(uint32_t shared, int half_bytes) {
   uint64_t address = shared;
   constexpr uint64_t kGroupBytes = 128;

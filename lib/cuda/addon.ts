@@ -92,6 +92,8 @@ export interface CudaAddon {
     readonly memoryBytes: number;
     readonly searchForm?: "split" | "whole" | undefined;
   }): void;
+  /** Only in builds that emulate a device: rows, once a stage, that the tensor cores' screen has left open so far. */
+  cudaTestOpenRows?(): { readonly compared: number; readonly searched: number };
   /** Only in builds for tests: the device counts as lost from now on. */
   cudaTestLose?(options: CudaOptions): void;
 }

@@ -20,6 +20,7 @@ const shapes: readonly Shape[] = [
   { count: 31, dim: 100, numCodewords: 48 },
   { count: 20, dim: 257, numCodewords: 19 },
   { count: 7, dim: 1000, numCodewords: 21 },
+  { count: 70, dim: 400, numCodewords: 130 },
 ];
 
 interface Case {

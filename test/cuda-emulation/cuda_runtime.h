@@ -156,6 +156,14 @@ void tell();
 
 unsigned lane();
 
+// Rows, once a stage, whose codes the screen has left open: how many it has, and what a kernel adds.
+struct OpenRows {
+  size_t compared;
+  size_t searched;
+};
+OpenRows open_rows();
+void add_open_rows(int compared, int searched);
+
 template <typename T>
 T shuffle(unsigned mask, T value, unsigned from) {
   static_assert(sizeof value <= sizeof(uint64_t));

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -68,6 +69,7 @@ struct Block {
 Block* running = nullptr;
 std::vector<std::unique_ptr<char[]>> stacks;
 std::vector<char> shared_bytes;
+std::atomic<size_t> rows_compared, rows_searched;
 
 [[noreturn]] void fail(const char* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -192,6 +194,13 @@ void emulation::wait_until(const std::function<bool()>& condition) {
 }
 
 void emulation::tell() { running->progress++; }
+
+emulation::OpenRows emulation::open_rows() { return {rows_compared, rows_searched}; }
+
+void emulation::add_open_rows(int compared, int searched) {
+  rows_compared += static_cast<size_t>(compared);
+  rows_searched += static_cast<size_t>(searched);
+}
 
 void emulation::copy_async(void* shared, const void* global) {
   std::memset(shared, 0xff, 16);

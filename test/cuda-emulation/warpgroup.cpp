@@ -38,6 +38,27 @@ Barrier& barrier_at(uint32_t address) {
   return *reinterpret_cast<Barrier*>(dynamic_shared() + address);
 }
 
+// Of the thread's row or codeword of a group of eight: two slots of each half.
+struct Slots {
+  uint32_t first;
+  uint32_t second;
+};
+
+// Core matrices of eight rows or codewords and eight slots, by the offsets of the descriptor: from one half of the slots
+// to the other, and from a group of eight to the next.
+Slots slots_of(uint64_t descriptor, int group) {
+  uint64_t start = (descriptor & 0x3fff) << 4;
+  uint64_t from_half_to_half = (descriptor >> 16 & 0x3fff) << 4;
+  uint64_t from_group_to_group = (descriptor >> 32 & 0x3fff) << 4;
+  uint64_t row = lane() / 4;
+  uint64_t slot = lane() % 4 * 2;
+  const unsigned char* at = dynamic_shared() + start + group * from_group_to_group + row * 16 + slot * 2;
+  Slots slots;
+  std::memcpy(&slots.first, at, sizeof slots.first);
+  std::memcpy(&slots.second, at + from_half_to_half, sizeof slots.second);
+  return slots;
+}
+
 }  // namespace
 
 bool has_warpgroups() {
@@ -52,19 +73,16 @@ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(static_cast<const unsigned char*>(shared) - dynamic_shared());
 }
 
-// Core matrices of eight codewords and eight slots, by the offsets of the descriptor: from one half of the slots to the
-// other, and from a group of codewords to the next.
+uint4 operand_of(uint64_t descriptor) {
+  int group = static_cast<int>(threadIdx.x) / 32 % 4 * 2;
+  Slots upper = slots_of(descriptor, group);
+  Slots lower = slots_of(descriptor, group + 1);
+  return {upper.first, lower.first, upper.second, lower.second};
+}
+
 void multiply_group(float (&sums)[4], const uint4& rows, uint64_t descriptor, int group) {
-  uint64_t start = (descriptor & 0x3fff) << 4;
-  uint64_t from_half_to_half = (descriptor >> 16 & 0x3fff) << 4;
-  uint64_t from_group_to_group = (descriptor >> 32 & 0x3fff) << 4;
-  uint64_t codeword = lane() / 4;
-  uint64_t slot = lane() % 4 * 2;
-  const unsigned char* at = dynamic_shared() + start + group * from_group_to_group + codeword * 16 + slot * 2;
-  uint32_t b[2];
-  std::memcpy(&b[0], at, sizeof b[0]);
-  std::memcpy(&b[1], at + from_half_to_half, sizeof b[1]);
-  multiply_add(sums, {rows.x, rows.y, rows.z, rows.w}, b);
+  Slots slots = slots_of(descriptor, group);
+  multiply_add(sums, {rows.x, rows.y, rows.z, rows.w}, {slots.first, slots.second});
 }
 
 void init_barrier(uint32_t barrier, int arrivals) {

@@ -30,6 +30,9 @@ void warpgroup_wait() {
 template <int kGroups>
 void hold(float (&)[kGroups][4]) {}
 
+// The thread's operand of rows, from that of all of the warpgroup's rows.
+uint4 operand_of(uint64_t descriptor);
+
 // Of eight codewords, whose operand a descriptor is of.
 void multiply_group(float (&sums)[4], const uint4& rows, uint64_t descriptor, int group);
 
@@ -44,12 +47,19 @@ void warpgroup_multiply(float (&sums)[kGroups][4], const uint4& rows, uint64_t d
   });
 }
 
+template <int kGroups>
+void warpgroup_multiply_add(float (&sums)[kGroups][4], uint64_t rows, uint64_t descriptor) {
+  begin_product([&sums, rows, descriptor] {
+    for (int n = 0; n < kGroups; n++) multiply_group(sums[n], operand_of(rows), descriptor, n);
+  });
+}
+
 void init_barrier(uint32_t barrier, int arrivals);
 void arrive(uint32_t barrier);
 bool has_completed(uint32_t barrier, uint32_t phase);
 void wait_for_phase(uint32_t barrier, uint32_t phase);
 void copy_bulk(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier);
-inline void fence_bulk_copies() {}
+inline void fence_async_proxy() {}
 
 inline uint32_t compare_and_swap(uint32_t place, uint32_t expected, uint32_t value) {
   auto at = reinterpret_cast<uint32_t*>(dynamic_shared() + place);
