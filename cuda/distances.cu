@@ -115,6 +115,8 @@ __global__ void __launch_bounds__(kThreads) lower(const __grid_constant__ LowerA
     if (rough <= FLT_MAX && rough * job.shrink - job.underflow > lowest) return;
   }
   double distance = canonical_distance(x, job.centre, job.weights, job.dim, lane, row_threads);
+  // All have read it.
+  __syncwarp(row_threads);
   if (lane == 0 && distance < lowest) job.distances[row] = distance;
 }
 

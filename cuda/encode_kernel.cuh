@@ -138,8 +138,9 @@ class EncodeWarp {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       tile.exists[half] = exists(half);
-      size_t row = tile.exists[half] ? row_of(half) : count() - 1;
-      tile.from[half] = thread_elements(rows + row * dim);
+      size_t row = tile.exists[half] ? row_of(half) : 0;
+      // Every row is written by somebody.
+      tile.from[half] = thread_elements(tile.exists[half] ? rows + row * dim : codewords);
       tile.codewords[half] = thread_elements(codewords + (s == 0 ? 0 : codes_[half * 8 + fragment_row()] * dim));
       tile.to[half] = thread_elements(parameters_.residuals + row * dim);
     }
@@ -407,8 +408,8 @@ class EncodeWarp {
         bounds[half][set] = view.bounds[min(ranking_.codeword(kept_[half].best[set], fragment_column()), last)];
       }
     }
-    // Nobody reads it any more, and nobody adds to it before the group has met.
-    if (Group::warp() == 0 && threadIdx.x % 32 == 0) open_.counts[turn_ ^ 1] = 0;
+    // Other threads of the warp have read the codes of the stage before.
+    __syncwarp();
     Verdict verdicts[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -438,6 +439,8 @@ class EncodeWarp {
     size_t group_row = first_row_ - Group::warp() * kWarpRows;
     settle_open<Group>(search, searched_rows(s) + group_row * parameters_.dim, count, open_,
                        codes_ - Group::warp() * kWarpRows);
+    // All have met at the end of that, and in the next stage nobody adds to it.
+    if (Group::warp() == 0 && thread == 0) count = 0;
   }
 
   __device__ __forceinline__ void write_codes(int s) const {

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     // Bits of numbers that are not negative are ordered as they are. Most blocks have nothing to raise.
     unsigned bits = __float_as_uint(own);
-    if (bits > largest[i]) atomicMax(&largest[i], bits);
+    if (bits > __ldcg(&largest[i])) atomicMax(&largest[i], bits);
   }
 }
 

@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
     warpgroup_wait<0>();
     hold(sums);
     error = fmaxf(error, worst_of(sums, pattern, first_row));
-    measured->warpgroup = 1;
+    if (threadIdx.x == 0) measured->warpgroup = 1;
   }
 #endif
   atomicMax(&measured->worst, __float_as_uint(error));

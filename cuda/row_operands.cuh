@@ -31,6 +31,14 @@ __device__ __forceinline__ Float* thread_elements(Float* row) {
   return elements;
 }
 
+// Whether what is read from dim on, and not used, is read at all: it can be what another thread writes, and a check for
+// races is not to hear of it.
+#ifdef RVQ_EMULATE_CUDA
+constexpr bool kReadsOutside = false;
+#else
+constexpr bool kReadsOutside = true;
+#endif
+
 // A thread's four elements of a step, zeros from dim on. Never branches: loads beside each other are then under way
 // together.
 template <Layout kLayout>
@@ -39,13 +47,15 @@ __device__ __forceinline__ float4 load4(const float* elements, int step, int dim
     return *reinterpret_cast<const float4*>(elements + step * 16);
   } else if constexpr (kLayout == Layout::kAligned) {
     bool inside = step * 16 + fragment_column() * 4 < dim;
+    if (!kReadsOutside && !inside) return {0, 0, 0, 0};
     float4 x = *reinterpret_cast<const float4*>(elements + (inside ? step * 16 : -fragment_column() * 4));
     return inside ? x : float4{0, 0, 0, 0};
   } else {
-    float x[4];
+    float x[4] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       bool inside = step * 16 + fragment_column() * 4 + i < dim;
+      if (!kReadsOutside && !inside) break;
       float element = elements[inside ? step * 16 + i : -fragment_column() * 4];
       x[i] = inside ? element : 0;
     }
@@ -107,7 +117,7 @@ struct RowState {
 
 // Sixteen rows of a warp at the start of a stage: rows 8·half + fragment_row() for half 0 and 1, by thread_elements().
 struct RowTile {
-  const float* from[2];  // the row; where there is none, another
+  const float* from[2];  // the row; where there is none, a codeword
   bool exists[2];
   bool subtract;
   const float* codewords[2];  // to be subtracted first

@@ -88,7 +88,8 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
   uint32_t blocks = (static_cast<uint32_t>(parameters.count) + rows - 1) / rows;
   uint32_t passes = blocks <= blockIdx.x ? 0 : (blocks - blockIdx.x - 1) / gridDim.x + 1;
   auto& own_list = open[warp / Warp::Group::kWarps];
-  own_list.counts[0] = own_list.counts[1] = 0;
+  // Before the stream makes all meet.
+  if (threadIdx.x % (32 * Warp::Group::kWarps) == 0) own_list.counts[0] = own_list.counts[1] = 0;
   const StageView* views = parameters.views;
   auto encode = [&](auto& stream) {
     Warp encoder(parameters, views, own_list, codes[warp]);

@@ -103,7 +103,9 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
     int row = Group::warp() * 16 + half * 8 + fragment_row();
     unsigned own = 1u << (lane & 28);
     unsigned before = own - 1;
-    if ((compared[half] & own) != 0) {
+    bool is_compared = (compared[half] & own) != 0;
+    bool is_searched = (searched[half] & own) != 0;
+    if (is_compared) {
 #pragma unroll
       for (int set = 0; set < kSets; set++) {
         // Where all are alike, one that does not exist can be the best of a place.
@@ -113,16 +115,19 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
         open.codewords[row][Group::Open::slot_of(place, candidates[half])] =
             min(codeword, static_cast<uint32_t>(view.num_codewords) - 1);
       }
+    }
+    // The row's four threads know the same.
+    if (fragment_column() != 0 || !(is_compared || is_searched)) continue;
+    open.candidates[row] = static_cast<uint16_t>(candidates[half]);
+    // Those that are not searched as well are done when they have been compared.
+    open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
+    if (is_compared) {
       int place = (first & 0xffff) + (half == 0 ? 0 : __popc(compared[0])) + __popc(compared[half] & before);
       open.compared[place] = static_cast<uint8_t>(row);
-      open.candidates[row] = static_cast<uint16_t>(candidates[half]);
-      // Those that are not searched as well are done when they have been compared.
-      open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
     }
-    if ((searched[half] & own) != 0) {
+    if (is_searched) {
       int place = (first >> 16) + (half == 0 ? 0 : __popc(searched[0])) + __popc(searched[half] & before);
       open.searched[place] = static_cast<uint8_t>(row);
-      open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
       if (candidates[half] == 0) open.of_candidates[row] = {INFINITY, ~0u};
     }
   }

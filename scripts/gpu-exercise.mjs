@@ -11,15 +11,16 @@ import { Random } from "../dist/random.js";
 /** Odd counts and dimensions, one and several tiles of each, both sides of D 256, many exact ties on the grid. */
 const shapes = [
   { count: 1, dim: 1, sizes: [1], data: "normal" },
-  { count: 5, dim: 3, sizes: [7, 5], data: "grid" },
+  { count: 5, dim: 3, sizes: [7, 5, 6, 4], data: "grid" },
   { count: 66, dim: 8, sizes: [1024, 1000, 3], data: "normal" },
-  { count: 131, dim: 17, sizes: [65, 64], data: "grid" },
+  { count: 131, dim: 17, sizes: [65, 64, 20, 64], data: "grid" },
   { count: 259, dim: 64, sizes: [128, 128, 200, 128], data: "normal" },
   { count: 100, dim: 96, sizes: [4100], data: "normal" },
   { count: 133, dim: 128, sizes: [256, 256, 256, 256, 256, 256, 256, 256], data: "normal" },
   { count: 70, dim: 128, sizes: [1024, 1024], data: "grid" },
   { count: 35, dim: 256, sizes: [300, 2048], data: "normal" },
   { count: 21, dim: 300, sizes: [40, 19], data: "grid" },
+  { count: 150, dim: 400, sizes: [260, 70, 130], data: "normal" },
   { count: 17, dim: 768, sizes: [130], data: "normal" },
   { count: 7, dim: 1000, sizes: [21], data: "normal" },
 ];

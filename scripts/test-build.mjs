@@ -4,6 +4,7 @@
 //   node scripts/test-build.mjs sanitize [files…]   AddressSanitizer (without leaks) and UndefinedBehaviorSanitizer
 //   node scripts/test-build.mjs tsan [files…]       ThreadSanitizer
 //   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, as of older devices and as of Hopper
+//   node scripts/test-build.mjs races               the same under ThreadSanitizer: races between threads of its kernels
 //
 // The package's own build in build/Release/ stays as it is.
 
@@ -61,6 +62,17 @@ const builds = {
     // What scripts/gpu.sh runs under compute-sanitizer on a GPU: it must not be found broken there.
     program: ["scripts/gpu-exercise.mjs", "cuda"],
   },
+  races: {
+    options: ["RVQ_EMULATE_CUDA=ON", "RVQ_SANITIZE=thread"],
+    libraries: ["libtsan.so"],
+    runs: ["0", "1"].map((wgmma) => ({
+      RVQ_EMULATED_DEVICES: "1",
+      RVQ_EMULATED_WGMMA: wgmma,
+      TSAN_OPTIONS: "halt_on_error=1:ignore_noninstrumented_modules=1",
+      tests: [],
+    })),
+    program: ["scripts/gpu-exercise.mjs", "cuda"],
+  },
   tsan: {
     options: ["RVQ_SANITIZE=thread"],
     tests: nativeTests,
@@ -98,7 +110,9 @@ for (const { tests, ...settings } of build.runs) {
   const expected = [settings.RVQ_CPU ?? "portable", settings.RVQ_EMULATED_DEVICES === undefined ? "" : "0"];
   run(process.execPath, ["-e", requireLevel, path.join(folder, "build/Release/rvq.node"), ...expected], environment);
   const wanted = files.length > 0 ? files : (tests ?? build.tests);
-  run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...wanted], environment);
+  if (wanted.length > 0) {
+    run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...wanted], environment);
+  }
   if (build.program && files.length === 0) run(process.execPath, build.program, environment);
 }
 

@@ -7,11 +7,14 @@
 
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+
+#include "races.h"
 
 #define __global__ static
 #define __device__
@@ -44,6 +47,13 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 
 // Of the thread that runs.
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+#ifdef RVQ_FIND_RACES
+namespace emulation {
+dim3 thread_index();
+}
+// The variable is written by whoever has a thread go on.
+#define threadIdx emulation::thread_index()
+#endif
 
 enum cudaError_t {
   cudaSuccess,
@@ -145,6 +155,8 @@ struct Words {
 };
 // Meets the threads of `mask` of this warp. The last to come may combine what all have said, in its place.
 const Words* exchange(unsigned mask, const Words& own, void (*combine)(Words* all) = nullptr);
+// The same without words, after which all see what each has written.
+void meet_warp(unsigned mask);
 // Meets all threads of the block, none of which may have ended.
 void meet_block();
 // Meets so many threads at one of the block's barriers.
@@ -165,7 +177,7 @@ OpenRows open_rows();
 void add_open_rows(int compared, int searched);
 
 template <typename T>
-T shuffle(unsigned mask, T value, unsigned from) {
+RVQ_NOT_OF_A_KERNEL T shuffle(unsigned mask, T value, unsigned from) {
   static_assert(sizeof value <= sizeof(uint64_t));
   Words own{};
   std::memcpy(&own, &value, sizeof value);
@@ -178,7 +190,7 @@ T shuffle(unsigned mask, T value, unsigned from) {
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::meet_block(); }
-inline void __syncwarp(unsigned mask = 0xffffffff) { emulation::exchange(mask, {}); }
+inline void __syncwarp(unsigned mask = 0xffffffff) { emulation::meet_warp(mask); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int step) {
@@ -193,7 +205,7 @@ T __shfl_up_sync(unsigned mask, T value, int step) {
   unsigned own = emulation::lane();
   return emulation::shuffle(mask, value, own < static_cast<unsigned>(step) ? own : own - static_cast<unsigned>(step));
 }
-inline unsigned __ballot_sync(unsigned mask, bool vote) {
+RVQ_NOT_OF_A_KERNEL inline unsigned __ballot_sync(unsigned mask, bool vote) {
   const emulation::Words* all = emulation::exchange(mask, {vote});
   unsigned votes = 0;
   for (unsigned i = 0; i < 32; i++) {
@@ -237,22 +249,29 @@ T __ldg(const T* at) {
   return *at;
 }
 
-// Kernels run one at a time, and a thread until it waits for others.
+// Of what others change meanwhile.
+template <typename T>
+T __ldcg(T* at) {
+  return std::atomic_ref(*at).load(std::memory_order_relaxed);
+}
+
+// They order nothing else.
 template <typename T, typename Value>
 T atomicAdd(T* at, Value value) {
-  T before = *at;
-  *at = before + static_cast<T>(value);
-  return before;
+  return std::atomic_ref(*at).fetch_add(static_cast<T>(value), std::memory_order_relaxed);
 }
+// Kernels run one at a time, and a thread until it waits for others: nothing comes in between.
 template <typename T, typename Value>
 T atomicMin(T* at, Value value) {
-  T before = *at;
-  if (static_cast<T>(value) < before) *at = static_cast<T>(value);
+  std::atomic_ref<T> all(*at);
+  T before = all.load(std::memory_order_relaxed);
+  if (static_cast<T>(value) < before) all.store(static_cast<T>(value), std::memory_order_relaxed);
   return before;
 }
 template <typename T, typename Value>
 T atomicMax(T* at, Value value) {
-  T before = *at;
-  if (static_cast<T>(value) > before) *at = static_cast<T>(value);
+  std::atomic_ref<T> all(*at);
+  T before = all.load(std::memory_order_relaxed);
+  if (static_cast<T>(value) > before) all.store(static_cast<T>(value), std::memory_order_relaxed);
   return before;
 }

@@ -18,15 +18,19 @@
 #include "warpgroup.h"
 
 // All of this is behind the runtime's lock: one block of the whole process runs at a time.
+#undef threadIdx
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
+
+namespace races = emulation::races;
 
 constexpr size_t kStackBytes = 256 << 10;
 
 // Of the threads of a warp with the same mask: how often they have met, who is there for the next time, and what they
 // have said, now and the last time.
 struct Meeting {
+  char tokens[2];  // of those who meet, in turn
   size_t rounds = 0;
   int there = 0;
   emulation::Words said[2][32] = {};
@@ -54,12 +58,15 @@ struct Thread {
 struct Block {
   const std::function<void()>* thread = nullptr;
   jmp_buf scheduler;
+  ucontext_t scheduler_context;
+  void* scheduler_fiber;
   std::vector<Thread> threads;
   std::vector<std::map<unsigned, Meeting>> meetings;  // [warps]
   size_t current = 0;
   size_t progress = 0;
   // Of barriers that some threads pass together: 0 is that of all.
   struct Barrier {
+    char tokens[2];  // likewise
     size_t met = 0;
     size_t passed = 0;
   };
@@ -69,6 +76,9 @@ struct Block {
 Block* running = nullptr;
 std::vector<std::unique_ptr<char[]>> stacks;
 std::vector<char> shared_bytes;
+// Of the threads of all blocks, one after the other, while races are looked for; and tokens of their begins and ends.
+std::vector<void*> fibers;
+char begin, end;
 std::atomic<size_t> rows_compared, rows_searched;
 
 [[noreturn]] void fail(const char* what) {
@@ -76,15 +86,26 @@ std::atomic<size_t> rows_compared, rows_searched;
   std::abort();
 }
 
+// While races are looked for threads change by their contexts alone: ThreadSanitizer has its own idea of jumps.
+void leave() {
+  Thread& thread = running->threads[running->current];
+  races::switch_to(running->scheduler_fiber);
+  swapcontext(&thread.start, &running->scheduler_context);
+}
+
 void enter() {
+  races::acquire(&begin);
   (*running->thread)();
+  races::release(&end);
   running->threads[running->current].ended = true;
   running->progress++;
+  if (races::kLooking) leave();
   _longjmp(running->scheduler, 1);
 }
 
 // Back to the scheduler, until it is this thread's turn again.
 void wait() {
+  if (races::kLooking) return leave();
   if (_setjmp(running->threads[running->current].place) == 0) _longjmp(running->scheduler, 1);
 }
 
@@ -93,6 +114,11 @@ void go_on(size_t index) {
   running->current = index;
   Thread& thread = running->threads[index];
   threadIdx = thread.index;
+  if (races::kLooking) {
+    races::switch_to(fibers[index]);
+    swapcontext(&running->scheduler_context, &thread.start);
+    return;
+  }
   if (_setjmp(running->scheduler) != 0) return;
   if (thread.started) _longjmp(thread.place, 1);
   thread.started = true;
@@ -119,6 +145,9 @@ void run_block(const std::function<void()>& thread, size_t shared) {
   block.meetings.resize((threads + 31) / 32);
   running = &block;
   while (stacks.size() < threads) stacks.push_back(std::make_unique<char[]>(kStackBytes));
+  block.scheduler_fiber = races::current();
+  while (fibers.size() < threads) fibers.push_back(races::create());
+  races::release(&begin);
   for (size_t t = 0; t < threads; t++) prepare(block.threads[t], static_cast<unsigned>(t), stacks[t].get());
   for (size_t left = threads; left > 0;) {
     size_t before = block.progress;
@@ -130,6 +159,7 @@ void run_block(const std::function<void()>& thread, size_t shared) {
     }
     if (left > 0 && block.progress == before) fail("threads wait for each other, or for one that has ended");
   }
+  races::acquire(&end);
   running = nullptr;
 }
 
@@ -156,6 +186,10 @@ unsigned char* emulation::dynamic_shared() {
   return reinterpret_cast<unsigned char*>((address + 127) / 128 * 128);
 }
 
+#ifdef RVQ_FIND_RACES
+dim3 emulation::thread_index() { return threadIdx; }
+#endif
+
 unsigned emulation::lane() { return static_cast<unsigned>(running->current % 32); }
 
 const emulation::Words* emulation::exchange(unsigned mask, const Words& own, void (*combine)(Words* all)) {
@@ -176,17 +210,28 @@ const emulation::Words* emulation::exchange(unsigned mask, const Words& own, voi
   return said;
 }
 
+void emulation::meet_warp(unsigned mask) {
+  Meeting& meeting = running->meetings[running->current / 32][mask];
+  const char& token = meeting.tokens[meeting.rounds % 2];
+  races::release(&token);
+  exchange(mask, {});
+  races::acquire(&token);
+}
+
 void emulation::meet_block() { meet_at(0, static_cast<int>(running->threads.size())); }
 
 void emulation::meet_at(int barrier, int threads) {
   Block::Barrier& at = running->barriers[barrier];
   size_t before = at.passed;
+  const char& token = at.tokens[before % 2];
+  races::release(&token);
   running->progress++;
   if (++at.met == static_cast<size_t>(threads)) {
     at.met = 0;
     at.passed++;
   }
   while (at.passed == before) wait();
+  races::acquire(&token);
 }
 
 void emulation::wait_until(const std::function<bool()>& condition) {
@@ -204,6 +249,8 @@ void emulation::add_open_rows(int compared, int searched) {
 
 void emulation::copy_async(void* shared, const void* global) {
   std::memset(shared, 0xff, 16);
+  races::written(shared, 16);
+  races::read(global, 16);
   running->threads[running->current].asked.push_back({shared, global});
 }
 
@@ -216,7 +263,10 @@ void emulation::end_copy_group() {
 void emulation::wait_for_copies(size_t pending_groups) {
   auto& groups = running->threads[running->current].groups;
   for (; groups.size() > pending_groups; groups.erase(groups.begin())) {
-    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
+    for (const Copy& copy : groups.front()) {
+      std::memcpy(copy.to, copy.from, 16);
+      races::written(copy.to, 16);
+    }
   }
 }
 

@@ -27,8 +27,19 @@ struct Copy {
   uint32_t barrier;
 };
 
+// One of the arrivals of the phase.
+void complete(Barrier& at) {
+  tell();
+  if (--at.missing > 0) return;
+  at.missing = at.arrivals;
+  at.phase++;
+}
+
 // Asked for and not done. Blocks run one at a time, and wait for all of their copies.
 std::vector<Copy> asked;
+
+// A token of those who arrive at a barrier in a phase.
+const void* arrivals_at(uint32_t barrier, uint32_t phase) { return dynamic_shared() + barrier + phase % 2 * 4; }
 
 Barrier& barrier_at(uint32_t address) {
   if (address % sizeof(Barrier) != 0) {
@@ -46,16 +57,26 @@ struct Slots {
 
 // Core matrices of eight rows or codewords and eight slots, by the offsets of the descriptor: from one half of the slots
 // to the other, and from a group of eight to the next.
-Slots slots_of(uint64_t descriptor, int group) {
+struct SlotPlaces {
+  const unsigned char* first;
+  const unsigned char* second;
+};
+
+SlotPlaces places_of(uint64_t descriptor, int group) {
   uint64_t start = (descriptor & 0x3fff) << 4;
   uint64_t from_half_to_half = (descriptor >> 16 & 0x3fff) << 4;
   uint64_t from_group_to_group = (descriptor >> 32 & 0x3fff) << 4;
   uint64_t row = lane() / 4;
   uint64_t slot = lane() % 4 * 2;
   const unsigned char* at = dynamic_shared() + start + group * from_group_to_group + row * 16 + slot * 2;
+  return {at, at + from_half_to_half};
+}
+
+Slots slots_of(uint64_t descriptor, int group) {
+  SlotPlaces at = places_of(descriptor, group);
   Slots slots;
-  std::memcpy(&slots.first, at, sizeof slots.first);
-  std::memcpy(&slots.second, at + from_half_to_half, sizeof slots.second);
+  std::memcpy(&slots.first, at.first, sizeof slots.first);
+  std::memcpy(&slots.second, at.second, sizeof slots.second);
   return slots;
 }
 
@@ -80,6 +101,15 @@ uint4 operand_of(uint64_t descriptor) {
   return {upper.first, lower.first, upper.second, lower.second};
 }
 
+void tell_of_operand(uint64_t descriptor, int groups) {
+  if (!races::kLooking) return;
+  for (int group = 0; group < groups; group++) {
+    SlotPlaces at = places_of(descriptor, group);
+    races::read(at.first, sizeof(uint32_t));
+    races::read(at.second, sizeof(uint32_t));
+  }
+}
+
 void multiply_group(float (&sums)[4], const uint4& rows, uint64_t descriptor, int group) {
   Slots slots = slots_of(descriptor, group);
   multiply_add(sums, {rows.x, rows.y, rows.z, rows.w}, {slots.first, slots.second});
@@ -91,13 +121,15 @@ void init_barrier(uint32_t barrier, int arrivals) {
 
 void arrive(uint32_t barrier) {
   Barrier& at = barrier_at(barrier);
-  tell();
-  if (--at.missing > 0) return;
-  at.missing = at.arrivals;
-  at.phase++;
+  races::release(arrivals_at(barrier, at.phase));
+  complete(at);
 }
 
-bool has_completed(uint32_t barrier, uint32_t phase) { return barrier_at(barrier).phase % 2 != phase; }
+bool has_completed(uint32_t barrier, uint32_t phase) {
+  if (barrier_at(barrier).phase % 2 == phase) return false;
+  races::acquire(arrivals_at(barrier, phase));
+  return true;
+}
 
 void wait_for_phase(uint32_t barrier, uint32_t phase) {
   wait_until([=] {
@@ -106,8 +138,9 @@ void wait_for_phase(uint32_t barrier, uint32_t phase) {
       Copy copy = asked[i];
       if (copy.barrier != barrier) continue;
       asked.erase(asked.begin() + static_cast<std::ptrdiff_t>(i));
+      races::Unseen unseen;
       std::memcpy(dynamic_shared() + copy.shared, copy.global, copy.bytes);
-      arrive(barrier);
+      complete(barrier_at(barrier));
       break;
     }
     return false;
@@ -116,6 +149,9 @@ void wait_for_phase(uint32_t barrier, uint32_t phase) {
 
 void copy_bulk(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
   std::memset(dynamic_shared() + shared, 0xff, bytes);
+  races::written(dynamic_shared() + shared, bytes);
+  races::read(global, bytes);
+  races::release(arrivals_at(barrier, barrier_at(barrier).phase));
   asked.push_back({shared, global, bytes, barrier});
 }
 
