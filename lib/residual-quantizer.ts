@@ -265,13 +265,13 @@ export class ResidualQuantizer {
       throw invalidArgument("vectors", `codes.count · dim = ${count * this.dim} elements`, plain.length);
     }
 
-    const sums = new DistortionSums(this.spec, this.prepared, plain, { count, stages, data });
+    const sums = new DistortionSums(this.spec, this.prepared, plain, { count, stages, data }, this.engine.staging);
     await this.forEachChunk(
       count,
       { ...call, stages },
       (first, rows, chunkOf) => sums.measure(first, rows, chunkOf),
       (chunk) => sums.add(chunk),
-    );
+    ).finally(() => sums.close());
     return sums.result();
   }
 

@@ -237,6 +237,7 @@ describe.skipIf(!available || native?.cudaTestRooms === undefined)("calls from p
       for (const [i, call] of calls.slice(1).entries()) expectSameBytes((await call) as Float32Array, into[i], "into");
       for (const decoded of into) expectSameBytes(decoded, reconstruction, "decode into");
       expectSameBytes(await rq.decode(expected), reconstruction, "decode");
+      expect(await rq.distortion(vectors, expected)).toEqual(await open("js").distortion(vectors, expected));
       const resident = await rq.device.upload(vectors);
       expectSameBytes(await resident.download(), vectors, "upload");
       resident.dispose();
