@@ -21,6 +21,7 @@ const nativeTests = [
   "model-file",
   "pack-codes",
   "residual-quantizer",
+  "staging",
   "workers",
 ].map((name) => `test/${name}`);
 

@@ -78,7 +78,7 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
 
 class CudaBackend implements Backend {
   readonly name = "cuda";
-  // One whose vectors are copied, one on the device, and one whose result is being taken.
+  // One that is copied to or from a room, one that crosses the bus, and one that is searched.
   readonly chunksInFlight = 3;
   readonly staging: StagingMemory;
   private openedCpu: Backend | null = null;
