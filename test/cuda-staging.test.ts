@@ -192,6 +192,8 @@ describe.skipIf(!available || native?.cudaTestRooms === undefined)("calls from p
     `;
     await collect();
     const before = rooms().bytes;
+    // So that the calls are in their midst when the worker's buffers are finalized, before it waits for them.
+    limit({ pieceRows: 500 });
     for (let round = 0; round < 4; round++) {
       const worker = new Worker(source, { eval: true, workerData: { file } });
       await once(worker, "message");
