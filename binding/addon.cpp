@@ -9,12 +9,15 @@
 //   scanCodes         the nearest of coded vectors                         cpu_code_scan.h
 //   fmaPeak           the processor's peak                                 cpu_peak.h
 //   packCodes, unpackCodes   codes as bits and back                        packing.h
+//   copyElements      a copy of an array by several threads                host_copy.h
 //   CudaCodebooks, cudaAccumulate, cudaLowerDistances   the same on a device   cuda_codebooks.h, cuda_statistics.h
+//   cudaStagingRoom   pinned memory as an ArrayBuffer                      cuda_staging.h
 //   CudaMemory, cudaAccumulateResident, cudaMagnitudesResident   arrays that stay on a device   cuda_memory.h,
 //                     cuda_resident.cpp
 //   cudaOpen, cudaLost   that a device works, or no longer does; these are only there with CUDA   cuda_device.h
 //   processorsUnder   what cpuInfo().processors would be with other control groups; only in builds for tests
 //   cudaTestLimits, cudaTestLose   small pieces and lost devices; only in builds for tests   cuda_device.h
+//   cudaTestRooms     what has become of pinned memory; only in builds for tests   cuda_staging.h
 //   mostThreads       how many threads asynchronous calls have had at once; only in builds for tests   job.h
 //
 // Nothing here chooses or falls back: that is lib/'s. Bad arguments are a TypeError, never a crash.
@@ -32,8 +35,10 @@
 #include "cuda_codebooks.h"
 #include "cuda_device.h"
 #include "cuda_memory.h"
+#include "cuda_staging.h"
 #include "cuda_statistics.h"
 #endif
+#include "host_copy.h"
 #include "job.h"
 #include "packing.h"
 #include "processors.h"
@@ -70,6 +75,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("lowerDistances", Napi::Function::New(env, lower_distances, "lowerDistances"));
   exports.Set("scanCodes", Napi::Function::New(env, scan_codes, "scanCodes"));
   exports.Set("fmaPeak", Napi::Function::New(env, fma_peak, "fmaPeak"));
+  exports.Set("copyElements", Napi::Function::New(env, copy_elements, "copyElements"));
   exports.Set("packCodes", Napi::Function::New(env, pack_codes, "packCodes"));
   exports.Set("unpackCodes", Napi::Function::New(env, unpack_codes, "unpackCodes"));
 #ifdef RVQ_CUDA
@@ -81,9 +87,11 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaLowerDistances", Napi::Function::New(env, cuda_lower_distances, "cudaLowerDistances"));
   exports.Set("cudaLost", Napi::Function::New(env, cuda_lost, "cudaLost"));
   exports.Set("cudaOpen", Napi::Function::New(env, cuda_open, "cudaOpen"));
+  exports.Set("cudaStagingRoom", Napi::Function::New(env, cuda_staging_room, "cudaStagingRoom"));
 #ifdef RVQ_TESTING
   exports.Set("cudaTestLimits", Napi::Function::New(env, cuda_test_limits, "cudaTestLimits"));
   exports.Set("cudaTestLose", Napi::Function::New(env, cuda_test_lose, "cudaTestLose"));
+  exports.Set("cudaTestRooms", Napi::Function::New(env, cuda_test_rooms, "cudaTestRooms"));
 #ifdef RVQ_EMULATE_CUDA
   exports.Set("cudaTestOpenRows", Napi::Function::New(env, cuda_test_open_rows, "cudaTestOpenRows"));
 #endif

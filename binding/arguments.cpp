@@ -106,15 +106,10 @@ cpu::Codes Arguments::codes(const char* name, size_t length) {
 }
 
 void* Arguments::numbers(const char* name, size_t* bytes) {
-  TypedArray array{};
-  bool is_array = read_typed_array(get(name), &array);
-  bool narrow = is_array && array.type == napi_uint16_array;
-  if (!narrow && !(is_array && (array.type == napi_float32_array || array.type == napi_uint32_array))) {
-    throw error(name, "a Float32Array, Uint16Array or Uint32Array");
-  }
-  *bytes = array.length * (narrow ? 2 : 4);
-  arrays_.push_back(get(name).As<Napi::Object>());
-  return array.data;
+  Napi::Value value = get(name);
+  void* data = number_elements(value, name, bytes);
+  arrays_.push_back(value.As<Napi::Object>());
+  return data;
 }
 
 void* Arguments::elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name) {
@@ -139,6 +134,18 @@ const float* float_elements(const Napi::Value& value, const char* name, size_t* 
   }
   *length = array.length;
   return static_cast<const float*>(array.data);
+}
+
+void* number_elements(const Napi::Value& value, const char* name, size_t* bytes) {
+  TypedArray array{};
+  bool is_array = read_typed_array(value, &array);
+  bool narrow = is_array && array.type == napi_uint16_array;
+  if (!narrow && !(is_array && (array.type == napi_float32_array || array.type == napi_uint32_array))) {
+    throw Napi::TypeError::New(value.Env(),
+                               std::string(name) + ": expected a Float32Array, Uint16Array or Uint32Array");
+  }
+  *bytes = array.length * (narrow ? 2 : 4);
+  return array.data;
 }
 
 size_t product(Napi::Env env, size_t a, size_t b) {

@@ -57,6 +57,9 @@ class Arguments {
 // The elements of one Float32Array, which need not be a field.
 const float* float_elements(const Napi::Value& value, const char* name, size_t* length);
 
+// The elements of one Float32Array, Uint16Array or Uint32Array, likewise. Runs no JavaScript.
+void* number_elements(const Napi::Value& value, const char* name, size_t* bytes);
+
 // a · b; throws a TypeError where no array can be that long.
 size_t product(Napi::Env env, size_t a, size_t b);
 

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "../cuda/row_stream.h"
+#include "cuda_device.h"
+#include "host_copy.h"
 #include "job.h"
 #include "requests.h"
 
@@ -26,8 +28,12 @@ template <typename Operation>
 class CudaCall final : public Call {
  public:
   template <typename... Arguments>
-  CudaCall(std::shared_ptr<const void> owner, int device, const Arguments&... arguments)
-      : owner_(std::move(owner)), device_(device), operation_(arguments...) {}
+  CudaCall(std::shared_ptr<const void> owner, CudaOptions options, const Arguments&... arguments)
+      : owner_(std::move(owner)), device_(options.device), operation_(arguments...) {
+    operation_.copy_by([threads = options.threads](void* to, const void* from, size_t bytes) {
+      copy_bytes(to, from, bytes, threads);
+    });
+  }
 
   // One for a piece of rows: there are never more pieces than rows.
   size_t blocks() const override { return operation_.count(); }

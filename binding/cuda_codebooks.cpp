@@ -8,6 +8,7 @@
 #include "../cuda/device_state.h"
 #include "../cuda/host_decode.h"
 #include "../cuda/host_search.h"
+#include "../cuda/staging_room.h"
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
@@ -22,30 +23,40 @@ namespace {
 
 using Prepared = std::shared_ptr<const CudaPrepared>;
 
+// `room`: where the vectors lie in one; the call keeps it.
 template <typename Operation, typename Request>
-std::unique_ptr<Call> call(const Prepared& prepared, const Request& request) {
-  const cuda::Codebooks& codebooks = *prepared->codebooks;
-  return std::make_unique<CudaCall<Operation>>(prepared, codebooks.device(), codebooks, request);
+std::unique_ptr<Call> call(const Prepared& prepared, const cuda::Room& room, const Request& request) {
+  auto owner = std::make_shared<std::pair<Prepared, cuda::Room>>(prepared, room);
+  return std::make_unique<CudaCall<Operation>>(owner, prepared->options, *prepared->codebooks, request);
+}
+
+cuda::Room room_of_vectors(const Prepared& prepared, const float* vectors, size_t count) {
+  return cuda::room_of(vectors, count * prepared->shape.dim * sizeof(float));
 }
 
 std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::EncodeRequest read = read_encode_request(prepared->shape, env, arguments);
   if (arguments.has("beam")) arguments.size_between("beam", 1, 1);
-  cuda::HostEncodeRequest request{read.vectors, read.count, read.stages, host_codes(read.codes), read.residuals};
-  return call<cuda::HostEncode>(prepared, request);
+  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
+  cuda::HostEncodeRequest request{read.vectors, room != nullptr,        read.count,
+                                  read.stages,  host_codes(read.codes), read.residuals};
+  return call<cuda::HostEncode>(prepared, room, request);
 }
 
 std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::DecodeRequest read = read_decode_request(prepared->shape, env, arguments);
-  cuda::HostDecodeRequest request{host_codes(read.codes), read.count, read.code_stages, read.stages, read.vectors};
-  return call<cuda::HostDecode>(prepared, request);
+  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
+  cuda::HostDecodeRequest request{host_codes(read.codes), read.count,     read.code_stages, read.stages,
+                                  read.vectors,           room != nullptr};
+  return call<cuda::HostDecode>(prepared, room, request);
 }
 
 std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::DistancesRequest read = read_distances_request(prepared->shape, env, arguments);
-  cuda::HostDistancesRequest request{read.vectors, read.count,    host_codes(read.codes), read.code_stages,
-                                     read.stages,  read.weighted, read.distances};
-  return call<cuda::HostDistances>(prepared, request);
+  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
+  cuda::HostDistancesRequest request{read.vectors,     room != nullptr, read.count,    host_codes(read.codes),
+                                     read.code_stages, read.stages,     read.weighted, read.distances};
+  return call<cuda::HostDistances>(prepared, room, request);
 }
 
 std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
@@ -55,12 +66,12 @@ std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Argum
   cuda::HostAssignRequest request{read.vectors,           read.count,     rows.first,
                                   host_codes(read.codes), read.distances, read.plain_distances};
   auto owner = std::make_shared<std::pair<Prepared, CudaMemory::Rows>>(prepared, rows);
-  return std::make_unique<CudaCall<cuda::HostAssign>>(owner, device, *prepared->codebooks, request);
+  return std::make_unique<CudaCall<cuda::HostAssign>>(owner, prepared->options, *prepared->codebooks, request);
 }
 
 using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);
 
-// One thread: it feeds the device, and mostly waits.
+// One thread: it feeds the device, and mostly waits. Others help it to copy.
 Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
@@ -94,11 +105,13 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
 
 CudaCodebooks::CudaCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaCodebooks>(info) {
   Arguments arguments(info[0]);
-  int device = read_device(arguments);
+  CudaOptions options = read_cuda_options(arguments);
+  int device = options.device;
   cpu::CodebookSpec read = read_spec(info.Env(), arguments);
   cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, {}};
   for (const auto& stage : read.stages) spec.stages.push_back({stage.codewords, stage.num_codewords});
   auto prepared = std::make_shared<CudaPrepared>();
+  prepared->options = options;
   prepared->shape = shape_of(read);
   run_coded(info.Env(), [&] {
     cuda::on_device(device, [&] { prepared->codebooks = std::make_unique<cuda::Codebooks>(spec, device); });

@@ -10,8 +10,8 @@ namespace rvq {
 
 struct CudaPrepared;
 
-// new CudaCodebooks({ dim, metric, weights, codebooks, device }); requests as in lib/backend.ts, without `beam`. Errors
-// of the device have a `code`: "OUT_OF_MEMORY", "DEVICE_LOST" or "CUDA".
+// new CudaCodebooks({ dim, metric, weights, codebooks, device, threads }); requests as in lib/backend.ts, without
+// `beam`. Errors of the device have a `code`: "OUT_OF_MEMORY", "DEVICE_LOST" or "CUDA".
 class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
  public:
   static Napi::Function define(Napi::Env env);

@@ -8,6 +8,7 @@
 #include "../cuda/device_state.h"
 #include "cuda_call.h"
 #include "job.h"
+#include "processors.h"
 
 #ifdef RVQ_EMULATE_CUDA
 #include <cuda_runtime.h>
@@ -15,9 +16,12 @@
 
 namespace rvq {
 
-int read_device(const Arguments& arguments) {
+CudaOptions read_cuda_options(const Arguments& arguments) {
   constexpr size_t kMostDevice = 1023;
-  return static_cast<int>(arguments.size_between("device", 0, kMostDevice));
+  constexpr size_t kMostThreads = 1024;
+  auto device = static_cast<int>(arguments.size_between("device", 0, kMostDevice));
+  bool given = arguments.has("threads");
+  return {device, given ? arguments.size_between("threads", 1, kMostThreads) : available_processors()};
 }
 
 void run_coded(Napi::Env env, const std::function<void()>& work) {
@@ -29,13 +33,13 @@ void run_coded(Napi::Env env, const std::function<void()>& work) {
 }
 
 Napi::Value cuda_open(const Napi::CallbackInfo& info) {
-  int device = read_device(Arguments(info[0]));
+  int device = read_cuda_options(Arguments(info[0])).device;
   run_coded(info.Env(), [device] { cuda::open_device(device); });
   return info.Env().Undefined();
 }
 
 Napi::Value cuda_lost(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), cuda::is_lost(read_device(Arguments(info[0]))));
+  return Napi::Boolean::New(info.Env(), cuda::is_lost(read_cuda_options(Arguments(info[0])).device));
 }
 
 #ifdef RVQ_TESTING
@@ -52,7 +56,7 @@ Napi::Value cuda_test_limits(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value cuda_test_lose(const Napi::CallbackInfo& info) {
-  cuda::mark_lost(read_device(Arguments(info[0])), "lost by a test");
+  cuda::mark_lost(read_cuda_options(Arguments(info[0])).device, "lost by a test");
   return info.Env().Undefined();
 }
 

@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <cstddef>
 #include <functional>
 
 #include "../cuda/host_search.h"
@@ -11,8 +12,13 @@
 
 namespace rvq {
 
-// device: its number, which need not exist.
-int read_device(const Arguments& arguments);
+struct CudaOptions {
+  int device;      // need not exist
+  size_t threads;  // that one call may use to copy
+};
+
+// { device, threads }; without `threads` all processors that this process may run on.
+CudaOptions read_cuda_options(const Arguments& arguments);
 
 // Runs work on the JavaScript thread; a failure becomes an Error with a `code`.
 void run_coded(Napi::Env env, const std::function<void()>& work);

@@ -7,6 +7,7 @@
 #include "../cuda/device_state.h"
 #include "../cuda/resident.h"
 #include "../cuda/resident_learning.h"
+#include "../cuda/staging_room.h"
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
@@ -33,10 +34,10 @@ Napi::Function CudaMemory::define(Napi::Env env) {
 
 CudaMemory::CudaMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaMemory>(info) {
   Arguments arguments(info[0]);
-  int device = read_device(arguments);
-  size_t bytes = arguments.size("bytes");
   auto block = std::make_shared<Block>();
-  block->device = device;
+  block->options = read_cuda_options(arguments);
+  int device = block->options.device;
+  size_t bytes = arguments.size("bytes");
   run_coded(info.Env(),
             [&] { cuda::on_device(device, [&] { block->bytes = cuda::allocate_resident(device, bytes); }); });
   info.This().As<Napi::Object>().TypeTag(&kTag);
@@ -57,7 +58,7 @@ std::shared_ptr<const CudaMemory::Block> CudaMemory::of(const Napi::Value& value
   bool tagged = value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
   std::shared_ptr<const Block> block;
   if (tagged) block = Unwrap(value.As<Napi::Object>())->block_;
-  if (!block || block->device != device || block->bytes.size() < least) {
+  if (!block || block->options.device != device || block->bytes.size() < least) {
     throw Napi::TypeError::New(value.Env(), std::string(name) + ": expected CudaMemory of " + std::to_string(least) +
                                                 " bytes on device " + std::to_string(device));
   }
@@ -87,7 +88,10 @@ Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info, const char* name, b
     throw arguments.error(name, "no more bytes than the memory has from offset");
   auto direction = to_device ? cuda::HostCopy::Direction::kToDevice : cuda::HostCopy::Direction::kFromDevice;
   char* place = static_cast<char*>(block_->bytes.data()) + offset;
-  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->device, direction, place, host, bytes);
+  cuda::Room room = cuda::room_of(host, bytes);
+  auto owner = std::make_shared<std::pair<std::shared_ptr<const Block>, cuda::Room>>(block_, room);
+  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(owner, block_->options, direction, place, host, bytes,
+                                                         room != nullptr);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
@@ -99,7 +103,7 @@ Napi::Value CudaMemory::dispose(const Napi::CallbackInfo& info) {
 Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
-  int device = read_device(Arguments(info[1]));
+  int device = read_cuda_options(Arguments(info[1])).device;
   cuda::ResidentAccumulateRequest request{};
   request.count = arguments.size_between("count", 0, kMostResidentRows);
   request.dim = arguments.size_between("dim", 1, 1u << 24);
@@ -129,14 +133,14 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
 Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
-  int device = read_device(Arguments(info[1]));
+  CudaOptions options = read_cuda_options(Arguments(info[1]));
   size_t count = arguments.size_between("count", 0, kMostResidentRows);
   size_t dim = arguments.size_between("dim", 1, 1u << 24);
   float* magnitudes = arguments.floats("magnitudes", dim);
   size_t bytes = product(env, product(env, count, dim), sizeof(float));
-  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", device, bytes);
+  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", options.device, bytes);
   auto first = static_cast<const float*>(vectors->bytes.data());
-  auto call = std::make_unique<CudaCall<cuda::ResidentMagnitudes>>(vectors, device, first, count, dim, magnitudes);
+  auto call = std::make_unique<CudaCall<cuda::ResidentMagnitudes>>(vectors, options, first, count, dim, magnitudes);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

@@ -9,12 +9,13 @@
 #include "../cuda/device_memory.h"
 #include "../cuda/resident.h"
 #include "arguments.h"
+#include "cuda_device.h"
 
 namespace rvq {
 
-// new CudaMemory({ device, bytes }). upload({ source, offset }) and download({ target, offset }) copy a Float32Array,
-// Uint16Array or Uint32Array to the bytes from `offset` on, or from there. Memory is freed when it has been disposed
-// of, or collected, and no call uses it any more.
+// new CudaMemory({ device, threads, bytes }). upload({ source, offset }) and download({ target, offset }) copy a
+// Float32Array, Uint16Array or Uint32Array to the bytes from `offset` on, or from there. Memory is freed when it has
+// been disposed of, or collected, and no call uses it any more.
 class CudaMemory : public Napi::ObjectWrap<CudaMemory> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -23,7 +24,7 @@ class CudaMemory : public Napi::ObjectWrap<CudaMemory> {
   void Finalize(Napi::BasicEnv env) override;
 
   struct Block {
-    int device;
+    CudaOptions options;
     cuda::DeviceBytes bytes;
   };
 

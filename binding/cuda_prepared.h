@@ -5,11 +5,13 @@
 #include <memory>
 
 #include "../cuda/codebooks.h"
+#include "cuda_device.h"
 #include "requests.h"
 
 namespace rvq {
 
 struct CudaPrepared {
+  CudaOptions options;
   Shape shape;
   std::unique_ptr<const cuda::Codebooks> codebooks;
 };

@@ -118,7 +118,7 @@ Napi::Value CudaCodebooks::pass_on_resident(const Napi::CallbackInfo& info) {
   request.distances = arguments.doubles("distances", request.count);
   if (arguments.has("plainDistances")) request.plain_distances = arguments.doubles("plainDistances", request.count);
   const cuda::Codebooks& codebooks = *prepared->codebooks;
-  auto call = std::make_unique<CudaCall<cuda::ResidentPassOn>>(used, codebooks.device(), codebooks, request);
+  auto call = std::make_unique<CudaCall<cuda::ResidentPassOn>>(used, prepared->options, codebooks, request);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

@@ -20,27 +20,27 @@ namespace rvq {
 Napi::Value cuda_accumulate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
-  int device = read_device(Arguments(info[1]));
+  CudaOptions options = read_cuda_options(Arguments(info[1]));
   cpu::AccumulateRequest read = read_accumulate_request(env, arguments);
   std::optional<cuda::HostCodes> previous;
   if (read.previous) previous = host_codes(*read.previous);
-  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, device, read.count, read.dim);
+  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, options.device, read.count, read.dim);
   cuda::HostAccumulateRequest request{
       read.vectors, rows.first,         read.count,          read.dim,    host_codes(read.codes),
       previous,     read.num_codewords, read.grid_exponents, read.counts, read.sums};
-  auto call = std::make_unique<CudaCall<cuda::HostAccumulate>>(rows.block, device, request);
+  auto call = std::make_unique<CudaCall<cuda::HostAccumulate>>(rows.block, options, request);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
 Napi::Value cuda_lower_distances(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
-  int device = read_device(Arguments(info[1]));
+  CudaOptions options = read_cuda_options(Arguments(info[1]));
   cpu::LowerDistancesRequest read = read_lower_distances_request(env, arguments);
-  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, device, read.count, read.dim);
+  CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, options.device, read.count, read.dim);
   cuda::HostLowerDistancesRequest request{read.vectors, rows.first,  read.count,    read.dim,
                                           read.weights, read.centre, read.distances};
-  auto call = std::make_unique<CudaCall<cuda::HostLowerDistances>>(rows.block, device, request);
+  auto call = std::make_unique<CudaCall<cuda::HostLowerDistances>>(rows.block, options, request);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

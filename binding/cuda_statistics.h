@@ -6,7 +6,7 @@
 
 namespace rvq {
 
-// (request, { device }): requests as in lib/backend.ts; a promise each.
+// (request, { device, threads }): requests as in lib/backend.ts; a promise each.
 Napi::Value cuda_accumulate(const Napi::CallbackInfo& info);
 Napi::Value cuda_lower_distances(const Napi::CallbackInfo& info);
 

@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "accumulate.h"
 #include "array_layout.h"
@@ -92,13 +91,13 @@ void HostAccumulate::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t dim = request_.dim;
   if (request_.resident == nullptr) {
-    std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+    copy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
   }
-  std::memcpy(lane.host<char>(at.codes), request_.codes.at(first), rows * request_.codes.bytes_each());
+  copy(lane.host<char>(at.codes), request_.codes.at(first), rows * request_.codes.bytes_each());
   if (request_.previous) {
-    std::memcpy(lane.host<char>(at.previous), request_.previous->at(first), rows * request_.previous->bytes_each());
+    copy(lane.host<char>(at.previous), request_.previous->at(first), rows * request_.previous->bytes_each());
   }
-  std::memcpy(lane.host<int32_t>(at.grid_exponents), request_.grid_exponents, dim * sizeof(int32_t));
+  copy(lane.host<int32_t>(at.grid_exponents), request_.grid_exponents, dim * sizeof(int32_t));
   *lane.host<unsigned>(at.out_of_range) = 0;
   lane.upload(at.vectors, at.in_end);
 

@@ -6,8 +6,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstring>
-
 #include "array_layout.h"
 #include "decode.h"
 #include "distances.h"
@@ -17,7 +15,7 @@ namespace rvq::cuda {
 
 struct HostDecode::Places {
   size_t codes, out_of_range, vectors;
-  size_t in_end, end;
+  size_t in_end, host_end, end;
 };
 
 HostDecode::Places HostDecode::places(size_t rows) const {
@@ -26,8 +24,10 @@ HostDecode::Places HostDecode::places(size_t rows) const {
   at.codes = layout.add(rows * request_.code_stages * request_.codes.bytes_each());
   at.out_of_range = layout.add(sizeof(unsigned));
   at.in_end = at.out_of_range + sizeof(unsigned);
+  at.host_end = layout.size();
   at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
   at.end = layout.size();
+  if (!request_.pinned) at.host_end = at.end;
   return at;
 }
 
@@ -37,13 +37,13 @@ size_t HostDecode::row_bytes() const {
 
 PieceMemory HostDecode::memory(size_t rows) const {
   Places at = places(rows);
-  return {at.end, at.end};
+  return {at.host_end, at.end};
 }
 
 void HostDecode::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
-  std::memcpy(lane.host<char>(at.codes), request_.codes.at(first * request_.code_stages),
-              rows * request_.code_stages * request_.codes.bytes_each());
+  copy(lane.host<char>(at.codes), request_.codes.at(first * request_.code_stages),
+       rows * request_.code_stages * request_.codes.bytes_each());
   *lane.host<unsigned>(at.out_of_range) = 0;
   lane.upload(at.codes, at.in_end);
   DecodeRequest request{};
@@ -54,7 +54,9 @@ void HostDecode::submit(size_t first, size_t rows, Lane& lane) {
   request.vectors = lane.device<float>(at.vectors);
   request.out_of_range = lane.device<unsigned>(at.out_of_range);
   decode(codebooks_, request, lane.stream());
-  lane.download(at.out_of_range, at.end);
+  lane.download(at.out_of_range, at.host_end);
+  size_t dim = codebooks_.dim();
+  if (request_.pinned) lane.download_to(request_.vectors + first * dim, at.vectors, rows * dim * sizeof(float));
 }
 
 bool HostDecode::finish(size_t first, size_t rows, Lane& lane) {
@@ -63,8 +65,9 @@ bool HostDecode::finish(size_t first, size_t rows, Lane& lane) {
     out_of_range_ = true;
     return false;
   }
+  if (request_.pinned) return true;
   size_t dim = codebooks_.dim();
-  std::memcpy(request_.vectors + first * dim, lane.host<float>(at.vectors), rows * dim * sizeof(float));
+  copy(request_.vectors + first * dim, lane.host<float>(at.vectors), rows * dim * sizeof(float));
   return true;
 }
 
@@ -77,12 +80,13 @@ struct HostDistances::Places {
 HostDistances::Places HostDistances::places(size_t rows) const {
   ArrayLayout layout;
   Places at{};
-  at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
+  if (!request_.pinned) at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
   at.codes = layout.add(rows * request_.code_stages * request_.codes.bytes_each());
   at.out_of_range = layout.add(sizeof(unsigned));
   at.in_end = at.out_of_range + sizeof(unsigned);
   at.distances = layout.add(rows * request_.stages * sizeof(double));
   at.host_end = layout.size();
+  if (request_.pinned) at.vectors = layout.add(rows * codebooks_.dim() * sizeof(float));
   at.workspace = layout.add(distances_workspace_bytes(codebooks_, rows, request_.stages));
   at.end = layout.size();
   return at;
@@ -100,12 +104,18 @@ PieceMemory HostDistances::memory(size_t rows) const {
 
 void HostDistances::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
-  size_t dim = codebooks_.dim();
-  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
-  std::memcpy(lane.host<char>(at.codes), request_.codes.at(first * request_.code_stages),
-              rows * request_.code_stages * request_.codes.bytes_each());
+  const float* vectors = request_.vectors + first * codebooks_.dim();
+  size_t bytes = rows * codebooks_.dim() * sizeof(float);
+  copy(lane.host<char>(at.codes), request_.codes.at(first * request_.code_stages),
+       rows * request_.code_stages * request_.codes.bytes_each());
   *lane.host<unsigned>(at.out_of_range) = 0;
-  lane.upload(at.vectors, at.in_end);
+  if (request_.pinned) {
+    lane.upload_from(vectors, at.vectors, bytes);
+    lane.upload(at.codes, at.in_end);
+  } else {
+    copy(lane.host<float>(at.vectors), vectors, bytes);
+    lane.upload(at.vectors, at.in_end);
+  }
   DistancesRequest request{};
   request.vectors = lane.device<float>(at.vectors);
   request.count = rows;
@@ -127,7 +137,7 @@ bool HostDistances::finish(size_t first, size_t rows, Lane& lane) {
     return false;
   }
   size_t stages = request_.stages;
-  std::memcpy(request_.distances + first * stages, lane.host<double>(at.distances), rows * stages * sizeof(double));
+  copy(request_.distances + first * stages, lane.host<double>(at.distances), rows * stages * sizeof(double));
   return true;
 }
 
@@ -160,11 +170,11 @@ void HostLowerDistances::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t row = request_.dim * sizeof(float);
   if (request_.resident == nullptr) {
-    std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * request_.dim, rows * row);
+    copy(lane.host<float>(at.vectors), request_.vectors + first * request_.dim, rows * row);
   }
-  std::memcpy(lane.host<float>(at.centre), request_.centre, row);
-  if (request_.weights != nullptr) std::memcpy(lane.host<float>(at.weights), request_.weights, row);
-  std::memcpy(lane.host<double>(at.distances), request_.distances + first, rows * sizeof(double));
+  copy(lane.host<float>(at.centre), request_.centre, row);
+  if (request_.weights != nullptr) copy(lane.host<float>(at.weights), request_.weights, row);
+  copy(lane.host<double>(at.distances), request_.distances + first, rows * sizeof(double));
   lane.upload(at.vectors, at.end);
   LowerDistancesRequest request{};
   request.vectors =
@@ -180,7 +190,7 @@ void HostLowerDistances::submit(size_t first, size_t rows, Lane& lane) {
 
 bool HostLowerDistances::finish(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
-  std::memcpy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
+  copy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
   return true;
 }
 

@@ -16,6 +16,7 @@ struct HostDecodeRequest {
   size_t code_stages;
   size_t stages;
   float* vectors;  // out [count][dim]
+  bool pinned;     // the vectors are in pinned memory
 };
 
 class HostDecode final : public RowOperation {
@@ -42,6 +43,7 @@ class HostDecode final : public RowOperation {
 
 struct HostDistancesRequest {
   const float* vectors;  // [count][dim]
+  bool pinned;           // the vectors are in pinned memory
   size_t count;
   HostCodes codes;  // [count][code_stages]
   size_t code_stages;

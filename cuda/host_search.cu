@@ -6,8 +6,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstring>
-
 #include "array_layout.h"
 #include "distances.h"
 #include "lane.h"
@@ -24,13 +22,15 @@ HostEncode::Places HostEncode::places(size_t rows) const {
   ArrayLayout layout;
   Places at{};
   size_t matrix = rows * codebooks_.dim() * sizeof(float);
-  at.vectors = layout.add(matrix);
+  if (!request_.pinned) at.vectors = layout.add(matrix);
   at.bad = layout.add(sizeof(unsigned long long));
   at.in_end = at.bad + sizeof(unsigned long long);
   at.codes = layout.add(rows * request_.stages * request_.codes.bytes_each());
-  // Where nobody wants them they take the place of the vectors.
-  at.residuals = request_.residuals == nullptr ? at.vectors : layout.add(matrix);
+  if (request_.residuals != nullptr) at.residuals = layout.add(matrix);
   at.host_end = layout.size();
+  if (request_.pinned) at.vectors = layout.add(matrix);
+  // Where nobody wants them they take the place of the vectors.
+  if (request_.residuals == nullptr) at.residuals = at.vectors;
   at.workspace = layout.add(encode_workspace_bytes(codebooks_, rows));
   at.end = layout.size();
   return at;
@@ -49,9 +49,15 @@ PieceMemory HostEncode::memory(size_t rows) const {
 void HostEncode::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t elements = rows * codebooks_.dim();
-  std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * codebooks_.dim(), elements * sizeof(float));
+  const float* vectors = request_.vectors + first * codebooks_.dim();
   *lane.host<unsigned long long>(at.bad) = kNothingBad;
-  lane.upload(at.vectors, at.in_end);
+  if (request_.pinned) {
+    lane.upload_from(vectors, at.vectors, elements * sizeof(float));
+    lane.upload(at.bad, at.in_end);
+  } else {
+    copy(lane.host<float>(at.vectors), vectors, elements * sizeof(float));
+    lane.upload(at.vectors, at.in_end);
+  }
 
   EncodeRequest request{};
   request.vectors = lane.device<float>(at.vectors);
@@ -71,10 +77,10 @@ bool HostEncode::finish(size_t first, size_t rows, Lane& lane) {
   // Pieces are finished in order of rows: those before had nothing bad.
   bad_ = bad_input_of(*lane.host<unsigned long long>(at.bad), dim, first);
   if (bad_) return false;
-  std::memcpy(request_.codes.at(first * request_.stages), lane.host<char>(at.codes),
-              rows * request_.stages * request_.codes.bytes_each());
+  copy(request_.codes.at(first * request_.stages), lane.host<char>(at.codes),
+       rows * request_.stages * request_.codes.bytes_each());
   if (request_.residuals != nullptr) {
-    std::memcpy(request_.residuals + first * dim, lane.host<float>(at.residuals), rows * dim * sizeof(float));
+    copy(request_.residuals + first * dim, lane.host<float>(at.residuals), rows * dim * sizeof(float));
   }
   return true;
 }
@@ -118,7 +124,7 @@ void HostAssign::submit(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
   size_t dim = codebooks_.dim();
   if (request_.resident == nullptr) {
-    std::memcpy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
+    copy(lane.host<float>(at.vectors), request_.vectors + first * dim, rows * dim * sizeof(float));
   }
   *lane.host<unsigned long long>(at.bad) = kNothingBad;
   *lane.host<unsigned>(at.out_of_range) = 0;
@@ -155,10 +161,10 @@ void HostAssign::submit(size_t first, size_t rows, Lane& lane) {
 
 bool HostAssign::finish(size_t first, size_t rows, Lane& lane) {
   Places at = places(rows);
-  std::memcpy(request_.codes.at(first), lane.host<char>(at.codes), rows * request_.codes.bytes_each());
-  std::memcpy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
+  copy(request_.codes.at(first), lane.host<char>(at.codes), rows * request_.codes.bytes_each());
+  copy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
   if (request_.plain_distances != nullptr) {
-    std::memcpy(request_.plain_distances + first, lane.host<double>(at.plain_distances), rows * sizeof(double));
+    copy(request_.plain_distances + first, lane.host<double>(at.plain_distances), rows * sizeof(double));
   }
   return true;
 }

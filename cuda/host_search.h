@@ -34,6 +34,7 @@ inline std::optional<BadInput> bad_input_of(unsigned long long bad, size_t dim, 
 
 struct HostEncodeRequest {
   const float* vectors;  // [count][dim]
+  bool pinned;           // the vectors are in pinned memory
   size_t count;
   size_t stages;
   HostCodes codes;   // out [count][stages]

@@ -62,6 +62,14 @@ void Lane::download(size_t begin, size_t end) {
         "copy from the device");
 }
 
+void Lane::upload_from(const void* pinned, size_t begin, size_t bytes) {
+  check(cudaMemcpyAsync(device<char>(begin), pinned, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
+}
+
+void Lane::download_to(void* pinned, size_t begin, size_t bytes) {
+  check(cudaMemcpyAsync(pinned, device<char>(begin), bytes, cudaMemcpyDeviceToHost, stream()), "copy from the device");
+}
+
 void Lane::wait(bool patient) {
   if (patient) {
     check(cudaEventRecord(event_, stream_), "work on the device");

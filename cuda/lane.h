@@ -15,9 +15,10 @@ struct CUevent_st;
 
 namespace rvq::cuda {
 
-// Memory that a lane keeps, and the number of lanes of a device: 256 MiB of each kind at most, used or not.
+// Memory that a lane keeps, and the number of lanes of a device: 384 MiB of each kind at most, used or not. Three
+// chunks of a call are under way (lib/cuda/backend.ts): each finds lanes while the one before is still on the device.
 constexpr size_t kLaneBytes = size_t{64} << 20;
-constexpr size_t kMostLanes = 4;
+constexpr size_t kMostLanes = 6;
 
 // Calls of so few rows are over in less time than it takes to wake up: they wait without sleeping.
 constexpr size_t kTinyRows = 64;
@@ -52,6 +53,9 @@ class Lane {
   // Enqueue copies of [begin, end).
   void upload(size_t begin, size_t end);
   void download(size_t begin, size_t end);
+  // The same between the device and pinned memory that is not the lane's.
+  void upload_from(const void* pinned, size_t begin, size_t bytes);
+  void download_to(void* pinned, size_t begin, size_t bytes);
 
   // Until all that was enqueued is done. `patient`: the processor is free for others meanwhile, which costs some tens
   // of microseconds.

@@ -121,19 +121,20 @@ DeviceBytes allocate_resident(int device, size_t bytes) {
 size_t HostCopy::length(size_t first, size_t rows) const { return std::min(rows * kBlock, bytes_ - first * kBlock); }
 
 void HostCopy::submit(size_t first, size_t rows, Lane& lane) {
-  char* pinned = lane.host<char>(0);
   size_t at = first * kBlock;
   size_t bytes = length(first, rows);
+  char* pinned = pinned_ ? host_ + at : lane.host<char>(0);
   bool to_device = direction_ == Direction::kToDevice;
-  if (to_device) std::memcpy(pinned, host_ + at, bytes);
+  if (to_device && !pinned_) copy(pinned, host_ + at, bytes);
   check(to_device ? cudaMemcpyAsync(device_ + at, pinned, bytes, cudaMemcpyHostToDevice, lane.stream())
                   : cudaMemcpyAsync(pinned, device_ + at, bytes, cudaMemcpyDeviceToHost, lane.stream()),
         "copy");
 }
 
 bool HostCopy::finish(size_t first, size_t rows, Lane& lane) {
-  if (direction_ == Direction::kFromDevice)
-    std::memcpy(host_ + first * kBlock, lane.host<char>(0), length(first, rows));
+  if (direction_ == Direction::kFromDevice && !pinned_) {
+    copy(host_ + first * kBlock, lane.host<char>(0), length(first, rows));
+  }
   return true;
 }
 

@@ -17,17 +17,22 @@ namespace rvq::cuda {
 // Device memory; lanes that nobody uses make room where there is none.
 DeviceBytes allocate_resident(int device, size_t bytes);
 
-// Copies an array in host memory to the device or back, through the pinned memory of lanes.
+// Copies an array in host memory to the device or back, through the pinned memory of lanes unless it is in such memory
+// itself.
 class HostCopy final : public RowOperation {
  public:
   enum class Direction { kToDevice, kFromDevice };
 
-  HostCopy(Direction direction, void* device, void* host, size_t bytes)
-      : direction_(direction), device_(static_cast<char*>(device)), host_(static_cast<char*>(host)), bytes_(bytes) {}
+  HostCopy(Direction direction, void* device, void* host, size_t bytes, bool pinned)
+      : direction_(direction),
+        device_(static_cast<char*>(device)),
+        host_(static_cast<char*>(host)),
+        bytes_(bytes),
+        pinned_(pinned) {}
 
   size_t count() const override { return (bytes_ + kBlock - 1) / kBlock; }
   size_t row_bytes() const override { return kBlock; }
-  PieceMemory memory(size_t rows) const override { return {rows * kBlock, 0}; }
+  PieceMemory memory(size_t rows) const override { return {pinned_ ? 0 : rows * kBlock, 0}; }
   void submit(size_t first, size_t rows, Lane& lane) override;
   bool finish(size_t first, size_t rows, Lane& lane) override;
 
@@ -41,6 +46,7 @@ class HostCopy final : public RowOperation {
   char* const device_;
   char* const host_;
   const size_t bytes_;
+  const bool pinned_;
 };
 
 // What came of a call, besides what it wrote.

@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "array_layout.h"
 #include "failure.h"
@@ -74,9 +73,9 @@ bool ResidentPassOn::finish(size_t first, size_t rows, Lane& lane) {
     out_of_range_ = true;
     return false;
   }
-  std::memcpy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
+  copy(request_.distances + first, lane.host<double>(at.distances), rows * sizeof(double));
   if (request_.plain_distances != nullptr) {
-    std::memcpy(request_.plain_distances + first, lane.host<double>(at.plain_distances), rows * sizeof(double));
+    copy(request_.plain_distances + first, lane.host<double>(at.plain_distances), rows * sizeof(double));
   }
   return true;
 }

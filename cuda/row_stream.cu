@@ -50,6 +50,8 @@ class RowStream {
     bool complete = next == operation_.count();
     while (!pieces_.empty()) {
       if (!finish_oldest()) return;
+      // Other calls may wait for lanes.
+      idle_.resize(1);
     }
     if (complete) operation_.end(**idle_.front());
   }

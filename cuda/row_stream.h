@@ -3,11 +3,16 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <functional>
+#include <utility>
 
 namespace rvq::cuda {
 
 class Lane;
+
+// memcpy, by as many threads as it likes.
+using CopyBytes = std::function<void(void* to, const void* from, size_t bytes)>;
 
 // Memory of a lane that a piece needs: `host_bytes` of it are there twice, pinned and on the device.
 struct PieceMemory {
@@ -23,6 +28,9 @@ class RowOperation {
   RowOperation& operator=(const RowOperation&) = delete;
   virtual ~RowOperation() = default;
 
+  // How rows are copied between the host's arrays and pinned memory; before the call.
+  void copy_by(CopyBytes copy) { copy_ = std::move(copy); }
+
   virtual size_t count() const = 0;
   // Bytes of a row on its way to the device and back.
   virtual size_t row_bytes() const = 0;
@@ -37,6 +45,12 @@ class RowOperation {
   virtual bool finish(size_t first, size_t rows, Lane& lane) = 0;
   // After the last piece, unless the call has ended before.
   virtual void end(Lane&) {}
+
+ protected:
+  void copy(void* to, const void* from, size_t bytes) const { copy_(to, from, bytes); }
+
+ private:
+  CopyBytes copy_ = [](void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); };
 };
 
 // Runs the operation. `go_on` is asked before each piece: false ends the call early. A device that is out of memory

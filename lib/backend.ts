@@ -307,6 +307,16 @@ export interface PreparedProjection {
   dispose(): void;
 }
 
+/** Memory for the copies of rows that are made for the time of a call, which a backend reads and writes faster than other memory. */
+export interface StagingMemory {
+  /** So many bytes or more, of unspecified content, for one chunk at a time; null where they have to come from elsewhere. */
+  take(bytes: number): ArrayBuffer | null;
+  /** Takes them back, when nothing that has been asked of the backend uses them any more. */
+  giveBack(room: ArrayBuffer): void;
+  /** target = source, of as many elements. Both may be the caller's: neither is touched after the return. */
+  copy<Elements extends Float32Array | CodeArray>(source: Elements, target: Elements): void;
+}
+
 export interface Backend {
   readonly name: BackendName;
   /** One line for people: file, instruction set, threads or device. */
@@ -319,6 +329,8 @@ export interface Backend {
   chunkRows(dim: number, codewordsPerVector: number, copied?: boolean): number;
   /** Calls worth having under way at once, so that the backend finds the next one waiting. */
   readonly chunksInFlight: number;
+  /** Only backends that have memory of their own for it. Any other will do as well. */
+  readonly staging?: StagingMemory;
   /** `previous`: another codebook [K_0][D] of the first stage, by which the vectors that will be assigned have their codes. */
   prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks;
   prepareProjection(projection: Projection): PreparedProjection;

@@ -1,6 +1,6 @@
 // Decoding as it is the same for quantizers with and without projections: checks, staging, chunks, frames with stages of their own.
 
-import type { DecodeRequest } from "./backend.js";
+import type { DecodeRequest, StagingMemory } from "./backend.js";
 import { allocate, type Codes, checkCodeRange } from "./check.js";
 import type { ChunkWork } from "./chunks.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
@@ -13,6 +13,8 @@ export interface Decoder {
   readonly dim: number;
   readonly stages: number;
   readonly codebookSizes: readonly number[];
+  /** The backend's. */
+  readonly staging: StagingMemory | undefined;
   /** @throws RvqError where an option is wrong, or after dispose() */
   checkCall(options: DecodeOptions): CheckedCall;
   event(vectors: number, stages: number, sync: boolean): CodingEvent;
@@ -41,7 +43,7 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
   const { count, stages: codeStages, data } = checked;
   const vectors = into ?? newReconstruction(count, dim);
   // New memory is out of the caller's reach until the end: it is written to as it is.
-  const staged = into === null ? null : new StagedRows("into", into, dim);
+  const staged = into === null ? null : new StagedRows("into", into, dim, decoder.staging);
   const decodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
     const some = stageRows("codes.data", data, firstRow, rows, codeStages);
     checkCodeRange("codes", some, codeStages, codebookSizes, firstRow);
@@ -55,7 +57,7 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
     () => decoder.event(count, stages, false),
     async () => {
       const putBack = (out: Float32Array, firstRow: number, rows: number) => staged?.put(out, firstRow, rows);
-      await decoder.forEachChunk(count, { ...call, stages }, decodeChunk, putBack);
+      await decoder.forEachChunk(count, { ...call, stages }, decodeChunk, putBack).finally(() => staged?.close());
       return given ?? vectors;
     },
   );

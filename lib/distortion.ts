@@ -1,10 +1,10 @@
 // The error of reconstructions from every number of stages, summed chunk by chunk.
 
-import type { CodebookSpec, PreparedCodebooks } from "./backend.js";
+import type { CodebookSpec, PreparedCodebooks, StagingMemory } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { squaredDistance } from "./canonical.js";
 import { badInput, type Codes, checkCodeRange } from "./check.js";
-import { stageRows } from "./staging.js";
+import { StagedRows, stageRows } from "./staging.js";
 
 /** Error of a reconstruction from the first `stages` stages, over all vectors of the call. */
 export interface Distortion {
@@ -26,19 +26,22 @@ export interface MeasuredChunk {
   readonly weightedDistances: Float64Array;
 }
 
-/** Sums over vectors[count][dim] and their codes, in row order in float64: the same bits on every backend. */
+/** Sums over vectors[count][dim] and their codes, in row order in float64: the same bits on every backend. To be closed. */
 export class DistortionSums {
   private energy = 0;
   private readonly errors: Float64Array;
   private readonly weightedErrors: Float64Array;
   private readonly codebookSizes: readonly number[];
+  private readonly staging: StagedRows<Float32Array>;
 
   constructor(
     private readonly spec: CodebookSpec,
     private readonly prepared: PreparedCodebooks,
-    private readonly vectors: Float32Array,
+    vectors: Float32Array,
     private readonly codes: Codes,
+    memory: StagingMemory | undefined,
   ) {
+    this.staging = new StagedRows("vectors", vectors, spec.dim, memory);
     this.errors = new Float64Array(codes.stages);
     this.weightedErrors = spec.weights === null ? this.errors : new Float64Array(codes.stages);
     this.codebookSizes = spec.codebooks.map((codebook) => codebook.length / spec.dim);
@@ -48,7 +51,7 @@ export class DistortionSums {
   async measure(firstRow: number, rows: number, chunkOf: object | undefined): Promise<MeasuredChunk> {
     const { dim, weights } = this.spec;
     const { stages, data } = this.codes;
-    const vectors = stageRows("vectors", this.vectors, firstRow, rows, dim);
+    const vectors = this.staging.copy(firstRow, rows);
     const bad = firstBadInput(vectors, dim, false);
     if (bad !== null) throw badInput("vectors", bad, firstRow, vectors[bad.row * dim + bad.column]);
     const codes = stageRows("codes.data", data, firstRow, rows, stages);
@@ -69,6 +72,12 @@ export class DistortionSums {
     this.energy = energyOfRows(vectors, dim, this.energy);
     addRows(this.errors, distances);
     if (weights !== null) addRows(this.weightedErrors, weightedDistances);
+    this.staging.release(vectors);
+  }
+
+  /** Once all chunks have settled. */
+  close(): void {
+    this.staging.close();
   }
 
   /** For the first 1, 2, … stages. */

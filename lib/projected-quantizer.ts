@@ -77,6 +77,7 @@ export class ProjectedQuantizer {
       dim: this.dim,
       stages: this.stages,
       codebookSizes: this.codebookSizes,
+      staging: engine.staging,
       checkCall: (options) => this.checkCall(options),
       event: (vectors, stages, sync) => this.event(vectors, stages, sync),
       decode: async (request, firstRow) => runLater(decode(request, firstRow)),
@@ -147,7 +148,7 @@ export class ProjectedQuantizer {
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
-    const staging = new StagedRows("vectors", plain, this.dim);
+    const staging = new StagedRows("vectors", plain, this.dim, this.engine.staging);
     const encodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
       const staged = staging.copy(firstRow, rows);
       const codes = data.subarray(firstRow * stages, (firstRow + rows) * stages);
@@ -158,7 +159,8 @@ export class ProjectedQuantizer {
       encodeCalls,
       () => this.event(count, stages, false),
       async () => {
-        await this.forEachChunk(count, call, encodeChunk, (staged) => staging.release(staged));
+        const finish = (staged: Float32Array) => staging.release(staged);
+        await this.forEachChunk(count, call, encodeChunk, finish).finally(() => staging.close());
         return { count, stages, data };
       },
     );

@@ -82,6 +82,7 @@ export class ResidualQuantizer {
       dim: this.dim,
       stages: this.stages,
       codebookSizes: this.codebookSizes,
+      staging: engine.staging,
       checkCall: (options) => this.checkCall(options),
       event: (vectors, stages, sync) => this.event(vectors, stages, 1, sync),
       decode: (request) => this.prepared.decode(request),
@@ -187,7 +188,7 @@ export class ResidualQuantizer {
     const plain = checkVectors("vectors", vectors, this.dim);
     const count = plain.length / this.dim;
     const data = newCodeArray(count * stages, this.codebookSizes);
-    const staging = new StagedRows("vectors", plain, this.dim);
+    const staging = new StagedRows("vectors", plain, this.dim, this.engine.staging);
     const encodeChunk = async (first: number, rows: number, chunkOf: object | undefined) => {
       const staged = staging.copy(first, rows);
       const codes = data.subarray(first * stages, (first + rows) * stages);
@@ -202,7 +203,7 @@ export class ResidualQuantizer {
       encodeCalls,
       () => this.event(count, stages, beam, false),
       async () => {
-        await this.forEachChunk(count, call, encodeChunk, finish, beam);
+        await this.forEachChunk(count, call, encodeChunk, finish, beam).finally(() => staging.close());
         return { count, stages, data };
       },
     );
@@ -264,13 +265,13 @@ export class ResidualQuantizer {
       throw invalidArgument("vectors", `codes.count · dim = ${count * this.dim} elements`, plain.length);
     }
 
-    const sums = new DistortionSums(this.spec, this.prepared, plain, { count, stages, data });
+    const sums = new DistortionSums(this.spec, this.prepared, plain, { count, stages, data }, this.engine.staging);
     await this.forEachChunk(
       count,
       { ...call, stages },
       (first, rows, chunkOf) => sums.measure(first, rows, chunkOf),
       (chunk) => sums.add(chunk),
-    );
+    ).finally(() => sums.close());
     return sums.result();
   }
 

@@ -22,6 +22,7 @@ const nativeTests = [
   "model-file",
   "pack-codes",
   "residual-quantizer",
+  "staging",
   "workers",
 ].map((name) => `test/${name}`);
 

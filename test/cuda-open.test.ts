@@ -57,6 +57,9 @@ class FakeAddon {
       cudaAccumulate: () => later("accumulate"),
       cudaMagnitudesResident: () => later("magnitudes"),
       cudaLowerDistances: () => later("lowerDistances"),
+      cudaStagingRoom: () => later("room"),
+      copyElements: () => log.push("copy"),
+      cpuInfo: () => ({ processors: 2 }),
     };
   }
 

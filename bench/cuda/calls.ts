@@ -1,12 +1,15 @@
 // Calls on arrays of the host, as a service makes them: throughput beside the copy bandwidth, latency, and k-means; and what
 // the kernels of decode and of statistics take on arrays of the device.
 
+import { loadAddon } from "../../lib/addon.js";
 import { newCodeArray } from "../../lib/code-array.js";
+import type { Addon } from "../../lib/cpu/addon.js";
 import { ResidualQuantizer, vectorRange } from "../../lib/index.js";
 import { openBackend } from "../../lib/open-backend.js";
 import { median } from "../interleave.js";
 import type { Row } from "../results.js";
 import { measureFewRows, searchForms, withSearchForm } from "./few-rows.js";
+import { measureBus, measureHostToHost, measureStaging } from "./host-to-host.js";
 import type { Copies, PeerProcess } from "./process.js";
 
 const dim = 128;
@@ -44,14 +47,7 @@ export async function measureCalls({ peers, copies, part }: Surroundings): Promi
   const rq = ResidualQuantizer.fromCodebooks(codebooks, { dim, backend: "cuda" });
   const auto = ResidualQuantizer.fromCodebooks(codebooks, { dim });
   const bytes = vectors.byteLength;
-  await part("host to host", async () => {
-    const codes = await rq.encode(vectors);
-    const into = new Float32Array(vectors.length);
-    const encodeMs = await timed(() => rq.encode(vectors));
-    row(`encode, ${count} vectors, ${stages} stages, host to host`, encodeMs, bytes, copies.toDevice);
-    const decodeMs = await timed(() => rq.decode(codes, { into }));
-    row(`decode, ${count} vectors, ${stages} stages, host to host`, decodeMs, bytes, copies.toHost);
-  });
+  await part("host to host", () => measureStagedCalls(rq, vectors, copies, row));
   await part("on the device", () => measureResident(rq, vectors, copies, row));
 
   // The latency of a call that a service awaits, by the device, in either form, and by what "auto" takes for so few.
@@ -83,6 +79,21 @@ export async function measureCalls({ peers, copies, part }: Surroundings): Promi
   auto.dispose();
   rq.dispose();
   return rows;
+}
+
+/** The bus as PyTorch measures it is the limit of all of them; copies of ours over it and the copy before it stand beside. */
+async function measureStagedCalls(rq: ResidualQuantizer, vectors: Float32Array, copies: Copies, row: AddRow) {
+  const bytes = vectors.byteLength;
+  const bus = await measureBus();
+  row("copies of pinned memory to the device", bytes / bus.toDevice / 1e6, bytes, copies.toDevice);
+  row("copies of pinned memory from the device", bytes / bus.toHost / 1e6, bytes, copies.toHost);
+  const { processors } = (loadAddon().addon as Addon).cpuInfo();
+  for (const threads of new Set([1, 2, 4, 8, processors])) {
+    if (threads > processors) continue;
+    const rate = await measureStaging(vectors, threads);
+    row(`staging alone, ${threads} threads`, bytes / rate / 1e6, bytes, copies.toDevice, "into pinned memory");
+  }
+  await measureHostToHost(rq, vectors, { toDevice: copies.toDevice, toHost: copies.toHost }, row);
 }
 
 /** Kernels alone: decode, and both halves of a k-means iteration. */

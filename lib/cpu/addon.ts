@@ -103,6 +103,12 @@ export interface Addon {
   packCodes(request: PackRequest): boolean;
   /** 0: all is well; 1: some code is not below its codebook size; 2: only a bit of the padding is set. */
   unpackCodes(request: PackRequest): 0 | 1 | 2;
+  /** target = source, of as many bytes, read and written before it returns; large ones by several threads, 1 … 1024. */
+  copyElements(request: {
+    readonly source: Float32Array | CodeArray;
+    readonly target: Float32Array | CodeArray;
+    readonly threads: number;
+  }): void;
   /** Float32 multiply-adds of these threads together with all operands in registers, GFLOP/s; takes about 10 ms. */
   fmaPeak(options: CpuOptions): number;
 }

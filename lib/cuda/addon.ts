@@ -38,6 +38,8 @@ export interface CudaDevice {
 export interface CudaOptions {
   /** The number of a device in `cudaInfo().devices`. */
   readonly device: number;
+  /** That one call may use to copy, 1 … 1024; default: the processors this process may run on. */
+  readonly threads?: number;
 }
 
 /**
@@ -72,6 +74,8 @@ export interface CudaAddon {
   /** Whether a call in this process, on any of its threads, has found the device lost. */
   cudaLost(options: CudaOptions): boolean;
   readonly CudaCodebooks: new (spec: CodebookSpec & CudaOptions) => CudaCodebooks;
+  /** Pinned memory, of unspecified content; null where Node allows no such buffers. It lives as long as a call uses it. */
+  cudaStagingRoom(request: CudaOptions & { readonly bytes: number }): Promise<ArrayBuffer | null>;
   readonly CudaMemory: new (options: CudaOptions & { readonly bytes: number }) => DeviceMemory;
   cudaAccumulateResident(
     request: Parameters<ResidentCodebooks["accumulate"]>[0],
@@ -92,6 +96,8 @@ export interface CudaAddon {
     readonly memoryBytes: number;
     readonly searchForm?: "split" | "whole" | undefined;
   }): void;
+  /** Only in builds for tests: the bytes of all pinned rooms of the process, and how many arrays calls have found in one. */
+  cudaTestRooms?(): { readonly bytes: number; readonly found: number };
   /** Only in builds that emulate a device: rows, once a stage, that the tensor cores' screen has left open so far. */
   cudaTestOpenRows?(): { readonly compared: number; readonly searched: number };
   /** Only in builds for tests: the device counts as lost from now on. */

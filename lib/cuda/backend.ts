@@ -10,21 +10,24 @@ import type {
   PreparedCodebooks,
   PreparedProjection,
   Projection,
+  StagingMemory,
 } from "../backend.js";
+import type { Addon } from "../cpu/addon.js";
 import { invalidArgument, isLoss, RvqError } from "../errors.js";
-import type { CudaAddon, CudaDevice } from "./addon.js";
+import type { CudaAddon, CudaDevice, CudaOptions } from "./addon.js";
 import { CudaPreparedCodebooks } from "./codebooks.js";
 import { smallestDeviceWork } from "./device-work.js";
 import { asRvqError, withRvqErrors } from "./errors.js";
 import { HeldVectors } from "./held-vectors.js";
+import { CudaStaging, roomBytes } from "./staging.js";
 
 /** Turing: the oldest that the addon has machine code for. */
 const oldestCapability = 7.5;
 
 /** Multiply-adds of a mid-size GPU in about 50 ms: a call of this size keeps it busy and stays cancellable. */
 const multiplyAddsPerChunk = 2e11;
-/** Elements of a chunk at most: copying 16 MiB holds the event loop for a few milliseconds, and is what a piece on the bus is worth. */
-const elementsPerChunk = 2 ** 22;
+/** Elements of a chunk at most: copying 16 MiB holds the event loop for a millisecond or two, and is worth several threads. */
+const elementsPerChunk = roomBytes / Float32Array.BYTES_PER_ELEMENT;
 
 /** How the backend was asked for, and the `cpu` backend of the same addon, which is opened when it is first needed. */
 export interface CudaCompany {
@@ -41,7 +44,7 @@ export interface CudaCompany {
  * @throws RvqError BACKEND_UNAVAILABLE with the reason; INVALID_ARGUMENT for a device that does not exist
  */
 export function openCuda(addon: object, file: string, options: BackendOptions, company: CudaCompany): Backend {
-  const native = addon as CudaAddon;
+  const native = addon as CudaAddon & Addon;
   const { reason, devices } = native.cudaInfo();
   if (reason !== null) throw new RvqError("BACKEND_UNAVAILABLE", reason);
   const missing = [
@@ -52,6 +55,8 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
     "cudaAccumulate",
     "cudaMagnitudesResident",
     "cudaLowerDistances",
+    "cudaStagingRoom",
+    "copyElements",
   ].filter((name) => typeof (addon as Readonly<Record<string, unknown>>)[name] !== "function");
   if (missing.length > 0) {
     const what = missing.join(", ");
@@ -64,25 +69,30 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
     const { message } = cause as Error;
     throw new RvqError("BACKEND_UNAVAILABLE", `${devices[device].name}: ${message}`, { cause });
   }
+  const threads = options.threads ?? native.cpuInfo().processors;
   const { name, computeCapability, memoryBytes } = devices[device];
   const memory = `${(memoryBytes / 2 ** 30).toFixed(1)} GiB`;
   const description = `${name}, sm_${computeCapability.replace(".", "")}, ${memory}, device ${device}, ${file}`;
-  return new CudaBackend(native, device, description, company);
+  return new CudaBackend(native, { device, threads }, description, company);
 }
 
 class CudaBackend implements Backend {
   readonly name = "cuda";
-  // One whose vectors are copied, one on the device, and one whose result is being taken.
+  // One that is copied to or from a room, one that crosses the bus, and one that is searched.
   readonly chunksInFlight = 3;
+  readonly staging: StagingMemory;
   private openedCpu: Backend | null = null;
+  private readonly device: number;
   private readonly Memory: CudaAddon["CudaMemory"];
 
   constructor(
-    private readonly addon: CudaAddon,
-    private readonly device: number,
+    private readonly addon: CudaAddon & Addon,
+    private readonly options: Required<CudaOptions>,
     readonly description: string,
     private readonly company: CudaCompany,
   ) {
+    this.device = options.device;
+    this.staging = new CudaStaging(addon, options.device, options.threads);
     this.Memory = withRvqErrors(addon.CudaMemory);
   }
 
@@ -93,17 +103,17 @@ class CudaBackend implements Backend {
 
   prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks {
     const { dim, metric, weights, codebooks } = spec;
-    const { addon, device } = this;
+    const { addon, device, options } = this;
     return new CudaPreparedCodebooks({
       device,
       sizes: codebooks.map((codebook) => codebook.length / dim),
       dim,
       auto: this.company.auto,
       // The device has no use for `previous`: it searches everything again.
-      onDevice: () => new addon.CudaCodebooks({ dim, metric, weights, codebooks, device }),
+      onDevice: () => new addon.CudaCodebooks({ dim, metric, weights, codebooks, ...options }),
       onCpu: () => this.cpu().prepare(spec, previous),
       lost: () => addon.cudaLost({ device }),
-      allocate: (bytes) => new this.Memory({ device, bytes }),
+      allocate: (bytes) => new this.Memory({ ...options, bytes }),
       accumulate: (request) => addon.cudaAccumulateResident(request, { device }),
       magnitudes: (request) => addon.cudaMagnitudesResident(request, { device }),
     });
@@ -115,11 +125,11 @@ class CudaBackend implements Backend {
   }
 
   async hold(vectors: Float32Array, dim: number): Promise<HeldRows | null> {
-    const { device } = this;
+    const { options } = this;
     if (vectors.length === 0 || vectors.length % dim !== 0) return null;
     if (this.goesToCpu(vectors.length, smallestDeviceWork.hold)) return null;
     try {
-      return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new this.Memory({ device, bytes })));
+      return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new this.Memory({ ...options, bytes })));
     } catch (error) {
       // Then every call brings its rows along; what else is wrong they will say.
       if (isLoss(error)) return null;
@@ -134,17 +144,17 @@ class CudaBackend implements Backend {
   async accumulate(request: AccumulateRequest): Promise<void> {
     const work = request.count * request.dim;
     if (this.goesToCpu(work, smallestDeviceWork.accumulate)) return this.cpu().accumulate(request);
-    const { device } = this;
-    await asRvqError(async () => this.addon.cudaAccumulate(HeldVectors.addTo(request, request.dim), { device }));
+    const { addon, options } = this;
+    await asRvqError(async () => addon.cudaAccumulate(HeldVectors.addTo(request, request.dim), options));
   }
 
   async lowerDistances(request: LowerDistancesRequest): Promise<void> {
     const work = request.count * request.dim;
-    const { device } = this;
+    const { addon, options } = this;
     const resident = HeldVectors.addTo(request, request.dim);
     const smallest = smallestDeviceWork[resident.resident === undefined ? "lowerDistances" : "lowerHeldDistances"];
     if (this.goesToCpu(work, smallest)) return this.cpu().lowerDistances(request);
-    await asRvqError(async () => this.addon.cudaLowerDistances(resident, { device }));
+    await asRvqError(async () => addon.cudaLowerDistances(resident, options));
   }
 
   /** The tables of a query fit in a processor's cache, and its codes would have to cross the bus. */

@@ -2,7 +2,7 @@
 
 import type { Backend, CodeArray, DeviceMemory } from "../backend.js";
 import { type ChunkOptions, forEachChunk } from "../chunks.js";
-import { stageRows } from "../staging.js";
+import { StagedRows } from "../staging.js";
 
 /**
  * memory = matrix[count][width], called `name`. Native threads read copies of the rows: the caller's may go meanwhile.
@@ -17,11 +17,14 @@ export async function uploadRows<Rows extends Float32Array | CodeArray>(
   options: ChunkOptions,
   check: (staged: Rows, firstRow: number) => void = () => {},
 ): Promise<void> {
+  const staging = new StagedRows(name, matrix, width, backend.staging);
   const upload = async (first: number, rows: number) => {
-    const source = stageRows(name, matrix, first, rows, width) as Rows;
+    const source = staging.copy(first, rows);
     check(source, first);
     await memory.upload({ source, offset: first * width * matrix.BYTES_PER_ELEMENT });
+    return source;
   };
   const chunked = { backend, dim: width, codewordsPerVector: 1 };
-  await forEachChunk(matrix.length / width, chunked, options, upload, () => {});
+  const finish = (source: Rows) => staging.release(source);
+  await forEachChunk(matrix.length / width, chunked, options, upload, finish).finally(() => staging.close());
 }
