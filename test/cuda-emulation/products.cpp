@@ -29,22 +29,24 @@ void add_cut_off(const float (&addends)[kDepth + 1][kColumns], float (&sums)[kCo
   }
   float scale[kColumns];
   float unit[kColumns];
+  bool finite[kColumns];
   for (int n = 0; n < kColumns; n++) {
     // The largest is below 2^exponent; of the tiniest fewer bits are left.
     int exponent = std::clamp(static_cast<int>(__float_as_uint(largest[n]) >> 23) - 126, -102, 126);
     scale[n] = __int_as_float((127 + 24 - exponent) << 23);
     unit[n] = __int_as_float((127 - 24 + exponent) << 23);
+    finite[n] = std::isfinite(plain[n]);
   }
   int32_t total[kColumns] = {};
   for (const auto& some : addends) {
-    for (int n = 0; n < kColumns; n++) total[n] += static_cast<int32_t>(some[n] * scale[n]);
+    for (int n = 0; n < kColumns; n++) total[n] += finite[n] ? static_cast<int32_t>(some[n] * scale[n]) : 0;
   }
   for (int n = 0; n < kColumns; n++) {
     int32_t magnitude = std::abs(total[n]);
     int dropped = std::max(0, 32 - 24 - __builtin_clz(static_cast<uint32_t>(magnitude) | 1));
     magnitude = magnitude >> dropped << dropped;
     float rounded = static_cast<float>(total[n] < 0 ? -magnitude : magnitude) * unit[n];
-    sums[n] = std::isfinite(plain[n]) ? rounded : plain[n];
+    sums[n] = finite[n] ? rounded : plain[n];
   }
 }
 
