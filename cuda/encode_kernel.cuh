@@ -11,6 +11,7 @@
 #include <cuda_runtime.h>
 
 #include "encode_parameters.h"
+#include "limb_operands.cuh"
 #include "mma.cuh"
 #include "opaque.cuh"
 #include "ranking.cuh"
@@ -21,8 +22,9 @@
 
 namespace rvq::cuda {
 
-// Which multiplication: mma.sync, on every device, or wgmma, where rows' operands fit in registers on sm_90a.
-enum class Engine { kWarp, kWarpgroup };
+// Which multiplication: mma.sync, on every device; wgmma, where rows' operands fit in registers on sm_90a; mma.sync of
+// two int8 limbs, where they fit on devices on which float32 sums of products are slow (screen_form.h).
+enum class Engine { kWarp, kWarpgroup, kLimbs };
 
 constexpr int kWarpRows = 16;
 // Warps of a block of mma.sync.
@@ -37,16 +39,17 @@ __host__ __device__ constexpr int most_warpgroups(int steps) { return steps <= 8
 // Threads of the largest block, and blocks a multiprocessor that the registers are held to. With mma.sync the warps of
 // a block are in the same phase of their rows; another block multiplies while this one waits for memory.
 __host__ __device__ constexpr int most_threads(Engine engine, int steps) {
-  return 32 * (engine == Engine::kWarp ? kWarps : most_warpgroups(steps) * kGroupWarps);
+  return 32 * (engine == Engine::kWarpgroup ? most_warpgroups(steps) * kGroupWarps : kWarps);
 }
 __host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
-  return engine == Engine::kWarp && steps <= 8 ? 2 : 1;
+  return engine != Engine::kWarpgroup && steps <= 8 ? 2 : 1;
 }
 
 template <Engine kEngine, int kSteps, Layout kLayout>
 class EncodeWarp {
   static constexpr bool kResident = kSteps > 0;
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
+  static constexpr bool kLimbs = kEngine == Engine::kLimbs;
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
   static constexpr int kGroups = !kWarpgroup && kSteps > 4 ? 4 : 8;
   // Steps of a row that are read at once.
@@ -55,6 +58,7 @@ class EncodeWarp {
 
  public:
   static constexpr TileShape kTile = kWarpgroup  ? warpgroup_tile(kSteps)
+                                     : kLimbs    ? limb_tile(kSteps)
                                      : kResident ? resident_tile(kSteps)
                                                  : streamed_tile(4);
   static constexpr int kUnitBytes = kResident ? kTile.bytes() : kTile.chunk_bytes();
@@ -141,7 +145,12 @@ class EncodeWarp {
         }
       }
     };
-    make_operands(tile, view, parameters_.dim, rows, s == 0 ? parameters_.bad : nullptr, states_, make);
+    unsigned long long* bad = s == 0 ? parameters_.bad : nullptr;
+    if constexpr (kLimbs) {
+      make_limb_operands<kSteps, kLayout>(tile, view, parameters_.dim, rows, bad, states_, operands_);
+    } else {
+      make_operands(tile, view, parameters_.dim, rows, bad, states_, make);
+    }
     if constexpr (kWarpgroup) {
       uint2 slots[2] = {bound_slots(states_[0]), bound_slots(states_[1])};
       bool first = fragment_column() == 0;
@@ -204,21 +213,10 @@ class EncodeWarp {
       for (int j = 0; j < kTileGroups; j += kGroups) {
         float sums[kGroups][4] = {};
         const unsigned char* group = unit + j * (kSteps * 256);
-#pragma unroll
-        for (int k = 0; k + 1 < kSteps; k += 2) {
-          uint4 b[kGroups];
-#pragma unroll
-          for (int n = 0; n < kGroups; n++) {
-            b[n] = reinterpret_cast<const uint4*>(group + n * (kSteps * 256) + k * 256)[lane];
-          }
-          multiply_pair(sums, k, b);
-        }
-        if constexpr (kSteps % 2 == 1) {
-#pragma unroll
-          for (int n = 0; n < kGroups; n++) {
-            uint2 b = reinterpret_cast<const uint2*>(group + n * (kSteps * 256) + (kSteps - 1) * 256)[lane];
-            multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
-          }
+        if constexpr (kLimbs) {
+          multiply_limbs(sums, group);
+        } else {
+          multiply_halves(sums, group);
         }
         // Two codewords' bounds are four numbers: a group of eight has four such, one for each thread's pair.
 #pragma unroll
@@ -248,6 +246,80 @@ class EncodeWarp {
 #pragma unroll
       for (int n = 0; n < kGroups; n++) {
         rank_group(first_group + n, __ldg(bounds + n * 4 + fragment_column()), n % kSets, sums[n]);
+      }
+    }
+  }
+
+  // Sums of a row's operands with those of some groups of codewords.
+  __device__ __forceinline__ void multiply_halves(float (&sums)[kGroups][4], const unsigned char* groups) {
+    int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int k = 0; k + 1 < kSteps; k += 2) {
+      uint4 b[kGroups];
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) {
+        b[n] = reinterpret_cast<const uint4*>(groups + n * (kSteps * 256) + k * 256)[lane];
+      }
+      multiply_pair(sums, k, b);
+    }
+    if constexpr (kSteps % 2 == 1) {
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) {
+        uint2 b = reinterpret_cast<const uint2*>(groups + n * (kSteps * 256) + (kSteps - 1) * 256)[lane];
+        multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
+      }
+    }
+  }
+
+  // The same of limbs: T of screen_bound.h, by one set of sums.
+  __device__ __forceinline__ void multiply_limbs(float (&sums)[kGroups][4], const unsigned char* groups) {
+    // 256 times (2^22 + ½): sums are then never below zero, and without their lowest byte the last 23 bits of a float32
+    // from 2^23 on.
+    constexpr int kStart = (1 << 30) + 128;
+    int totals[kGroups][4];
+#pragma unroll
+    for (int n = 0; n < kGroups; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) totals[n][i] = kStart;
+    }
+    multiply_limb(totals, 0, groups + kTile.limb_bytes());
+    multiply_limb(totals, 1, groups);
+#pragma unroll
+    for (int n = 0; n < kGroups; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        totals[n][i] = static_cast<int>(__byte_perm(static_cast<uint32_t>(totals[n][i]), 0x4b, 0x4321));
+      }
+    }
+    multiply_limb(totals, 0, groups);
+#pragma unroll
+    for (int n = 0; n < kGroups; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) sums[n][i] = __int_as_float(totals[n][i]) - operands::kIntegers;
+    }
+  }
+
+  // Adds the products of the rows' high (0) or low (1) limbs with those of codewords at `limbs`.
+  __device__ __forceinline__ void multiply_limb(int (&totals)[kGroups][4], int own, const unsigned char* limbs) {
+    int lane = static_cast<int>(threadIdx.x) % 32;
+    constexpr int kWideSteps = kSteps / 2;
+#pragma unroll
+    for (int k = 0; k + 1 < kWideSteps; k += 2) {
+      uint4 b[kGroups];
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) {
+        b[n] = reinterpret_cast<const uint4*>(limbs + n * (kSteps * 256) + k * 256)[lane];
+      }
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) multiply_add(totals[n], operands_[2 * k + own], b[n].x, b[n].y);
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) multiply_add(totals[n], operands_[2 * k + 2 + own], b[n].z, b[n].w);
+    }
+    if constexpr (kWideSteps % 2 == 1) {
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) {
+        uint2 b = reinterpret_cast<const uint2*>(limbs + n * (kSteps * 256) + (kWideSteps - 1) * 256)[lane];
+        multiply_add(totals[n], operands_[kSteps - 2 + own], b.x, b.y);
       }
     }
   }
@@ -300,6 +372,9 @@ class EncodeWarp {
     for (int half = 0; half < 2; half++) {
       verdicts[half] = judge<Group::kMostCandidates>(view, parameters_.dim, ranking_, kept_[half], bounds[half],
                                                      states_[half], norm_rounding(parameters_.dim, kWarpgroup));
+#ifdef RVQ_EMULATE_CUDA
+      if (fragment_column() == 0 && exists(half)) emulation::count_row(!verdicts[half].certain);
+#endif
       uint32_t* codes = codes_ + half * 8;
       if (states_[half].not_finite || !exists(half)) {
         if (fragment_column() == 0) codes[fragment_row()] = 0;

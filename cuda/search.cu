@@ -62,7 +62,7 @@ template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
   using Warp = EncodeWarp<kEngine, kSteps, kLayout>;
-  constexpr int kMostWarps = kEngine == Engine::kWarp ? kWarps : most_warpgroups(kSteps) * kGroupWarps;
+  constexpr int kMostWarps = most_threads(kEngine, kSteps) / 32;
   unsigned char* memory = dynamic_shared_memory();
   __shared__ uint32_t codes[kMostWarps][kWarpRows];
   __shared__ typename Warp::Group::Open open[kMostWarps / Warp::Group::kWarps];
@@ -71,12 +71,15 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
 #elif defined(RVQ_WARPGROUP)
   // Where there is wgmma, the other kernels are never launched.
   constexpr bool kLaunched = kEngine == Engine::kWarpgroup || kSteps == 0;
+#elif defined(RVQ_LIMBS)
+  constexpr bool kLaunched = kEngine != Engine::kWarpgroup;
 #else
+  // Product tests there say that there are no limbs.
   constexpr bool kLaunched = kEngine == Engine::kWarp;
 #endif
   if constexpr (!kLaunched) return;
   int warp = static_cast<int>(threadIdx.x) / 32;
-  int warps = kEngine == Engine::kWarp ? kWarps : static_cast<int>(blockDim.x) / 32;
+  int warps = kEngine != Engine::kWarpgroup ? kWarps : static_cast<int>(blockDim.x) / 32;
   // There are fewer than 2^31 rows.
   uint32_t rows = static_cast<uint32_t>(warps) * kWarpRows;
   uint32_t blocks = (static_cast<uint32_t>(parameters.count) + rows - 1) / rows;
@@ -88,7 +91,7 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
     Warp encoder(parameters, views, own_list, codes[warp]);
     for (uint32_t block = blockIdx.x; block < blocks; block += gridDim.x) encoder.run(block * rows, stream);
   };
-  if constexpr (kEngine == Engine::kWarp) {
+  if constexpr (kEngine != Engine::kWarpgroup) {
     UnitStream<Warp::kUnitBytes, kWarps * 32> stream(parameters.packed, parameters.units, passes, memory, depth);
     encode(stream);
   } else {
@@ -178,7 +181,7 @@ Fit fit(int device) {
 // Warps that encode, of a block: with wgmma as few warpgroups as take no more turns than the largest block would.
 template <Engine kEngine, int kSteps>
 size_t warps_of_block(const Fit& fit, size_t count) {
-  if (kEngine == Engine::kWarp) return kWarps;
+  if (kEngine != Engine::kWarpgroup) return kWarps;
   size_t turn = fit.multiprocessors * kGroupWarps * kWarpRows;
   size_t turns = (count + turn * most_warpgroups(kSteps) - 1) / (turn * most_warpgroups(kSteps));
   return (count + turn * turns - 1) / (turn * turns) * kGroupWarps;
@@ -221,11 +224,14 @@ void launch_steps(const EncodeParameters& parameters, const Target& target) {
 
 template <Engine kEngine>
 void launch_engine(int steps, const EncodeParameters& parameters, const Target& target) {
+  // Few steps have no limbs.
+  constexpr Engine kOfFew = kEngine == Engine::kLimbs ? Engine::kWarp : kEngine;
+  static_assert(kFewestLimbSteps == 4);
   switch (steps) {
     case 1:
-      return launch_steps<kEngine, 1>(parameters, target);
+      return launch_steps<kOfFew, 1>(parameters, target);
     case 2:
-      return launch_steps<kEngine, 2>(parameters, target);
+      return launch_steps<kOfFew, 2>(parameters, target);
     case 4:
       return launch_steps<kEngine, 4>(parameters, target);
     case 6:
@@ -299,6 +305,8 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     Target target{codebooks.device(), stream};
     if (tile.warpgroup) {
       launch_engine<Engine::kWarpgroup>(steps - 1, parameters, target);
+    } else if (tile.limbs) {
+      launch_engine<Engine::kLimbs>(steps, parameters, target);
     } else {
       launch_engine<Engine::kWarp>(steps, parameters, target);
     }

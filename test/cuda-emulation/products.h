@@ -10,6 +10,13 @@ namespace emulation {
 // the PTX manual has them. What a tensor core leaves of a sum is the worst that cuda/screen_bound.h allows for.
 void multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
+// mma.sync.m16n8k32 of int8 with int32 sums, exactly.
+void multiply_add(int (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+// Counts a row of a stage, which the screen has left open or not. Where RVQ_EMULATED_COUNTS is set both numbers are written to
+// the standard error at the end of the process: {"rows":…,"open":…}.
+void count_row(bool open);
+
 // cp.async of sixteen bytes: they are there when the thread has waited for the group, and poison before.
 void copy_async(void* shared, const void* global);
 void end_copy_group();
