@@ -50,6 +50,7 @@ constexpr int kNearViews = 32;
 // launch <0, 8, *>: shared 3 * 16896, stack 96, spills 288
 // launch <0, 12, *> on 75: shared 2 * 25088
 // launch <0, 12, *>: shared 3 * 25088
+// launch <0, 16, *> on 75: shared 3 * 16640, stack 8, spills 44
 // launch <0, 16, *>: shared 3 * 16640
 // launch <1, 1, *> on 90a: shared 12 * 16384 + 384, stack 8, spills 8
 // launch <1, 2, *> on 90a: shared 8 * 24576 + 256
@@ -58,6 +59,18 @@ constexpr int kNearViews = 32;
 // launch <1, 8, *> on 90a: shared 11 * 18432 + 256, stack 40, spills 168
 // launch <1, 12, *> on 90a: shared 7 * 26624 + 256
 // launch <1, 16, *> on 90a: shared 5 * 34816 + 256, stack 104, spills 280
+// launch <2, 4, *> on 75: blocks 1, shared 2 * 17408, stack 8, spills 44
+// launch <2, 4, *>: shared 2 * 17408, stack 24, spills 124
+// launch <2, 6, *> on 75: shared 2 * 12800, stack 72, spills 228
+// launch <2, 6, *>: shared 3 * 12800, stack 24, spills 92
+// launch <2, 8, *> on 75: blocks 1, shared 2 * 16896, stack 48, spills 196
+// launch <2, 8, *>: shared 2 * 16896, stack 24, spills 120
+// launch <2, 12, 0> on 75: shared 2 * 25088, stack 192, spills 404
+// launch <2, 12, 0>: shared 3 * 25088, stack 176, spills 388
+// launch <2, 12, *> on 75: shared 2 * 25088
+// launch <2, 12, *>: shared 3 * 25088
+// launch <2, 16, 0>: shared 3 * 16640, stack 272, spills 598
+// launch <2, 16, *>: shared 3 * 16640
 template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
