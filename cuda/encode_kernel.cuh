@@ -12,6 +12,7 @@
 
 #include "encode_parameters.h"
 #include "limb_operands.cuh"
+#include "limb_products.cuh"
 #include "mma.cuh"
 #include "opaque.cuh"
 #include "ranking.cuh"
@@ -214,7 +215,7 @@ class EncodeWarp {
         float sums[kGroups][4] = {};
         const unsigned char* group = unit + j * (kSteps * 256);
         if constexpr (kLimbs) {
-          multiply_limbs(sums, group);
+          multiply_limbs(operands_, group, sums);
         } else {
           multiply_halves(sums, group);
         }
@@ -267,59 +268,6 @@ class EncodeWarp {
       for (int n = 0; n < kGroups; n++) {
         uint2 b = reinterpret_cast<const uint2*>(groups + n * (kSteps * 256) + (kSteps - 1) * 256)[lane];
         multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
-      }
-    }
-  }
-
-  // The same of limbs: T of screen_bound.h, by one set of sums.
-  __device__ __forceinline__ void multiply_limbs(float (&sums)[kGroups][4], const unsigned char* groups) {
-    // 256 times (2^22 + ½): sums are then never below zero, and without their lowest byte the last 23 bits of a float32
-    // from 2^23 on.
-    constexpr int kStart = (1 << 30) + 128;
-    int totals[kGroups][4];
-#pragma unroll
-    for (int n = 0; n < kGroups; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) totals[n][i] = kStart;
-    }
-    multiply_limb(totals, 0, groups + kTile.limb_bytes());
-    multiply_limb(totals, 1, groups);
-#pragma unroll
-    for (int n = 0; n < kGroups; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        totals[n][i] = static_cast<int>(__byte_perm(static_cast<uint32_t>(totals[n][i]), 0x4b, 0x4321));
-      }
-    }
-    multiply_limb(totals, 0, groups);
-#pragma unroll
-    for (int n = 0; n < kGroups; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) sums[n][i] = __int_as_float(totals[n][i]) - operands::kIntegers;
-    }
-  }
-
-  // Adds the products of the rows' high (0) or low (1) limbs with those of codewords at `limbs`.
-  __device__ __forceinline__ void multiply_limb(int (&totals)[kGroups][4], int own, const unsigned char* limbs) {
-    int lane = static_cast<int>(threadIdx.x) % 32;
-    constexpr int kWideSteps = kSteps / 2;
-#pragma unroll
-    for (int k = 0; k + 1 < kWideSteps; k += 2) {
-      uint4 b[kGroups];
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) {
-        b[n] = reinterpret_cast<const uint4*>(limbs + n * (kSteps * 256) + k * 256)[lane];
-      }
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) multiply_add(totals[n], operands_[2 * k + own], b[n].x, b[n].y);
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) multiply_add(totals[n], operands_[2 * k + 2 + own], b[n].z, b[n].w);
-    }
-    if constexpr (kWideSteps % 2 == 1) {
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) {
-        uint2 b = reinterpret_cast<const uint2*>(limbs + n * (kSteps * 256) + (kWideSteps - 1) * 256)[lane];
-        multiply_add(totals[n], operands_[kSteps - 2 + own], b.x, b.y);
       }
     }
   }
