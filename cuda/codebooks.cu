@@ -9,8 +9,10 @@
 #include "../binding/cpu/codewords.h"
 #include "device_memory.h"
 #include "failure.h"
+#include "limb_codewords.h"
 #include "product_test.h"
 #include "screen_bound.h"
+#include "screen_form.h"
 #include "stage.cuh"
 
 namespace rvq::cuda {
@@ -168,6 +170,7 @@ class StageBuilder {
       }
     }
     exponent_ = largest > 0 ? kLargestExponent - 1 - std::ilogb(largest) : 0;
+    limb_scale_ = largest > 0 ? static_cast<float>(double{kMostLimbs} / std::ldexp(largest, exponent_)) : 1;
     view.scale[0] = std::ldexp(1.0f, exponent_ / 2);
     view.scale[1] = std::ldexp(1.0f, exponent_ - exponent_ / 2);
     if (spec_.weights == nullptr) return true;
@@ -185,7 +188,8 @@ class StageBuilder {
     std::vector<size_t> places = places_in_rows();
     double unit = std::ldexp(1.0, exponent_);
     double largest_squared_norm = 0;
-    for (size_t k = 0; k < count_; k++) {
+    if (tile_.limbs) largest_squared_norm = pack_as_limbs(codewords, repeated, packed, view);
+    for (size_t k = 0; k < count_ && !tile_.limbs; k++) {
       if (repeated[k]) continue;
       double squared_norm = 0;
       double squared_error = 0;
@@ -218,6 +222,33 @@ class StageBuilder {
         std::memcpy(image_.at<char>(place), &bounds[k], sizeof(float2));
       }
     }
+  }
+
+  // Codewords as limbs, and their bounds. Returns the largest squared norm.
+  double pack_as_limbs(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
+    const float* centre = image_.at<float>(offsets_.centre);
+    float2* bounds = image_.at<float2>(offsets_.bounds);
+    std::vector<size_t> places = places_in_rows();
+    double unit = std::ldexp(1.0, exponent_);
+    std::vector<LimbSums> sums(count_);
+    double largest_squared_norm = 0;
+    for (size_t k = 0; k < count_; k++) {
+      if (repeated[k]) continue;
+      auto element = [&](size_t i) { return root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]) * unit; };
+      unsigned char* high = image_.at<unsigned char>(packed + tile_.offset(k, 0));
+      sums[k] = pack_limbs(element, dim_, limb_scale_, places.data() + k % kGroup * dim_, high, tile_.limb_bytes());
+      largest_squared_norm = std::max(largest_squared_norm, sums[k].squared_norm);
+    }
+    int dim = static_cast<int>(dim_);
+    LimbRow row = limb_row(dim, mean_peak(sums, dim));
+    view.limb_scale = limb_scale_;
+    view.inverse_row_error = static_cast<float>((1 + 0x1p-20) / row.error);
+    view.inverse_row_unit = static_cast<float>((1 + 0x1p-20) / row.unit);
+    for (size_t k = 0; k < count_; k++) {
+      CodewordBound bound = limb_codeword_bound(row, limb_scale_, sums[k]);
+      bounds[k] = {bound.start, bound.slope};
+    }
+    return largest_squared_norm;
   }
 
   // Puts a codeword's bound into the slots that follow its dimensions, as screen_bound.h says; returns what they hold.
@@ -255,6 +286,7 @@ class StageBuilder {
   Offsets offsets_{};
   std::vector<double> root_weights_;  // [dim] or empty
   int exponent_ = 0;
+  float limb_scale_ = 1;
 };
 
 }  // namespace
@@ -279,6 +311,7 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.device = device;
   ProductTest products = test_products(device);
   content.tile = tile_for(spec.dim, products.warpgroup);
+  if (screens_by_limbs(content.tile, device)) content.tile = limb_tile(content.tile.steps);
   Image image;
   size_t weights = image.reserve(spec.weights == nullptr ? 0 : spec.dim * sizeof(float));
   if (spec.weights != nullptr) std::memcpy(image.at<float>(weights), spec.weights, spec.dim * sizeof(float));

@@ -13,6 +13,8 @@
 
 #include "encode_parameters.h"
 #include "launch.cuh"
+#include "limb_operands.cuh"
+#include "limb_products.cuh"
 #include "mma.cuh"
 #include "opaque.cuh"
 #include "ranking.cuh"
@@ -23,8 +25,10 @@
 
 namespace rvq::cuda {
 
-// Which multiplication: mma.sync, on every device, or wgmma, on sm_90a, where rows' operands fit on a multiprocessor.
-enum class Engine { kWarp, kWarpgroup };
+// Which multiplication: mma.sync, on every device; wgmma, on sm_90a, where rows' operands fit on a multiprocessor;
+// mma.sync of two int8 limbs, where they fit in registers on devices on which float32 sums of products are slow
+// (screen_form.h).
+enum class Engine { kWarp, kWarpgroup, kLimbs };
 
 constexpr int kWarpRows = 16;
 // Warps of a block of mma.sync.
@@ -39,10 +43,10 @@ __host__ __device__ constexpr int most_warpgroups(int steps) { return steps == 0
 // Threads of the largest block, and blocks a multiprocessor that the registers are held to. With mma.sync the warps of
 // a block are in the same phase of their rows; another block multiplies while this one waits for memory.
 __host__ __device__ constexpr int most_threads(Engine engine, int steps) {
-  return 32 * (engine == Engine::kWarp ? kWarps : most_warpgroups(steps) * kGroupWarps);
+  return 32 * (engine == Engine::kWarpgroup ? most_warpgroups(steps) * kGroupWarps : kWarps);
 }
 __host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
-  return engine == Engine::kWarp && steps <= 8 ? 2 : 1;
+  return engine != Engine::kWarpgroup && steps <= 8 ? 2 : 1;
 }
 
 // With wgmma, rows' operands that are in shared memory: of a step and a warpgroup, and of all steps.
@@ -56,6 +60,7 @@ class EncodeWarp {
   static constexpr bool kResident = kSteps > 0;
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
   static constexpr bool kWide = kWarpgroup && !kResident;
+  static constexpr bool kLimbs = kEngine == Engine::kLimbs;
   // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
   static constexpr int kGroups = kWide ? 16 : !kWarpgroup && kSteps > 4 ? 4 : 8;
   // Steps of a row that are read at once.
@@ -66,6 +71,7 @@ class EncodeWarp {
   // Of a tile whose rows' operands are not all in registers only that of a chunk counts.
   static constexpr TileShape kTile = kWide        ? wide_tile(0)
                                      : kWarpgroup ? warpgroup_tile(kSteps)
+                                     : kLimbs     ? limb_tile(kSteps)
                                      : kResident  ? resident_tile(kSteps)
                                                   : streamed_tile(4);
   static constexpr int kUnitBytes = kResident ? kTile.bytes() : kTile.chunk_bytes();
@@ -182,7 +188,12 @@ class EncodeWarp {
         }
       }
     };
-    make_operands(tile, view, parameters_.dim, rows, s == 0 ? parameters_.bad : nullptr, states_, make);
+    unsigned long long* bad = s == 0 ? parameters_.bad : nullptr;
+    if constexpr (kLimbs) {
+      make_limb_operands<kSteps, kLayout>(tile, view, parameters_.dim, rows, bad, states_, operands_);
+    } else {
+      make_operands(tile, view, parameters_.dim, rows, bad, states_, make);
+    }
     if constexpr (kWarpgroup) {
       uint2 slots[2] = {bound_slots(states_[0]), bound_slots(states_[1])};
       bool first = fragment_column() == 0;
@@ -319,21 +330,10 @@ class EncodeWarp {
       for (int j = 0; j < kTileGroups; j += kGroups) {
         float sums[kGroups][4] = {};
         const unsigned char* group = unit + j * (kSteps * 256);
-#pragma unroll
-        for (int k = 0; k + 1 < kSteps; k += 2) {
-          uint4 b[kGroups];
-#pragma unroll
-          for (int n = 0; n < kGroups; n++) {
-            b[n] = reinterpret_cast<const uint4*>(group + n * (kSteps * 256) + k * 256)[lane];
-          }
-          multiply_pair(sums, k, b);
-        }
-        if constexpr (kSteps % 2 == 1) {
-#pragma unroll
-          for (int n = 0; n < kGroups; n++) {
-            uint2 b = reinterpret_cast<const uint2*>(group + n * (kSteps * 256) + (kSteps - 1) * 256)[lane];
-            multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
-          }
+        if constexpr (kLimbs) {
+          multiply_limbs(operands_, group, sums);
+        } else {
+          multiply_halves(sums, group);
         }
         // Two codewords' bounds are four numbers: a group of eight has four such, one for each thread's pair.
 #pragma unroll
@@ -363,6 +363,27 @@ class EncodeWarp {
 #pragma unroll
       for (int n = 0; n < kGroups; n++) {
         rank_group(first_group + n, __ldg(bounds + n * 4 + fragment_column()), n % kSets, sums[n]);
+      }
+    }
+  }
+
+  // Sums of a row's operands with those of some groups of codewords.
+  __device__ __forceinline__ void multiply_halves(float (&sums)[kGroups][4], const unsigned char* groups) {
+    int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int k = 0; k + 1 < kSteps; k += 2) {
+      uint4 b[kGroups];
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) {
+        b[n] = reinterpret_cast<const uint4*>(groups + n * (kSteps * 256) + k * 256)[lane];
+      }
+      multiply_pair(sums, k, b);
+    }
+    if constexpr (kSteps % 2 == 1) {
+#pragma unroll
+      for (int n = 0; n < kGroups; n++) {
+        uint2 b = reinterpret_cast<const uint2*>(groups + n * (kSteps * 256) + (kSteps - 1) * 256)[lane];
+        multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
       }
     }
   }

@@ -30,6 +30,31 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const uint4& a, u
 #endif
 }
 
+// There is code for limbs (screen_bound.h) for the architectures that can have use for it.
+#if defined(RVQ_EMULATE_CUDA) || __CUDA_ARCH__ == 750 || __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || \
+    __CUDA_ARCH__ == 1200
+#define RVQ_LIMBS
+#endif
+
+// The same of integers, exactly: a 16×32 and b 32×8 of int8, the fragments of mma.sync.m16n8k32. a holds columns 4t …
+// 4t+3 of rows g and g+8, then columns 4t+16 … 4t+19 of them; b holds rows 4t … 4t+3 and 4t+16 … 4t+19 of column g.
+__device__ __forceinline__ void multiply_add(int (&sums)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+#ifdef RVQ_EMULATE_CUDA
+  emulation::multiply_add(sums, {a.x, a.y, a.z, a.w}, {b0, b1});
+#elif __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+#else
+  asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%4}, {%8}, {%0,%1};\n"
+      "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%2,%3}, {%5}, {%8}, {%2,%3};\n"
+      "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%6}, {%9}, {%0,%1};\n"
+      "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%2,%3}, {%7}, {%9}, {%2,%3};\n"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+#endif
+}
+
 // Sixteen bytes from global to shared memory, complete for the thread that asked after wait_for_copies.
 __device__ __forceinline__ void copy_async(void* shared, const void* global) {
 #ifdef RVQ_EMULATE_CUDA

@@ -78,6 +78,8 @@ __device__ float worst_of(const float (&sums)[4][4], int pattern, int first_row)
 struct Measured {
   unsigned worst;      // the largest error of all, as the bits of a float32 that is not negative
   unsigned warpgroup;  // whether wgmma was among what was tried
+  unsigned integers;   // how many integer sums were tried
+  unsigned wrong;      // and how many of them were not right
 };
 
 constexpr int kCodewords = 32;
@@ -134,18 +136,61 @@ __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   atomicMax(&measured->worst, __float_as_uint(error));
 }
 
+// Byte i of row or codeword `vector`: in some patterns all of them are as large as they can be, for sums that are.
+__device__ int byte_of(int pattern, int vector, int i, bool of_codeword) {
+  uint32_t random = scramble(static_cast<uint32_t>(((pattern * 512 + vector) * 2 + of_codeword) * kDim + i));
+  if (pattern % 4 == 0) return of_codeword || pattern % 8 == 0 ? -128 : 127;
+  return static_cast<int>(random & 255) - 128;
+}
+
+__device__ uint32_t four_bytes(int pattern, int vector, int i, bool of_codeword) {
+  uint32_t bytes = 0;
+  for (int n = 0; n < 4; n++)
+    bytes |= static_cast<uint32_t>(byte_of(pattern, vector, i + n, of_codeword) & 255) << (8 * n);
+  return bytes;
+}
+
+// A warp a pattern: products of int8 added to what is there, all of which must be right.
+__global__ void __launch_bounds__(32) try_integers(Measured* measured) {
+#ifdef RVQ_LIMBS
+  constexpr int kBefore = (1 << 30) + 128;
+  int pattern = static_cast<int>(blockIdx.x);
+  int sums[4] = {kBefore, kBefore, kBefore, kBefore};
+  for (int k = 0; k < kDim; k += 32) {
+    int i = k + fragment_column() * 4;
+    int row = fragment_row();
+    uint4 rows = {four_bytes(pattern, row, i, false), four_bytes(pattern, row + 8, i, false),
+                  four_bytes(pattern, row, i + 16, false), four_bytes(pattern, row + 8, i + 16, false)};
+    multiply_add(sums, rows, four_bytes(pattern, row, i, true), four_bytes(pattern, row, i + 16, true));
+  }
+  unsigned wrong = 0;
+  for (int s = 0; s < 4; s++) {
+    int right = kBefore;
+    for (int i = 0; i < kDim; i++) {
+      right += byte_of(pattern, s / 2 * 8 + fragment_row(), i, false) *
+               byte_of(pattern, fragment_column() * 2 + s % 2, i, true);
+    }
+    wrong += sums[s] != right;
+  }
+  atomicAdd(&measured->integers, 4u);
+  atomicAdd(&measured->wrong, wrong);
+#endif
+}
+
 ProductTest measure(int device) {
   CurrentDevice current(device);
   DeviceArray<Measured> measured(1);
   check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
   launch("test of products", {dim3(kPatterns), dim3(128), static_cast<size_t>(test_tile().chunk_bytes()), nullptr},
          measure_sums, measured.data());
+  launch("test of integer products", {dim3(kPatterns), dim3(32), 0, nullptr}, try_integers, measured.data());
   Measured result{};
   check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");
   float error = 0;
   std::memcpy(&error, &result.worst, sizeof error);
   // Zero would be a kernel that has not run: so many sums of 24 bits cannot all be exact.
-  return {error > 0 && static_cast<double>(error) <= 0.5 * product_rounding(kDim), result.warpgroup != 0};
+  return {error > 0 && static_cast<double>(error) <= 0.5 * product_rounding(kDim), result.warpgroup != 0,
+          result.integers == 4 * 32 * kPatterns && result.wrong == 0};
 }
 
 }  // namespace

@@ -11,6 +11,9 @@ struct ProductTest {
   bool trusted;
   // The code that runs has wgmma: the device is of compute capability 9.0 and there is machine code for it.
   bool warpgroup;
+  // There is code for limbs, and its products of int8 with int32 sums are right, as the instruction's description has
+  // it.
+  bool limbs;
 };
 
 // Measured once in a process for each device.

@@ -40,6 +40,13 @@ struct RowSearch {
     canonical_distances(row, c, dim, thread % kSumLanes, kAll, distances);
   }
 
+  // In float32 (float32_distance.cuh), without weights.
+  __device__ __forceinline__ void float32_distances(const float* row, const uint32_t (&k)[2],
+                                                    float (&distances)[2]) const {
+    const float* const codewords[2] = {codeword(static_cast<int>(k[0])), codeword(static_cast<int>(k[1]))};
+    float32_distances(row, codewords, distances);
+  }
+
   // The nearest of the codewords 32j + 8·set + 2·column and those after them, of every place 4·set + column whose bit
   // is set: of those that are this warp's, number `part` of `parts`.
   __device__ __forceinline__ Nearest of_places(const float* row, unsigned places, int part, int parts) const {
@@ -55,7 +62,10 @@ struct RowSearch {
     if (weights == nullptr) {
       each(places, team, stride * kTogether, [&](int k) {
         float distances[kTogether];
-        float32_distances(row, k, stride, distances);
+        const float* codewords[kTogether];
+#pragma unroll
+        for (int n = 0; n < kTogether; n++) codewords[n] = codeword(min(k + stride * n, view->num_codewords - 1));
+        float32_distances(row, codewords, distances);
 #pragma unroll
         for (int n = 0; n < kTogether; n++) {
           int codeword = k + stride * n;
@@ -114,22 +124,23 @@ struct RowSearch {
     }
   }
 
-  // Of codewords k + stride·n, for all threads of the team; those that do not exist are taken for the last.
-  __device__ __forceinline__ void float32_distances(const float* row, int k, int stride,
-                                                    float (&distances)[kTogether]) const {
+  __device__ __forceinline__ const float* codeword(int k) const {
+    return view->searched + static_cast<size_t>(k) * dim;
+  }
+
+  // For all threads of the team.
+  template <int kCodewords>
+  __device__ __forceinline__ void float32_distances(const float* row, const float* const (&codewords)[kCodewords],
+                                                    float (&distances)[kCodewords]) const {
     int lane = thread % kSumLanes;
-    const float* codewords[kTogether];
 #pragma unroll
-    for (int n = 0; n < kTogether; n++) {
-      distances[n] = 0;
-      codewords[n] = view->searched + static_cast<size_t>(min(k + stride * n, view->num_codewords - 1)) * dim;
-    }
+    for (int n = 0; n < kCodewords; n++) distances[n] = 0;
     if constexpr (kLayout != Layout::kAny) {
 #pragma unroll 2
       for (int i = 4 * lane; i < dim; i += 4 * kSumLanes) {
         float4 x = *reinterpret_cast<const float4*>(row + i);
 #pragma unroll
-        for (int n = 0; n < kTogether; n++) {
+        for (int n = 0; n < kCodewords; n++) {
           float4 c = __ldg(reinterpret_cast<const float4*>(codewords[n] + i));
           add_square(x.x - c.x, distances[n]);
           add_square(x.y - c.y, distances[n]);
@@ -142,11 +153,11 @@ struct RowSearch {
       for (int i = lane; i < dim; i += kSumLanes) {
         float x = row[i];
 #pragma unroll
-        for (int n = 0; n < kTogether; n++) add_square(x - codewords[n][i], distances[n]);
+        for (int n = 0; n < kCodewords; n++) add_square(x - codewords[n][i], distances[n]);
       }
     }
 #pragma unroll
-    for (int n = 0; n < kTogether; n++) {
+    for (int n = 0; n < kCodewords; n++) {
 #pragma unroll
       for (int step = 4; step >= 1; step /= 2) distances[n] += __shfl_xor_sync(kAll, distances[n], step);
     }

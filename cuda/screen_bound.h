@@ -90,4 +90,52 @@ constexpr int kStartLimbs = 3;
 RVQ_HOST_DEVICE constexpr float start_scale(int limb) { return limb == 0 ? 0x1p12f : limb == 1 ? 0x1p1f : 0x1p-10f; }
 constexpr float kSlopeScale = 0x1p-4f;
 
+// Limbs: operands of two int8, where float16 products with float32 sums take longer than three of integers. A row has
+// v = round(q·X), with q such that the largest |v_i| is kMostLimbs at most, a codeword w = round(g·C_k), with one g for
+// the codebook. Both are 256·high + low with bytes from −127 to 127 and from −128 to 127. Then
+//   v·w = 2^16·(high·high) + 2^8·(high·low + low·high) + low·low,
+// and the tensor cores sum the first three exactly: at most 2·127·128·D and 127²·D, D ≤ 256, in int32. The middle ones
+// are divided by 256 and rounded before the first is added; the sum T, below 2^22, becomes a float32 exactly, and
+// Ŝ_k = T·2^16/(q·g) − h_k. Measured, not assumed: e_x = |v/q − X|, e_k = |w/g − C_k| and the norms l_x and l_k of the
+// low limbs over q and g. Then
+//   |v·w/(q·g) − X·C_k| ≤ e_x·n_k + n_x·e_k, as above;
+//   |T·2^16 − v·w| ≤ |low·low| + 2^15: l_x·l_k + 2^15/(q·g) more;
+//   2^16/(q·g) is off by less than 5·2^-24 of itself, and two multiply-adds round: kLimbRounding·n_x·(n_k + e_k) is
+//   more; h_k as above, γ_h = 2^-21 of it.
+// ≤ ρ·g_k + γ_h·h_k, where g_k = η₀·n_k + e_k + 2^8·η₀·l_k + u₀·2^15/g + kLimbRounding·(n_k + e_k) belongs to the
+// codeword and ρ = max(n_x, e_x/η₀, l_x/(2^8·η₀), 1/(q·u₀)) to the row. Any η₀ and u₀ are correct; they are of a row as
+// peaky as the codewords are in the mean, whose roundings are evenly spread (limb_row).
+constexpr float kMostLimbs = 32512;
+constexpr float kLimbProduct = 0x1p16f;
+constexpr double kLimbRounding = 0x1p-20;
+
+struct LimbRow {
+  float error;  // η₀
+  float unit;   // u₀
+};
+
+// `peak`: the largest element of such a row over its norm.
+inline LimbRow limb_row(int dim, double peak) {
+  double unit = peak / double{kMostLimbs};
+  return {static_cast<float>(unit * std::sqrt(dim / 12.0)), static_cast<float>(unit)};
+}
+
+// |C_k|², |w/g − C_k|² and the squared norm of the low limbs over g, exact but for float64's rounding.
+struct LimbSums {
+  double squared_norm = 0;
+  double squared_error = 0;
+  double squared_low = 0;
+  double largest = 0;  // element of C_k
+};
+
+inline CodewordBound limb_codeword_bound(LimbRow row, double scale, const LimbSums& sums) {
+  constexpr double kInflation = 1 + 0x1p-20;
+  double norm = std::sqrt(sums.squared_norm) * kInflation;
+  double error = std::sqrt(sums.squared_error) * kInflation;
+  double low = std::sqrt(sums.squared_low) * kInflation;
+  double slope = row.error * (norm + 0x1p8 * low) + error + row.unit * 0x1p15 / scale + kLimbRounding * (norm + error);
+  double start = -0.5 * sums.squared_norm * (1 - double{norm_rounding(0, false)});
+  return {static_cast<float>(start), static_cast<float>((slope + kFloor) * kInflation)};
+}
+
 }  // namespace rvq::cuda

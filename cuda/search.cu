@@ -55,6 +55,7 @@ using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
 // launch <0, 8, *>: shared 3 * 16896, stack 96, spills 288
 // launch <0, 12, *> on 75: shared 2 * 25088
 // launch <0, 12, *>: shared 3 * 25088
+// launch <0, 16, *> on 75: shared 3 * 16640, stack 8, spills 44
 // launch <0, 16, *>: shared 3 * 16640
 // launch <1, 0, *> on 90a: shared 225280
 // launch <1, 1, *> on 90a: shared 12 * 16384 + 384, stack 8, spills 8
@@ -64,11 +65,23 @@ using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
 // launch <1, 8, *> on 90a: shared 11 * 18432 + 256, stack 40, spills 168
 // launch <1, 12, *> on 90a: shared 7 * 26624 + 256
 // launch <1, 16, *> on 90a: shared 5 * 34816 + 256, stack 104, spills 280
+// launch <2, 4, *> on 75: blocks 1, shared 2 * 17408, stack 8, spills 44
+// launch <2, 4, *>: shared 2 * 17408, stack 24, spills 124
+// launch <2, 6, *> on 75: shared 2 * 12800, stack 72, spills 228
+// launch <2, 6, *>: shared 3 * 12800, stack 24, spills 92
+// launch <2, 8, *> on 75: blocks 1, shared 2 * 16896, stack 48, spills 196
+// launch <2, 8, *>: shared 2 * 16896, stack 24, spills 120
+// launch <2, 12, 0> on 75: shared 2 * 25088, stack 192, spills 404
+// launch <2, 12, 0>: shared 3 * 25088, stack 176, spills 388
+// launch <2, 12, *> on 75: shared 2 * 25088
+// launch <2, 12, *>: shared 3 * 25088
+// launch <2, 16, 0>: shared 3 * 16640, stack 272, spills 598
+// launch <2, 16, *>: shared 3 * 16640
 template <Engine kEngine, int kSteps, Layout kLayout>
 __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kEngine, kSteps))
     encode_rows(const __grid_constant__ EncodeParameters parameters, int depth) {
   using Warp = EncodeWarp<kEngine, kSteps, kLayout>;
-  constexpr int kMostWarps = kEngine == Engine::kWarp ? kWarps : most_warpgroups(kSteps) * kGroupWarps;
+  constexpr int kMostWarps = most_threads(kEngine, kSteps) / 32;
   unsigned char* memory = dynamic_shared_memory();
   __shared__ uint32_t codes[kMostWarps][kWarpRows];
   __shared__ typename Warp::Group::Open open[kMostWarps / Warp::Group::kWarps];
@@ -77,12 +90,15 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
 #elif defined(RVQ_WARPGROUP)
   // Where there is wgmma, the other kernels are never launched.
   constexpr bool kLaunched = kEngine == Engine::kWarpgroup || kSteps == 0;
+#elif defined(RVQ_LIMBS)
+  constexpr bool kLaunched = kEngine != Engine::kWarpgroup;
 #else
+  // Product tests there say that there are no limbs.
   constexpr bool kLaunched = kEngine == Engine::kWarp;
 #endif
   if constexpr (!kLaunched) return;
   int warp = static_cast<int>(threadIdx.x) / 32;
-  int warps = kEngine == Engine::kWarp ? kWarps : static_cast<int>(blockDim.x) / 32;
+  int warps = kEngine != Engine::kWarpgroup ? kWarps : static_cast<int>(blockDim.x) / 32;
   // There are fewer than 2^31 rows.
   uint32_t rows = static_cast<uint32_t>(warps) * kWarpRows;
   uint32_t blocks = (static_cast<uint32_t>(parameters.count) + rows - 1) / rows;
@@ -95,7 +111,7 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
     Warp encoder(parameters, views, own_list, codes[warp]);
     for (uint32_t block = blockIdx.x; block < blocks; block += gridDim.x) encoder.run(block * rows, stream);
   };
-  if constexpr (kEngine == Engine::kWarp) {
+  if constexpr (kEngine != Engine::kWarpgroup) {
     UnitStream<Warp::kUnitBytes, kWarps * 32> stream(parameters.packed, parameters.units, passes, memory, depth);
     encode(stream);
   } else {
@@ -196,7 +212,7 @@ Fit fit(int device) {
 // Warps that encode, of a block: with wgmma as few warpgroups as take no more turns than the largest block would.
 template <Engine kEngine, int kSteps>
 size_t warps_of_block(const Fit& fit, size_t count) {
-  if (kEngine == Engine::kWarp) return kWarps;
+  if (kEngine != Engine::kWarpgroup) return kWarps;
   size_t turn = fit.multiprocessors * kGroupWarps * kWarpRows;
   size_t turns = (count + turn * most_warpgroups(kSteps) - 1) / (turn * most_warpgroups(kSteps));
   return (count + turn * turns - 1) / (turn * turns) * kGroupWarps;
@@ -258,11 +274,14 @@ void launch_steps(const EncodeParameters& parameters, const Target& target) {
 
 template <Engine kEngine>
 void launch_engine(int steps, const EncodeParameters& parameters, const Target& target) {
+  // There are no limbs of few steps, nor of more than registers hold.
+  constexpr Engine kOrHalves = kEngine == Engine::kLimbs ? Engine::kWarp : kEngine;
+  static_assert(kFewestLimbSteps == 4);
   switch (steps) {
     case 1:
-      return launch_steps<kEngine, 1>(parameters, target);
+      return launch_steps<kOrHalves, 1>(parameters, target);
     case 2:
-      return launch_steps<kEngine, 2>(parameters, target);
+      return launch_steps<kOrHalves, 2>(parameters, target);
     case 4:
       return launch_steps<kEngine, 4>(parameters, target);
     case 6:
@@ -274,7 +293,7 @@ void launch_engine(int steps, const EncodeParameters& parameters, const Target& 
     case 16:
       return launch_steps<kEngine, 16>(parameters, target);
     default:
-      return launch_steps<kEngine, 0>(parameters, target);
+      return launch_steps<kOrHalves, 0>(parameters, target);
   }
 }
 
@@ -335,6 +354,8 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     Target target{codebooks.device(), stream};
     if (tile.warpgroup) {
       launch_engine<Engine::kWarpgroup>(tile.is_resident() ? tile.steps - 1 : 0, parameters, target);
+    } else if (tile.limbs) {
+      launch_engine<Engine::kLimbs>(tile.steps, parameters, target);
     } else {
       launch_engine<Engine::kWarp>(tile.is_resident() ? tile.steps : 0, parameters, target);
     }

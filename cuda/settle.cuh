@@ -133,6 +133,46 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
   }
 }
 
+// Those of a row's candidates, of which a team of eight threads knows, that float32 leaves: the row's first, or the
+// first two, or all. Rows have no weights. By the whole warp.
+template <typename Group, Layout kLayout>
+__device__ __forceinline__ unsigned look_in_float32(const RowSearch<kLayout>& search, const float* row,
+                                                    const uint32_t (&codewords)[Group::kMostCandidates],
+                                                    const unsigned candidates) {
+  // The nearest three: the third only as a number.
+  float first = INFINITY;
+  float second = INFINITY;
+  float third = INFINITY;
+  unsigned first_place = 0;
+  unsigned second_place = 0;
+  unsigned places = candidates;
+#pragma unroll 1
+  while (__any_sync(kAll, places != 0)) {
+    uint32_t k[2] = {};
+    unsigned place[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      place[i] = places & (0 - places);
+      if (places != 0) k[i] = codewords[Group::Open::slot_of(__ffs(static_cast<int>(places)) - 1, candidates)];
+      places ^= place[i];
+    }
+    float distances[2];
+    search.float32_distances(row, k, distances);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      float d = place[i] != 0 ? distances[i] : INFINITY;
+      third = fminf(third, fmaxf(second, d));
+      bool nearest = d < first;
+      if (d < second) second_place = nearest ? first_place : place[i];
+      second = fminf(second, fmaxf(first, d));
+      if (nearest) first_place = place[i];
+      first = fminf(first, d);
+    }
+  }
+  float reach = float32_reach(first, search.dim);
+  return third <= reach ? candidates : second <= reach ? first_place | second_place : first_place;
+}
+
 // The codes of the group's rows that are open. By the whole group; rows[…][dim] and codes[…] are of its first row.
 template <typename Group, Layout kLayout>
 __device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, const float* rows, int count,
@@ -149,6 +189,16 @@ __device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, co
     unsigned places = candidates;
     Nearest nearest;
     uint32_t k[2] = {};
+    // Without wgmma a device may do two float64 operations a clock.
+    if (Group::kWarps == 1 && search.weights == nullptr) {
+      places =
+          look_in_float32<Group>(search, rows + static_cast<size_t>(row) * search.dim, open.codewords[row], candidates);
+      // One that is left alone need not be measured; it stays where other teams go on.
+      if ((places & (places - 1)) == 0 && open.hidden[row] == 0) {
+        nearest.take(-1, open.codewords[row][Group::Open::slot_of(__ffs(static_cast<int>(places)) - 1, candidates)]);
+        places = 0;
+      }
+    }
 #pragma unroll 1
     while (__any_sync(kAll, places != 0)) {
       // Two at a time; where there is none, the last once more.

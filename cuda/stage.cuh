@@ -11,17 +11,19 @@ namespace rvq::cuda {
 
 // How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions.
 // Dimension 16·s + 4·t + e stands in operand slot 2t + e for e < 2, 2t + 8 + e − 2 for e ≥ 2: the same permutation for
-// rows. Within a chunk:
+// rows (of limbs 32·s + i stands in slot i). Within a chunk:
 //  - for mma.sync a thread's part of each operand (multiply_add in mma.cuh) is contiguous: [group of 8
 //    codewords][pair of steps][lane][16 bytes], an odd last step [lane][8 bytes]; where the chunk is the whole tile,
-//    its codewords' bounds (start, slope) follow;
+//    its codewords' bounds (start, slope) follow. Of limbs likewise, a step having 32 dimensions of one byte: of a
+//    group all high limbs, then all low ones;
 //  - for wgmma [step][half of the slots][group of 8][codeword][8 slots]: core matrices of 128 bytes. The last step of
 //    the tile has the codeword's bound in place of dimensions (screen_bound.h).
 struct TileShape {
   int codewords;
-  int steps;        // of 16 dimensions, with padding; with wgmma one more at least
-  int chunk_steps;  // divides steps
-  bool warpgroup;   // packed for wgmma
+  int steps;           // of 16 dimensions, with padding; with wgmma one more at least
+  int chunk_steps;     // divides steps
+  bool warpgroup;      // packed for wgmma
+  bool limbs = false;  // two int8 each, not float16 (screen_bound.h)
 
   __host__ __device__ constexpr int chunk_bytes() const { return codewords * chunk_steps * 32; }
   __host__ __device__ constexpr int chunks() const { return steps / chunk_steps; }
@@ -31,6 +33,8 @@ struct TileShape {
   __host__ __device__ constexpr int bytes() const {
     return chunks() * chunk_bytes() + (has_bounds() ? codewords * 8 : 0);
   }
+  // Of one limb of a group of eight codewords.
+  __host__ __device__ constexpr int limb_bytes() const { return chunk_steps * 128; }
   // Of dimension i of codeword k, in bytes from the first tile.
   __host__ __device__ constexpr size_t offset(size_t k, int i) const {
     int n = static_cast<int>(k % codewords);
@@ -42,6 +46,13 @@ struct TileShape {
              static_cast<size_t>(step * 2 + half) * codewords * 16 + static_cast<size_t>(n) * 16 + slot * 2;
     }
     int lane = n % 8 * 4 + i % 16 / 4;
+    if (limbs) {
+      // The high limb: the low one is limb_bytes() further.
+      int wide_steps = chunk_steps / 2;
+      int in_limb = i / 32 / 2 < wide_steps / 2 ? i / 64 * 512 + lane * 16 + i % 64 / 16 * 4
+                                                : wide_steps / 2 * 512 + lane * 8 + i % 32 / 16 * 4;
+      return k / codewords * bytes() + static_cast<size_t>(n / 8) * chunk_steps * 256 + in_limb + i % 4;
+    }
     size_t in_group = step / 2 < chunk_steps / 2 ? static_cast<size_t>(step) / 2 * 512 + lane * 16 + step % 2 * 8
                                                  : static_cast<size_t>(chunk_steps) / 2 * 512 + lane * 8;
     return k / codewords * bytes() + static_cast<size_t>(i / 16 / chunk_steps) * chunk_bytes() +
@@ -52,6 +63,14 @@ struct TileShape {
 // Rows whose fragments fit in registers: the whole tile is a chunk. More dimensions: a chunk has 64.
 __host__ __device__ constexpr TileShape resident_tile(int steps) {
   return {steps <= 2 ? 256 : steps <= 4 ? 128 : steps <= 8 ? 64 : 32, steps, steps, false};
+}
+
+// Limbs, for steps of which there are two and more times two: below, products are not what takes the time.
+constexpr int kFewestLimbSteps = 4;
+__host__ __device__ constexpr TileShape limb_tile(int steps) {
+  TileShape tile = resident_tile(steps);
+  tile.limbs = true;
+  return tile;
 }
 
 __host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4, false}; }
@@ -99,6 +118,10 @@ struct StageView {
   int tiles;
   int tag_bits;   // low bits of a ranked score that say which codeword it is (ranking.cuh)
   bool screened;  // else every row is compared with every codeword
+  // Of limbs (screen_bound.h), the last two rounded up.
+  float limb_scale;         // g
+  float inverse_row_error;  // 1/η₀
+  float inverse_row_unit;   // 1/u₀
 };
 
 }  // namespace rvq::cuda

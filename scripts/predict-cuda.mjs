@@ -14,8 +14,8 @@ const card = {
   name: "RTX 3090",
   multiprocessors: 82,
   clock: 1.695e9,
-  /** Multiply-adds of float16 operands and float32 sums: half of what professional cards with this chip do. */
-  tensor: 256,
+  /** Multiply-adds on the tensor cores. With float32 sums it is half of what professional cards with this chip do. */
+  tensor: { float32Sums: 256, float16Sums: 512, int8: 1024 },
   /** Comparisons and bit operations. */
   alu: 64,
   /** float32 multiply-adds. */
@@ -29,22 +29,82 @@ const card = {
   dram: 936e9,
 };
 
-/** What the kernel of cuda/encode_kernel.cuh does: each number is read off its code. */
+/** What the kernel of cuda/encode_kernel.cuh does: each number is read off its code, or the machine code of its loop. */
 const kernel = {
   warps: 8,
   warpRows: 16,
   steps: [1, 2, 4, 6, 8, 12, 16],
-  /** A pair: of two pairs six minima and maxima for the two best, and a tag that two rows share. */
-  aluPerPair: 3.5,
-  /** A pair: score, its upper end, its rank; and the tagging, an integer multiply-add, at half the rate. */
-  fmaPerPair: 5,
-  instructionsPerPair: 7.5,
-  /** An element of a row and stage: subtract, centre, scale, round, two norms, conversions. */
-  fmaPerElement: 10,
-  /** Rows that the screen leaves open, and codewords that each then compares in float64, at three operations an element. */
-  openRows: 0.05,
-  openCodewords: 3,
+  /** Places of a row that keep the best two: where both can be nearest, all codewords of the place are looked through. */
+  places: 16,
+  /** Of open rows, those that float32 leaves open too: they compare two codewords in float64, at three operations an element. */
+  openInFloat32: 0.05,
 };
+
+/**
+ * Screens. Shares of open rows, and their codewords, are the larger ones of Gaussian and power-law data at D 128 that
+ * `npm run bench -- screens` prints, rounded up.
+ */
+const screens = [
+  {
+    name: "float16",
+    leastDim: 0,
+    /** Multiply-adds an element, and their rate. */
+    products: 1,
+    tensor: card.tensor.float32Sums,
+    /** Dimensions of a product of 16 rows and 8 codewords. */
+    productDims: 16,
+    /** A pair: of two pairs six minima and maxima for the two best, and a tag that two rows share. */
+    aluPerPair: 3.5,
+    /** A pair: score, its upper end, its rank; and the tagging, an integer multiply-add, at half the rate. */
+    fmaPerPair: 5,
+    instructionsPerPair: 7.5,
+    /** An element of a row and stage: subtract, centre, scale, round, two norms, conversions. */
+    fmaPerElement: 10,
+    aluPerElement: 0,
+    /** How often a row is read in a stage. */
+    reads: 1,
+    chainDims: Number.POSITIVE_INFINITY,
+    openRows: 0.06,
+    openCodewords: 2,
+  },
+  {
+    name: "int8",
+    // Below, products are not what takes the time: cuda/stage.cuh.
+    leastDim: 33,
+    products: 3,
+    tensor: card.tensor.int8,
+    productDims: 32,
+    // One more to put two sums together.
+    aluPerPair: 4.5,
+    // One more to make a number of the sum, and a start of the sum, by an instruction at half the rate.
+    fmaPerPair: 8,
+    instructionsPerPair: 10.5,
+    // Subtract, centre and scale twice, a row's own scale, round, two norms; the largest element and bytes.
+    fmaPerElement: 13,
+    aluPerElement: 5,
+    reads: 2,
+    chainDims: Number.POSITIVE_INFINITY,
+    openRows: 0.03,
+    openCodewords: 2,
+  },
+  {
+    name: "float16 sums",
+    leastDim: 0,
+    products: 1,
+    tensor: card.tensor.float16Sums,
+    productDims: 16,
+    aluPerPair: 3.5,
+    fmaPerPair: 5,
+    instructionsPerPair: 7.5,
+    fmaPerElement: 10,
+    aluPerElement: 0,
+    reads: 1,
+    // Sums of so many are added to float32 sums: a conversion at half the rate, and an addition.
+    chainDims: 32,
+    openRows: 0.26,
+    openCodewords: 2.3,
+  },
+];
 
 /** N = 2^20. */
 const shapes = [
@@ -60,7 +120,9 @@ const rows = 2 ** 20;
 /** Of the benchmark's floor (lib/cli/roofline.ts): operations a pair for the argmin. */
 const floorPerPair = 4;
 
-const results = shapes.map(predict);
+const results = shapes.flatMap((shape) =>
+  screens.filter(({ leastDim }) => shape.dim >= leastDim).map((screen) => predict(shape, screen)),
+);
 const columns = Object.keys(results[0]);
 const line = (cells) => `| ${cells.join(" | ")} |`;
 const table = [columns, columns.map(() => "---"), ...results.map((row) => columns.map((key) => row[key]))].map(line);
@@ -68,37 +130,46 @@ console.log(`${card.name}, ${rows} vectors; cycles of a multiprocessor for a row
 if (process.argv.includes("--docs")) document(table.join("\n"));
 
 /** Cycles for one row and stage on each unit; then both ends: all units side by side, and products and argmin in turn. */
-function predict({ name, dim, size, stages }) {
+function predict({ name, dim, size, stages }, screen) {
   const steps = kernel.steps.find((least) => 16 * least >= dim);
   const padded = 16 * steps;
   const { warpRows } = kernel;
   const blockRows = kernel.warps * warpRows;
-  // What is read of one codeword: float16 operands, and two floats of its bound.
+  // What is read of one codeword: two bytes an element, and two floats of its bound.
   const codewordBytes = 2 * padded + 8;
+  // An open row is compared with its codewords in float32, and now and then with all of a place.
+  const { openRows, openCodewords } = screen;
+  const hidden = (openRows * (openCodewords - 1)) / kernel.places;
+  const compared = openRows * openCodewords + (hidden * size) / kernel.places;
+  const chains = screen.chainDims < padded ? padded / screen.chainDims : 0;
 
-  const tensor = (size * padded) / card.tensor;
-  const alu = (size * kernel.aluPerPair) / card.alu;
-  const fma = (size * kernel.fmaPerPair + dim * kernel.fmaPerElement) / card.fma;
+  const tensor = (size * padded * screen.products) / screen.tensor;
+  const alu = (size * screen.aluPerPair + dim * screen.aluPerElement) / card.alu;
+  const chained = (size * chains * 3) / card.fma;
+  const fma = (size * screen.fmaPerPair + dim * (screen.fmaPerElement + 2 * compared)) / card.fma + chained;
   // From shared memory once for a warp's rows, into it once for a block's.
   const shared = (size * codewordBytes * (1 / warpRows + 1 / blockRows)) / card.sharedBytes;
-  // A product of 16 rows, 8 codewords and 16 dimensions, and a load for two steps of 8 codewords, is an instruction.
-  const products = (size / 8) * steps * (1 / 16);
+  // A product of 16 rows and 8 codewords, and a load of 32 dimensions of 8 codewords, is an instruction.
+  const products = ((size / 8) * (padded / screen.productDims) * screen.products) / warpRows;
   const loads = ((size / 8) * (steps / 2 + 1)) / warpRows;
-  const issue = (products + loads + (size * kernel.instructionsPerPair) / 32) / card.issue;
-  const float64 = (kernel.openRows * kernel.openCodewords * dim * 3) / card.float64;
+  const issue = (products + loads + (size * (screen.instructionsPerPair + 2 * chains)) / 32) / card.issue;
+  const float64 = (openRows * kernel.openInFloat32 * 2 * dim * 3) / card.float64;
   // The residual is read and written once a stage.
   const perMultiprocessor = card.multiprocessors * card.clock;
   const dram = ((8 * dim + 2) / card.dram) * perMultiprocessor;
-  const l2 = ((size * codewordBytes) / blockRows / card.l2) * perMultiprocessor;
+  const l2Bytes = (size * codewordBytes) / blockRows + 4 * dim * (screen.reads - 1 + openRows + compared);
+  const l2 = (l2Bytes / card.l2) * perMultiprocessor;
 
   const least = Math.max(tensor, alu, fma, shared, issue, dram, l2);
-  const most = Math.max(tensor + alu, shared, issue, dram, l2) + float64;
-  const floor = Math.max((size * 16 * Math.ceil(dim / 16)) / card.tensor, (size * floorPerPair) / card.alu);
+  const most = Math.max(tensor + alu + chained, shared, issue, dram, l2) + float64;
+  const floorTensor = (size * 16 * Math.ceil(dim / 16)) / card.tensor.float32Sums;
+  const floor = Math.max(floorTensor, (size * floorPerPair) / card.alu);
   const ms = (cycles) => ((1000 * cycles * rows * stages) / perMultiprocessor).toFixed(1);
   const round = (value) => value.toFixed(1);
   return {
     shape: name,
     stages,
+    screen: screen.name,
     tensor: round(tensor),
     ALU: round(alu),
     FMA: round(fma),

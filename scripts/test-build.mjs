@@ -3,7 +3,7 @@
 //   node scripts/test-build.mjs emulated [files…]   AVX-512 levels on a processor with AVX2, each forced in turn
 //   node scripts/test-build.mjs sanitize [files…]   AddressSanitizer (without leaks) and UndefinedBehaviorSanitizer
 //   node scripts/test-build.mjs tsan [files…]       ThreadSanitizer
-//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, as of older devices and as of Hopper
+//   node scripts/test-build.mjs cuda [files…]       the CUDA core on the processor, as of older devices by either screen and as of Hopper
 //   node scripts/test-build.mjs races               the same under ThreadSanitizer: races between threads of its kernels
 //
 // The package's own build in build/Release/ stays as it is.
@@ -58,6 +58,11 @@ const builds = {
     ].map((name) => `test/${name}`),
     runs: [
       { RVQ_EMULATED_DEVICES: "1" },
+      {
+        RVQ_EMULATED_DEVICES: "1",
+        RVQ_CUDA_SCREEN: "int8",
+        tests: ["test/contract/search", "test/contract/assign", "test/contract/resident"],
+      },
       { RVQ_EMULATED_DEVICES: "1", RVQ_EMULATED_WGMMA: "1", tests: ["test/contract", "test/cuda-"] },
     ],
     // What scripts/gpu.sh runs under compute-sanitizer on a GPU: it must not be found broken there.

@@ -1,0 +1,254 @@
+// The screens of the cuda backend on mma.sync (cuda/screen_bound.h), float16 and two int8 limbs, bit for bit against the definition:
+// on a machine with a GPU, or in the build that emulates one, which also counts what they leave open.
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { loadAddon } from "../lib/addon.js";
+import type { CodebookSpec } from "../lib/backend.js";
+import type { CudaAddon } from "../lib/cuda/addon.js";
+import { openBackend, status } from "../lib/open-backend.js";
+import { Random } from "../lib/random.js";
+import { expectSame } from "./contract/backends.js";
+import {
+  familyNames,
+  hardFamilies,
+  makeData,
+  makeStages,
+  normal,
+  type Shape,
+  withoutZeroRows,
+} from "./contract/families.js";
+import { d64, encode, nearest } from "./contract/reference.js";
+
+const native = loadAddon().addon as CudaAddon | null;
+const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
+// Only the emulated device counts.
+const openRows = native?.cudaTestOpenRows;
+// With wgmma there is one screen.
+const forms = Number(process.env.RVQ_EMULATED_WGMMA ?? 0) > 0 ? (["float16"] as const) : (["float16", "int8"] as const);
+
+/** Every number of steps that limbs have a kernel for, full and not, aligned and not. */
+const shapes: readonly Shape[] = [
+  { count: 33, dim: 64, numCodewords: 300 },
+  { count: 17, dim: 49, numCodewords: 129 },
+  { count: 20, dim: 96, numCodewords: 200 },
+  { count: 16, dim: 83, numCodewords: 31 },
+  { count: 18, dim: 128, numCodewords: 257 },
+  { count: 21, dim: 124, numCodewords: 100 },
+  { count: 19, dim: 192, numCodewords: 70 },
+  { count: 9, dim: 130, numCodewords: 64 },
+  { count: 17, dim: 256, numCodewords: 65 },
+  { count: 12, dim: 255, numCodewords: 40 },
+];
+const kinds = [{ metric: "l2" }, { metric: "l2", weighted: true }, { metric: "cosine" }] as const;
+
+for (const form of forms) {
+  describe.skipIf(!available)(`a screen of ${form}`, () => {
+    const before = process.env.RVQ_CUDA_SCREEN;
+    beforeEach(() => {
+      process.env.RVQ_CUDA_SCREEN = form;
+      native?.cudaTestLimits?.({ pieceRows: 0, memoryBytes: 0, searchForm: "whole" });
+    });
+    afterEach(() => {
+      if (before === undefined) delete process.env.RVQ_CUDA_SCREEN;
+      else process.env.RVQ_CUDA_SCREEN = before;
+      native?.cudaTestLimits?.({ pieceRows: 0, memoryBytes: 0 });
+    });
+
+    it.each(familyNames)("equals the definition on %s data", async (family) => {
+      for (const [index, shape] of shapes.entries()) {
+        const kind = kinds[index % kinds.length];
+        const { spec, vectors } = makeSpec(family, shape, kind, index);
+        await expectDefinition(spec, vectors, { form, family, ...shape, ...kind });
+      }
+    });
+
+    it.each(Object.keys(hardFamilies))("equals the definition on %s", async (family) => {
+      for (let seed = 0; seed < 12; seed++) {
+        const shape = { ...shapes[seed % shapes.length], count: 40 };
+        const { vectors, codebook } = hardFamilies[family](shape, seed);
+        const spec: CodebookSpec = { dim: shape.dim, metric: "l2", weights: null, codebooks: [codebook] };
+        await expectDefinition(spec, vectors, { form, family, seed, ...shape });
+      }
+    });
+
+    it.each(Object.keys(deceptions))("does not believe what limbs say of %s", async (name) => {
+      for (const dim of [64, 96, 128, 256]) {
+        const found = deceive(deceptions[name], dim);
+        expect(found.length, `${name}, dim ${dim}`).toBeGreaterThanOrEqual(4);
+        for (const { vector, codebook } of found) {
+          const spec: CodebookSpec = { dim, metric: "l2", weights: null, codebooks: [codebook] };
+          await expectDefinition(spec, vector, { form, name, dim });
+        }
+      }
+    });
+
+    it.skipIf(openRows === undefined)("leaves few rows of Gaussian data open", async () => {
+      const most = { float16: 0.08, int8: 0.025 }[form];
+      for (const dim of [64, 128, 256]) {
+        const count = 640;
+        const random = new Random(dim);
+        const numbers = (rows: number) => Float32Array.from({ length: rows * dim }, () => normal(random));
+        const spec = { dim, metric: "l2", weights: null, codebooks: [numbers(512)] } as const;
+        const prepared = openBackend("cuda", undefined).prepare(spec);
+        const before = openRows?.() ?? { compared: 0, searched: 0 };
+        prepared.encodeSync({ vectors: numbers(count), count, stages: 1, codes: new Uint16Array(count) });
+        const { compared, searched } = openRows?.() ?? before;
+        prepared.dispose();
+        const open = compared - before.compared + searched - before.searched;
+        expect(open / count, `dim ${dim}`).toBeLessThan(most);
+        expect(open).toBeGreaterThan(0);
+      }
+    });
+  });
+}
+
+function makeSpec(family: string, shape: Shape, { metric, weighted = false }: Kind, seed: number) {
+  const data = makeData(family, shape, seed);
+  const prepare = (matrix: Float32Array) => (metric === "cosine" ? withoutZeroRows(matrix, shape.dim) : matrix);
+  const random = new Random(seed);
+  const weight = () => (random.below(3) === 0 ? 0 : 10 ** (6 * random.fraction() - 3));
+  const weights = weighted ? Float32Array.from({ length: shape.dim }, weight) : null;
+  const codebooks = makeStages(data, shape, 2, seed).map(prepare);
+  const spec: CodebookSpec = { dim: shape.dim, metric, weights, codebooks };
+  return { spec, vectors: prepare(data.vectors) };
+}
+
+interface Kind {
+  readonly metric: "l2" | "cosine";
+  readonly weighted?: boolean;
+}
+
+async function expectDefinition(spec: CodebookSpec, vectors: Float32Array, context: Record<string, unknown>) {
+  const { dim, metric, weights, codebooks } = spec;
+  const count = vectors.length / dim;
+  const stages = codebooks.length;
+  const expected = encode(vectors, codebooks, dim, metric, weights);
+  const prepared = openBackend("cuda", undefined).prepare(spec);
+  const codes = new Uint16Array(count * stages);
+  const residuals = new Float32Array(count * dim);
+  expect(await prepared.encode({ vectors, count, stages, codes, residuals })).toBeNull();
+  prepared.dispose();
+  expectSame(codes, expected.codes, { ...context, what: "codes" });
+  expectSame(residuals, expected.residuals, { ...context, what: "residuals" });
+}
+
+type Triple = readonly [vector: number, codeword: number, other: number];
+
+interface Deception {
+  /** The first elements, of which the vector's is its largest. */
+  readonly first: Triple;
+  /** Makes the others. */
+  readonly elements: (random: Random) => () => Triple;
+}
+
+const alike: Triple = [127, 127, 127];
+const alone: Triple = [127, 0, 0];
+const sign = (random: Random) => 2 * random.below(2) - 1;
+/** Rounded to nearest, it is not there. */
+const nearlyHalf = 0.499 / 256;
+
+/**
+ * The largest element of all is 127, and codebooks have no mean: then units of limbs are 1/256. What is rounded away is as large as
+ * it can be, one way for one codeword and the other way for the other; mostly one term of the bound alone allows for it.
+ */
+const deceptions: Readonly<Record<string, Deception>> = {
+  "low limbs that all have one sign": {
+    first: alike,
+    elements: (random) => {
+      const share = random.fraction();
+      return () => {
+        const vector = random.below(100) - 50 + 127 / 256;
+        const codeword = vector + (random.fraction() < share ? 1 : 0);
+        return [vector, codeword, codeword - 255 / 256];
+      };
+    },
+  },
+  "middle sums that are rounded": {
+    first: alone,
+    elements: (random) => () => {
+      const vector = random.below(100) - 50 + random.below(256) / 256;
+      return [vector, random.below(3) - 1, random.below(3) - 1];
+    },
+  },
+  "the same of vectors that are nearly all in one element": {
+    first: alone,
+    elements: (random) => () => {
+      const vector = random.below(3) - 1 + (random.below(3) - 1) / 256;
+      return [vector, random.below(5) - 2, random.below(5) - 2];
+    },
+  },
+  "vectors that are rounded": {
+    first: [127, 20, 20],
+    elements: (random) => () => {
+      const side = sign(random);
+      return [side * nearlyHalf, side * random.below(13), -side * random.below(13)];
+    },
+  },
+  "codewords that are rounded": {
+    first: alone,
+    elements: (random) => () => {
+      const vector = random.below(40);
+      const units = random.below(3);
+      return [vector, units / 256 + nearlyHalf, (units + random.below(3)) / 256 - nearlyHalf];
+    },
+  },
+  "elements that limbs cannot hold": {
+    first: alike,
+    elements: (random) => {
+      const apart = 2 ** -random.below(12);
+      return () => {
+        const vector = random.below(40) + normal(random);
+        return [vector, vector + apart * normal(random), vector + apart * normal(random)];
+      };
+    },
+  },
+  "elements below the high limb": {
+    first: alike,
+    elements: (random) => () => {
+      const vector = (random.below(235) - 117) / 256;
+      return [vector, vector + (random.below(21) - 10) / 256, vector + (random.below(21) - 10) / 256];
+    },
+  },
+};
+
+/** Vectors whose nearest codeword, of a codebook for each, is not the one with the largest score of limbs. */
+function deceive({ first, elements }: Deception, dim: number) {
+  const random = new Random(dim);
+  // Of the largest element's codeword: rows are measured by how peaky codewords are.
+  const others = [Array.from({ length: dim }, (_, i) => (i < dim - 1 ? 0 : 127)), new Array<number>(dim).fill(127)];
+  const found: { vector: Float32Array; codebook: Float32Array }[] = [];
+  for (let attempt = 0; attempt < 200_000 && found.length < 12; attempt++) {
+    const next = elements(random);
+    const triples = Array.from({ length: dim }, (_, i) => (i === 0 ? first : next()));
+    const [vector, a, b] = [0, 1, 2].map((which) => Float32Array.from(triples, (triple) => triple[which]));
+    const difference = d64(vector, a) - d64(vector, b);
+    if (difference === 0 || difference < 0 !== limbScore(vector, a) < limbScore(vector, b)) continue;
+    const codewords = [...a, ...b, ...others[found.length % 2]];
+    const codebook = Float32Array.from([...codewords, ...codewords.map((x) => -x)]);
+    // It means something only where no other codeword is nearer.
+    if (nearest(vector, codebook, "l2", null) < 2) found.push({ vector, codebook });
+  }
+  return found;
+}
+
+/** What cuda/screen_bound.h says of the score of limbs, of a vector and codeword whose largest element is 127. */
+function limbScore(vector: Float32Array, codeword: Float32Array): number {
+  const scale = Math.fround((32_512 * (1 - 2 ** -20)) / 127);
+  let middle = 128;
+  let high = 0;
+  let squares = 0;
+  for (let i = 0; i < vector.length; i++) {
+    const own = limbs(Math.fround(vector[i] * scale));
+    const other = limbs(256 * codeword[i]);
+    middle += own.high * other.low + own.low * other.high;
+    high += own.high * other.high;
+    squares += codeword[i] ** 2;
+  }
+  return ((high + Math.floor(middle / 256)) * 65_536) / scale / 256 - squares / 2;
+}
+
+function limbs(x: number): { high: number; low: number } {
+  const whole = Math.round(x);
+  const high = Math.floor((whole + 128) / 256);
+  return { high, low: whole - 256 * high };
+}
