@@ -1,5 +1,6 @@
 // What the screen has left open, for tests of how much it is worth.
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
@@ -8,16 +9,15 @@
 namespace {
 
 struct Counts {
-  size_t rows = 0;
-  size_t open = 0;
+  std::atomic<size_t> rows{0};
+  std::atomic<size_t> open{0};
 
   ~Counts() {
     if (std::getenv("RVQ_EMULATED_COUNTS") == nullptr) return;
-    std::fprintf(stderr, "{\"rows\":%zu,\"open\":%zu}\n", rows, open);
+    std::fprintf(stderr, "{\"rows\":%zu,\"open\":%zu}\n", rows.load(), open.load());
   }
 };
 
-// Kernels run one at a time.
 Counts counts;
 
 }  // namespace
