@@ -71,10 +71,11 @@ const builds = {
   races: {
     options: ["RVQ_EMULATE_CUDA=ON", "RVQ_SANITIZE=thread"],
     libraries: ["libtsan.so"],
-    runs: ["0", "1"].map((wgmma) => ({
+    // Limbs have all that float16 without wgmma has.
+    runs: [{ RVQ_CUDA_SCREEN: "int8" }, { RVQ_EMULATED_WGMMA: "1" }].map((form) => ({
       RVQ_EMULATED_DEVICES: "1",
-      RVQ_EMULATED_WGMMA: wgmma,
       TSAN_OPTIONS: "halt_on_error=1:ignore_noninstrumented_modules=1",
+      ...form,
       tests: [],
     })),
     program: ["scripts/gpu-exercise.mjs", "cuda"],
