@@ -147,7 +147,7 @@ describe("the cuda backend's staging memory", () => {
 });
 
 describe.skipIf(addon?.copyElements === undefined)("copyElements", () => {
-  const { copyElements } = addon as Addon;
+  const copyElements: Addon["copyElements"] = (request) => (addon as Addon).copyElements(request);
 
   it("copies every element of any size from and to any place, by any number of threads", () => {
     const block = 2 ** 18;
