@@ -55,6 +55,17 @@ export async function timeInTurns(contenders: readonly Contender[], options: Tur
   });
 }
 
+/** Median ms of a few runs, after one that does not count. */
+export async function medianMs(run: () => Promise<unknown>, runs = 5): Promise<number> {
+  const times: number[] = [];
+  for (let turn = -1; turn < runs; turn++) {
+    const start = performance.now();
+    await run();
+    if (turn >= 0) times.push(performance.now() - start);
+  }
+  return median(times);
+}
+
 export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1];
 }

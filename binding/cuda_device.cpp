@@ -16,10 +16,14 @@
 
 namespace rvq {
 
-CudaOptions read_cuda_options(const Arguments& arguments) {
+int read_device(const Arguments& arguments) {
   constexpr size_t kMostDevice = 1023;
+  return static_cast<int>(arguments.size_between("device", 0, kMostDevice));
+}
+
+CudaOptions read_cuda_options(const Arguments& arguments) {
   constexpr size_t kMostThreads = 1024;
-  auto device = static_cast<int>(arguments.size_between("device", 0, kMostDevice));
+  int device = read_device(arguments);
   bool given = arguments.has("threads");
   return {device, given ? arguments.size_between("threads", 1, kMostThreads) : available_processors()};
 }
@@ -33,13 +37,13 @@ void run_coded(Napi::Env env, const std::function<void()>& work) {
 }
 
 Napi::Value cuda_open(const Napi::CallbackInfo& info) {
-  int device = read_cuda_options(Arguments(info[0])).device;
+  int device = read_device(Arguments(info[0]));
   run_coded(info.Env(), [device] { cuda::open_device(device); });
   return info.Env().Undefined();
 }
 
 Napi::Value cuda_lost(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), cuda::is_lost(read_cuda_options(Arguments(info[0])).device));
+  return Napi::Boolean::New(info.Env(), cuda::is_lost(read_device(Arguments(info[0]))));
 }
 
 #ifdef RVQ_TESTING
@@ -56,7 +60,7 @@ Napi::Value cuda_test_limits(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value cuda_test_lose(const Napi::CallbackInfo& info) {
-  cuda::mark_lost(read_cuda_options(Arguments(info[0])).device, "lost by a test");
+  cuda::mark_lost(read_device(Arguments(info[0])), "lost by a test");
   return info.Env().Undefined();
 }
 

@@ -17,6 +17,8 @@ struct CudaOptions {
   size_t threads;  // that one call may use to copy
 };
 
+// device: its number.
+int read_device(const Arguments& arguments);
 // { device, threads }; without `threads` all processors that this process may run on.
 CudaOptions read_cuda_options(const Arguments& arguments);
 

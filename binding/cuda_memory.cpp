@@ -103,7 +103,7 @@ Napi::Value CudaMemory::dispose(const Napi::CallbackInfo& info) {
 Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
-  int device = read_cuda_options(Arguments(info[1])).device;
+  int device = read_device(Arguments(info[1]));
   cuda::ResidentAccumulateRequest request{};
   request.count = arguments.size_between("count", 0, kMostResidentRows);
   request.dim = arguments.size_between("dim", 1, 1u << 24);

@@ -66,7 +66,7 @@ Napi::Value as_buffer(Napi::Env env, const cuda::Room& room) {
 
 Napi::Value cuda_staging_room(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
-  int device = read_cuda_options(arguments).device;
+  int device = read_device(arguments);
   size_t bytes = arguments.size_between("bytes", 1, cuda::kMostRoomBytes);
   auto room = std::make_shared<cuda::Room>();
   // Pinning takes the system milliseconds.

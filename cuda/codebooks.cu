@@ -183,30 +183,9 @@ class StageBuilder {
   }
 
   void pack(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
-    const float* centre = image_.at<float>(offsets_.centre);
     float2* bounds = image_.at<float2>(offsets_.bounds);
-    std::vector<size_t> places = places_in_rows();
-    double unit = std::ldexp(1.0, exponent_);
-    double largest_squared_norm = 0;
-    if (tile_.limbs) largest_squared_norm = pack_as_limbs(codewords, repeated, packed, view);
-    for (size_t k = 0; k < count_ && !tile_.limbs; k++) {
-      if (repeated[k]) continue;
-      double squared_norm = 0;
-      double squared_error = 0;
-      char* row = image_.at<char>(packed + tile_.offset(k, 0));
-      const size_t* place = places.data() + k % kGroup * dim_;
-      for (size_t i = 0; i < dim_; i++) {
-        double x = root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]) * unit;
-        Half rounded(static_cast<float>(x));
-        double error = double{rounded.value} - x;
-        squared_norm += x * x;
-        squared_error += error * error;
-        std::memcpy(row + place[i], &rounded.bits, sizeof rounded.bits);
-      }
-      CodewordBound bound = codeword_bound(static_cast<int>(dim_), tile_.warpgroup, squared_norm, squared_error);
-      bounds[k] = {bound.start, bound.slope};
-      largest_squared_norm = std::max(largest_squared_norm, squared_norm);
-    }
+    double largest_squared_norm =
+        tile_.limbs ? pack_as_limbs(codewords, repeated, packed, view) : pack_as_halves(codewords, repeated, packed);
     // Where all codewords are alike it is not zero either: the bound of places without a codeword is to be far from
     // theirs.
     double largest_norm = std::max(std::sqrt(largest_squared_norm), kLeastLargestNorm);
@@ -224,17 +203,50 @@ class StageBuilder {
     }
   }
 
-  // Codewords as limbs, and their bounds. Returns the largest squared norm.
-  double pack_as_limbs(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
+  // Element i of a codeword in the screen's space, as a function of i.
+  auto elements_in_space(const float* codeword) {
     const float* centre = image_.at<float>(offsets_.centre);
+    double unit = std::ldexp(1.0, exponent_);
+    return
+        [this, codeword, centre, unit](size_t i) { return root_weight(i) * (double{codeword[i]} - centre[i]) * unit; };
+  }
+
+  // Codewords as float16, and their bounds. Returns the largest squared norm.
+  double pack_as_halves(const float* codewords, const std::vector<bool>& repeated, size_t packed) {
     float2* bounds = image_.at<float2>(offsets_.bounds);
     std::vector<size_t> places = places_in_rows();
-    double unit = std::ldexp(1.0, exponent_);
+    double largest_squared_norm = 0;
+    for (size_t k = 0; k < count_; k++) {
+      if (repeated[k]) continue;
+      auto element = elements_in_space(codewords + k * dim_);
+      double squared_norm = 0;
+      double squared_error = 0;
+      char* row = image_.at<char>(packed + tile_.offset(k, 0));
+      const size_t* place = places.data() + k % kGroup * dim_;
+      for (size_t i = 0; i < dim_; i++) {
+        double x = element(i);
+        Half rounded(static_cast<float>(x));
+        double error = double{rounded.value} - x;
+        squared_norm += x * x;
+        squared_error += error * error;
+        std::memcpy(row + place[i], &rounded.bits, sizeof rounded.bits);
+      }
+      CodewordBound bound = codeword_bound(static_cast<int>(dim_), tile_.warpgroup, squared_norm, squared_error);
+      bounds[k] = {bound.start, bound.slope};
+      largest_squared_norm = std::max(largest_squared_norm, squared_norm);
+    }
+    return largest_squared_norm;
+  }
+
+  // The same as limbs.
+  double pack_as_limbs(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
+    float2* bounds = image_.at<float2>(offsets_.bounds);
+    std::vector<size_t> places = places_in_rows();
     std::vector<LimbSums> sums(count_);
     double largest_squared_norm = 0;
     for (size_t k = 0; k < count_; k++) {
       if (repeated[k]) continue;
-      auto element = [&](size_t i) { return root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i]) * unit; };
+      auto element = elements_in_space(codewords + k * dim_);
       unsigned char* high = image_.at<unsigned char>(packed + tile_.offset(k, 0));
       sums[k] = pack_limbs(element, dim_, limb_scale_, places.data() + k % kGroup * dim_, high, tile_.limb_bytes());
       largest_squared_norm = std::max(largest_squared_norm, sums[k].squared_norm);

@@ -122,10 +122,7 @@ class EncodeWarp {
   }
 
  private:
-  __device__ static int steps_of(int dim) {
-    int steps = (dim + 15) / 16;
-    return (kWide ? wide_tile(steps) : streamed_tile(steps)).steps;
-  }
+  __device__ static int steps_of(int dim) { return kWide ? wide_steps(dim) : streamed_tile((dim + 15) / 16).steps; }
 
   // The thread's row of half 0 or 1 of the warp's rows.
   __device__ uint32_t row_of(int half) const { return first_row_ + half * 8 + fragment_row(); }

@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
       using Stream = BulkStream<Warp::kUnitBytes, kMostRing, false>;
       static_assert(std::is_same_v<typename Stream::Ring, WideRing>);
       static_assert(sizeof codes + sizeof open + kWideShared <= kMostShared);
-      int operand_bytes = wide_operand_bytes(wide_tile((parameters.dim + 15) / 16).steps) * warps / kGroupWarps;
+      int operand_bytes = wide_operand_bytes(wide_steps(parameters.dim)) * warps / kGroupWarps;
       auto& ring = *reinterpret_cast<typename Stream::Ring*>(memory + operand_bytes);
       Stream stream(parameters.packed, parameters.units, passes, ring, depth);
       encode(stream);
@@ -225,11 +225,11 @@ size_t resident_blocks(const Fit& fit, size_t warps, size_t count) {
 
 // The ring of codewords beside the operands of so many warps' rows.
 Fit beside_operands(Fit fit, size_t warps, int dim) {
-  TileShape tile = wide_tile((dim + 15) / 16);
-  int left = kWideShared - wide_operand_bytes(tile.steps) * static_cast<int>(warps) / kGroupWarps;
+  constexpr int kPieceBytes = wide_tile(0).chunk_bytes();
+  int left = kWideShared - wide_operand_bytes(wide_steps(dim)) * static_cast<int>(warps) / kGroupWarps;
   int barrier_bytes = offsetof(WideRing, pieces);
-  fit.depth = std::min(kMostRing, (left - barrier_bytes) / tile.chunk_bytes());
-  fit.shared_bytes = kWideShared - left + barrier_bytes + fit.depth * tile.chunk_bytes();
+  fit.depth = std::min(kMostRing, (left - barrier_bytes) / kPieceBytes);
+  fit.shared_bytes = kWideShared - left + barrier_bytes + fit.depth * kPieceBytes;
   return fit;
 }
 
@@ -254,7 +254,7 @@ template <Engine kEngine, int kSteps>
 bool fills_steps(int dim) {
   if (kSteps > 0) return dim == 16 * kSteps;
   // The last two of wgmma's are none of those.
-  if (kEngine == Engine::kWarpgroup) return dim == 16 * (wide_tile((dim + 15) / 16).steps - 2);
+  if (kEngine == Engine::kWarpgroup) return dim == 16 * (wide_steps(dim) - 2);
   return dim % 64 == 0;
 }
 

@@ -90,6 +90,8 @@ __host__ __device__ constexpr TileShape wide_tile(int steps) {
   return {128, padded < kWideRegisterSteps + 2 ? kWideRegisterSteps + 2 : padded, 2, true};
 }
 
+__host__ __device__ constexpr int wide_steps(int dim) { return wide_tile((dim + 15) / 16).steps; }
+
 // Steps for which there is a kernel: dim rounded up to one of these times 16.
 constexpr int kResidentSteps[] = {1, 2, 4, 6, 8, 12, 16};
 

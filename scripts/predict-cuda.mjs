@@ -44,29 +44,30 @@ const kernel = {
  * Screens. Shares of open rows, and their codewords, are the larger ones of Gaussian and power-law data at D 128 that
  * `npm run bench -- screens` prints, rounded up.
  */
+const float16 = {
+  name: "float16",
+  leastDim: 0,
+  /** Multiply-adds an element, and their rate. */
+  products: 1,
+  tensor: card.tensor.float32Sums,
+  /** Dimensions of a product of 16 rows and 8 codewords. */
+  productDims: 16,
+  /** A pair: of two pairs six minima and maxima for the two best, and a tag that two rows share. */
+  aluPerPair: 3.5,
+  /** A pair: score, its upper end, its rank; and the tagging, an integer multiply-add, at half the rate. */
+  fmaPerPair: 5,
+  instructionsPerPair: 7.5,
+  /** An element of a row and stage: subtract, centre, scale, round, two norms, conversions. */
+  fmaPerElement: 10,
+  aluPerElement: 0,
+  /** How often a row is read in a stage. */
+  reads: 1,
+  chainDims: Number.POSITIVE_INFINITY,
+  openRows: 0.06,
+  openCodewords: 2,
+};
 const screens = [
-  {
-    name: "float16",
-    leastDim: 0,
-    /** Multiply-adds an element, and their rate. */
-    products: 1,
-    tensor: card.tensor.float32Sums,
-    /** Dimensions of a product of 16 rows and 8 codewords. */
-    productDims: 16,
-    /** A pair: of two pairs six minima and maxima for the two best, and a tag that two rows share. */
-    aluPerPair: 3.5,
-    /** A pair: score, its upper end, its rank; and the tagging, an integer multiply-add, at half the rate. */
-    fmaPerPair: 5,
-    instructionsPerPair: 7.5,
-    /** An element of a row and stage: subtract, centre, scale, round, two norms, conversions. */
-    fmaPerElement: 10,
-    aluPerElement: 0,
-    /** How often a row is read in a stage. */
-    reads: 1,
-    chainDims: Number.POSITIVE_INFINITY,
-    openRows: 0.06,
-    openCodewords: 2,
-  },
+  float16,
   {
     name: "int8",
     // Below, products are not what takes the time: cuda/stage.cuh.
@@ -88,17 +89,9 @@ const screens = [
     openCodewords: 2,
   },
   {
+    ...float16,
     name: "float16 sums",
-    leastDim: 0,
-    products: 1,
     tensor: card.tensor.float16Sums,
-    productDims: 16,
-    aluPerPair: 3.5,
-    fmaPerPair: 5,
-    instructionsPerPair: 7.5,
-    fmaPerElement: 10,
-    aluPerElement: 0,
-    reads: 1,
     // Sums of so many are added to float32 sums: a conversion at half the rate, and an addition.
     chainDims: 32,
     openRows: 0.26,

@@ -6,7 +6,7 @@ import { newCodeArray } from "../../lib/code-array.js";
 import type { Addon } from "../../lib/cpu/addon.js";
 import { ResidualQuantizer, vectorRange } from "../../lib/index.js";
 import { openBackend } from "../../lib/open-backend.js";
-import { median } from "../interleave.js";
+import { median, medianMs } from "../interleave.js";
 import type { Row } from "../results.js";
 import { measureFewRows, searchForms, withSearchForm } from "./few-rows.js";
 import { measureBus, measureHostToHost, measureStaging } from "./host-to-host.js";
@@ -93,7 +93,7 @@ async function measureStagedCalls(rq: ResidualQuantizer, vectors: Float32Array, 
     const rate = await measureStaging(vectors, threads);
     row(`staging alone, ${threads} threads`, bytes / rate / 1e6, bytes, copies.toDevice, "into pinned memory");
   }
-  await measureHostToHost(rq, vectors, { toDevice: copies.toDevice, toHost: copies.toHost }, row);
+  await measureHostToHost(rq, vectors, copies, row);
 }
 
 /** Kernels alone: decode, and both halves of a k-means iteration. */
@@ -139,7 +139,7 @@ async function statistics(vectors: Float32Array): Promise<number> {
   const codes = newCodeArray(count, [size]).map((_, row) => (row * 7919) % size);
   const gridExponents = new Int32Array(dim).fill(-25);
   const sums = { counts: new Float64Array(size), sums: new Float64Array(size * dim) };
-  return timed(() => backend.accumulate({ vectors, count, dim, codes, numCodewords: size, gridExponents, ...sums }));
+  return medianMs(() => backend.accumulate({ vectors, count, dim, codes, numCodewords: size, gridExponents, ...sums }));
 }
 
 /** The time between two reports of progress, which come once an iteration. */
@@ -152,17 +152,6 @@ async function lloyd(vectors: Float32Array, codebook: Float32Array): Promise<num
   });
   rq.dispose();
   return (reports[reports.length - 1] - reports[0]) / (reports.length - 1);
-}
-
-/** Median ms, after a call that does not count. */
-async function timed(run: () => Promise<unknown>): Promise<number> {
-  const times: number[] = [];
-  for (let turn = -1; turn < turns; turn++) {
-    const start = performance.now();
-    await run();
-    if (turn >= 0) times.push(performance.now() - start);
-  }
-  return median(times);
 }
 
 /** Half a second of calls, one after another. */

@@ -5,9 +5,8 @@ import type { Addon } from "../../lib/cpu/addon.js";
 import type { CudaAddon } from "../../lib/cuda/addon.js";
 import { roomBytes } from "../../lib/cuda/staging.js";
 import type { ResidualQuantizer } from "../../lib/index.js";
-import { median } from "../interleave.js";
+import { medianMs } from "../interleave.js";
 
-const turns = 5;
 /** As calls have under way. */
 const roomsInTurn = 3;
 /** Enough copies that their start and end are a small part. */
@@ -85,15 +84,4 @@ async function pinnedRooms(): Promise<Float32Array[]> {
     rooms.push(new Float32Array(room ?? new ArrayBuffer(roomBytes)).fill(1));
   }
   return rooms;
-}
-
-/** After one that does not count. */
-async function medianMs(run: () => Promise<unknown>): Promise<number> {
-  const times: number[] = [];
-  for (let turn = -1; turn < turns; turn++) {
-    const start = performance.now();
-    await run();
-    if (turn >= 0) times.push(performance.now() - start);
-  }
-  return median(times);
 }

@@ -115,7 +115,7 @@ class CudaBackend implements Backend {
       lost: () => addon.cudaLost({ device }),
       allocate: (bytes) => new this.Memory({ ...options, bytes }),
       accumulate: (request) => addon.cudaAccumulateResident(request, { device }),
-      magnitudes: (request) => addon.cudaMagnitudesResident(request, { device }),
+      magnitudes: (request) => addon.cudaMagnitudesResident(request, options),
     });
   }
 
