@@ -147,10 +147,10 @@ export const hardFamilies: Record<string, (shape: Shape, seed: number) => Pick<D
     for (let i = 0; i < codebook.length; i++) {
       if (Math.floor(i / dim) % 2 === 1) codebook[i] = codebook[i - dim] + scale * apart * normal(random);
     }
-    const pairs = Math.floor(numCodewords / 2);
+    const pairs = Math.max(1, Math.floor(numCodewords / 2));
     const vectors = Float32Array.from({ length: count * dim }, (_, i) => {
       const first = 2 * (Math.floor(i / dim) % pairs) * dim + (i % dim);
-      return (codebook[first] + codebook[first + dim]) / 2;
+      return (codebook[first] + codebook[(first + dim) % codebook.length]) / 2;
     });
     return { vectors, codebook };
   },

@@ -1,12 +1,12 @@
 // Search, residual encode, decode and distances of every backend against the definition, on every data family.
 
 import { describe, expect, it } from "vitest";
-import type { CodebookSpec, Metric, PreparedCodebooks } from "../../lib/backend.js";
+import type { CodebookSpec, PreparedCodebooks } from "../../lib/backend.js";
 import { newCodeArray } from "../../lib/code-array.js";
-import { Random } from "../../lib/random.js";
 import { candidates, expectSame } from "./backends.js";
-import { familyNames, makeData, makeStages, type Shape, withoutZeroRows } from "./families.js";
-import { d64, type Encoded, encode } from "./reference.js";
+import { expectDefinition, type Form, makeSpec } from "./definition.js";
+import { familyNames, type Shape } from "./families.js";
+import { type Encoded, encode } from "./reference.js";
 
 const shapes: readonly Shape[] = [
   { count: 1, dim: 1, numCodewords: 1 },
@@ -23,30 +23,12 @@ const shapes: readonly Shape[] = [
   { count: 70, dim: 400, numCodewords: 130 },
 ];
 
-interface Case {
-  readonly metric: Metric;
-  readonly weighted: boolean;
-  readonly stages: number;
-}
-
-const cases: readonly Case[] = [
+const cases: readonly Form[] = [
   { metric: "l2", weighted: false, stages: 1 },
   { metric: "l2", weighted: false, stages: 4 },
   { metric: "l2", weighted: true, stages: 3 },
   { metric: "cosine", weighted: false, stages: 3 },
 ];
-
-function makeSpec(family: string, shape: Shape, { metric, weighted, stages }: Case, seed: number) {
-  const data = makeData(family, shape, seed);
-  const prepare = (matrix: Float32Array) => (metric === "cosine" ? withoutZeroRows(matrix, shape.dim) : matrix);
-  const random = new Random(seed + 2);
-  // A third of the weights is zero, the others spread over six orders of magnitude.
-  const weight = () => (random.below(3) === 0 ? 0 : 10 ** (6 * random.fraction() - 3));
-  const weights = weighted ? Float32Array.from({ length: shape.dim }, weight) : null;
-  const codebooks = makeStages(data, shape, stages, seed).map(prepare);
-  const spec: CodebookSpec = { dim: shape.dim, metric, weights, codebooks };
-  return { spec, vectors: prepare(data.vectors) };
-}
 
 for (const candidate of candidates) {
   describe.skipIf(!candidate.available)(`search on ${candidate.title}`, () => {
@@ -59,7 +41,7 @@ for (const candidate of candidates) {
             const context = { backend: candidate.name, family, ...shape, ...options, seed };
             const backend = candidate.open();
             const prepared = backend.prepare(spec);
-            await expectDefinition(prepared, spec, vectors, context);
+            await expectKnownDefinition(prepared, spec, vectors, context);
             prepared.dispose();
           }
         }
@@ -100,7 +82,10 @@ for (const candidate of candidates) {
     it("handles 32 stages and codebooks of different sizes", async () => {
       const shape: Shape = { count: 40, dim: 12, numCodewords: 130 };
       const { spec, vectors } = makeSpec("gaussian", shape, { metric: "l2", weighted: false, stages: 32 }, 3);
-      await expectDefinition(candidate.open().prepare(spec), spec, vectors, { backend: candidate.name, stages: 32 });
+      await expectKnownDefinition(candidate.open().prepare(spec), spec, vectors, {
+        backend: candidate.name,
+        stages: 32,
+      });
     });
 
     it("searches 65,536 codewords, and 70,000 with 32-bit codes", async () => {
@@ -109,7 +94,7 @@ for (const candidate of candidates) {
         for (const family of ["gaussian", "integer grid"]) {
           const { spec, vectors } = makeSpec(family, shape, { metric: "l2", weighted: false, stages: 1 }, 5);
           const context = { backend: candidate.name, family, ...shape };
-          await expectDefinition(candidate.open().prepare(spec), spec, vectors, context);
+          await expectKnownDefinition(candidate.open().prepare(spec), spec, vectors, context);
         }
       }
     });
@@ -180,59 +165,14 @@ for (const candidate of candidates) {
 /** The reference is slow and the same for every backend: kept by the case it belongs to. */
 const definitions = new Map<string, Encoded>();
 
-function definition(spec: CodebookSpec, vectors: Float32Array, key: string): Encoded {
-  const known = definitions.get(key);
-  if (known !== undefined) return known;
-  const expected = encode(vectors, spec.codebooks, spec.dim, spec.metric, spec.weights);
-  definitions.set(key, expected);
-  return expected;
-}
-
-async function expectDefinition(
+function expectKnownDefinition(
   prepared: PreparedCodebooks,
   spec: CodebookSpec,
   vectors: Float32Array,
   context: Record<string, unknown>,
 ): Promise<void> {
-  const { dim, weights, codebooks } = spec;
-  const stages = codebooks.length;
-  const count = vectors.length / dim;
-  const expected = definition(spec, vectors, JSON.stringify({ ...context, backend: "" }));
-  const sizes = codebooks.map((codebook) => codebook.length / dim);
-
-  // Encode, with residuals written over a copy of the vectors.
-  const codes = newCodeArray(count * stages, sizes);
-  const residuals = vectors.slice();
-  expect(
-    await prepared.encode({ vectors: residuals, count, stages, codes, residuals }),
-    JSON.stringify(context),
-  ).toBeNull();
-  expectSame(codes, expected.codes, { ...context, what: "codes" });
-  expectSame(residuals, expected.residuals, { ...context, what: "residuals" });
-
-  // A prefix of the stages gives a prefix of the codes.
-  const prefix = Math.ceil(stages / 2);
-  const fewer = newCodeArray(count * prefix, sizes);
-  expect(prepared.encodeSync({ vectors, count, stages: prefix, codes: fewer })).toBeNull();
-  const expectedFewer = expected.codes.filter((_, i) => i % stages < prefix);
-  expectSame(fewer, expectedFewer, { ...context, what: "codes of a prefix" });
-
-  // Decode from every number of stages; distances to each reconstruction.
-  for (let s = 1; s <= stages; s++) {
-    const decoded = new Float32Array(vectors.length).fill(NaN);
-    const request = { codes, count, codeStages: stages, stages: s, vectors: decoded };
-    if (s % 2 === 0) await prepared.decode(request);
-    else prepared.decodeSync(request);
-    expectSame(decoded, expected.reconstructions[s - 1], { ...context, what: `reconstruction from ${s} stages` });
-  }
-  for (const weighted of weights === null ? [false] : [false, true]) {
-    const distances = new Float64Array(count * stages);
-    await prepared.distances({ vectors, count, codes, codeStages: stages, stages, weighted, distances });
-    const expectedDistances = Array.from(distances, (_, i) => {
-      const n = Math.floor(i / stages);
-      const reconstruction = expected.reconstructions[i % stages].subarray(n * dim, (n + 1) * dim);
-      return d64(vectors.subarray(n * dim, (n + 1) * dim), reconstruction, weighted ? weights : null);
-    });
-    expectSame(distances, expectedDistances, { ...context, weighted, what: "distances" });
-  }
+  const key = JSON.stringify({ ...context, backend: "" });
+  const expected = definitions.get(key) ?? encode(vectors, spec.codebooks, spec.dim, spec.metric, spec.weights);
+  definitions.set(key, expected);
+  return expectDefinition(prepared, spec, vectors, expected, context);
 }
