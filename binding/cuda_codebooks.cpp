@@ -99,6 +99,9 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
                          InstanceMethod("encodeResident", &CudaCodebooks::encode_resident),
                          InstanceMethod("decodeResident", &CudaCodebooks::decode_resident),
                          InstanceMethod("passOnResident", &CudaCodebooks::pass_on_resident),
+#ifdef RVQ_TESTING
+                         InstanceMethod("testScreen", &CudaCodebooks::test_screen),
+#endif
                          InstanceMethod("dispose", &CudaCodebooks::dispose),
                      });
 }
@@ -161,6 +164,12 @@ Napi::Value CudaCodebooks::distances_sync(const Napi::CallbackInfo& info) {
 Napi::Value CudaCodebooks::assign(const Napi::CallbackInfo& info) {
   return later(prepared(info.Env()), info, read_assign);
 }
+
+#ifdef RVQ_TESTING
+Napi::Value CudaCodebooks::test_screen(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), prepared(info.Env())->codebooks->screen());
+}
+#endif
 
 Napi::Value CudaCodebooks::dispose(const Napi::CallbackInfo& info) {
   release(info.Env());

@@ -33,6 +33,10 @@ class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
   Napi::Value encode_resident(const Napi::CallbackInfo& info);
   Napi::Value decode_resident(const Napi::CallbackInfo& info);
   Napi::Value pass_on_resident(const Napi::CallbackInfo& info);
+#ifdef RVQ_TESTING
+  // testScreen(): "wgmma", "float16", "int8" or "none".
+  Napi::Value test_screen(const Napi::CallbackInfo& info);
+#endif
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   const std::shared_ptr<const CudaPrepared>& prepared(Napi::Env env) const;

@@ -101,7 +101,7 @@ struct Offsets {
 
 class StageBuilder {
  public:
-  // `trusted`: the device's sums are what the screen needs.
+  // `trusted`: the device's products, as of the tile, are what the screen needs.
   StageBuilder(const CodebookSpec& spec, size_t stage, TileShape tile, bool trusted, Image& image)
       : spec_(spec),
         dim_(spec.dim),
@@ -331,7 +331,7 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   std::vector<StageBuilder> builders;
   size_t tiles = 0;
   for (size_t s = 0; s < spec.stages.size(); s++) {
-    builders.emplace_back(spec, s, content.tile, products.trusted, image);
+    builders.emplace_back(spec, s, content.tile, content.tile.limbs || products.trusted, image);
     content.first_tiles.push_back(tiles);
     tiles += builders.back().tiles();
   }
@@ -370,6 +370,12 @@ size_t Codebooks::num_codewords(size_t stage) const {
 const float* Codebooks::codewords(size_t stage) const { return content_->stages[stage].codewords; }
 const float* Codebooks::weights() const { return content_->weights; }
 size_t Codebooks::size_bytes() const { return content_->memory.size_bytes(); }
+const char* Codebooks::screen() const {
+  for (const StageView& stage : content_->stages) {
+    if (!stage.screened) return "none";
+  }
+  return content_->tile.warpgroup ? "wgmma" : content_->tile.limbs ? "int8" : "float16";
+}
 size_t Codebooks::first_tile(size_t stage) const { return content_->first_tiles[stage]; }
 TileShape Codebooks::tile() const { return content_->tile; }
 const unsigned char* Codebooks::packed() const { return content_->packed; }

@@ -44,6 +44,9 @@ class Codebooks {
   const float* weights() const;
   // Bytes of device memory.
   size_t size_bytes() const;
+  // How the search screens rows on the device: "wgmma", "float16" or "int8"; "none" where a stage of them, or all of
+  // the device, has no screen that is right.
+  const char* screen() const;
 
   // For the search kernels: views of all stages, the packed tiles of all of them, and the place of a stage's first tile
   // (of `num_stages()`: the number of tiles).

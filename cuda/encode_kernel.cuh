@@ -50,10 +50,8 @@ __host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
 }
 
 // With wgmma, rows' operands that are in shared memory: of a step and a warpgroup, and of all steps.
-constexpr int kWideStepBytes = kGroupWarps * kWarpRows * 32;
-__host__ __device__ constexpr int wide_operand_bytes(int steps) {
-  return (steps - kWideRegisterSteps) * kWideStepBytes;
-}
+static_assert(kRowStepBytes == kGroupWarps * kWarpRows * 32);
+__host__ __device__ constexpr int wide_operand_bytes(int steps) { return (steps - kWideRegisterSteps) * kRowStepBytes; }
 
 template <Engine kEngine, int kSteps, Layout kLayout>
 class EncodeWarp {
@@ -164,11 +162,19 @@ class EncodeWarp {
 #pragma unroll
           for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
         }
+        int first = kWideRegisterSteps;
 #pragma unroll 1
-        for (int first = kWideRegisterSteps; first + kTogether < steps_; first += kTogether) {
+        for (; first + kTogether < steps_; first += kTogether) {
           operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
 #pragma unroll
           for (int k = 0; k < kTogether; k++) share_operand(first + k, some[k]);
+        }
+        // They come in pairs.
+        if (kTogether > 2 && first + 2 < steps_) {
+          uint4 pair[2];
+          operands::make_steps<2, kLayout>(tile, view, parameters_.dim, first, scale, sums, pair);
+          share_operand(first, pair[0]);
+          share_operand(first + 1, pair[1]);
         }
         // Beside the bound.
         uint4 last[1] = {};
@@ -205,16 +211,8 @@ class EncodeWarp {
     choose_fineness(states_[1], view);
   }
 
-  // A thread's part of a step, as codewords are packed.
   __device__ __forceinline__ void share_operand(int step, const uint4& operand) {
-    static_assert(kWideStepBytes == 2 * 2 * kGroupWarps * 128);
-    constexpr int kHalfWords = kWideStepBytes / 2 / 4;
-    auto words = reinterpret_cast<uint32_t*>(shared_operands_ + (step - kWideRegisterSteps) * kWideStepBytes);
-    uint32_t* upper = words + Group::warp() * 64 + fragment_row() * 4 + fragment_column();
-    upper[0] = operand.x;
-    upper[32] = operand.y;
-    upper[kHalfWords] = operand.z;
-    upper[kHalfWords + 32] = operand.w;
+    store_row_step(shared_operands_ + (step - kWideRegisterSteps) * kRowStepBytes, Group::warp(), operand);
   }
 
 #ifdef RVQ_WARPGROUP
@@ -224,9 +222,9 @@ class EncodeWarp {
   __device__ __forceinline__ void rank_wide(int tiles, Stream& stream) {
     constexpr int kHalfBytes = kTile.codewords * 16;
     constexpr int kStep = kTile.codewords * 32 / 16;
-    constexpr int kRowStep = kWideStepBytes / 16;
+    constexpr int kRowStep = kRowStepBytes / 16;
     float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
-    uint64_t rows = operand_descriptor(shared_address(shared_operands_), kWideStepBytes / 2);
+    uint64_t rows = operand_descriptor(shared_address(shared_operands_), kRowHalfBytes);
     fence_async_proxy();
     Group::meet();
 #pragma unroll 1

@@ -16,8 +16,8 @@ namespace rvq::cuda {
 
 namespace operands {
 
-// Rows whose largest element is smaller are scaled as if it were so large; of 2^kMostExponent and more they are not
-// screened.
+// Rows whose largest element is smaller are scaled as if it were so large; where its exponent is above kMostExponent
+// they are not screened.
 constexpr float kLeastLargest = 0x1p-60f;
 constexpr int kMostExponent = kLargestExponent + kMostReduction;
 

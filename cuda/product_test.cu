@@ -51,26 +51,25 @@ __device__ uint32_t pair(int pattern, int vector, int i, bool of_codeword) {
   return *reinterpret_cast<uint32_t*>(&both);
 }
 
-// The largest error of the thread's sums in units of |x|·|c|.
-__device__ float worst_of(const float (&sums)[4][4], int pattern, int first_row) {
+// The largest error of the thread's sums with a group of eight codewords, in units of |x|·|c|.
+__device__ float worst_of(const float (&sums)[4], int pattern, int first_row, int group) {
   float worst = 0;
-  for (int n = 0; n < 4; n++) {
-    for (int s = 0; s < 4; s++) {
-      int row = first_row + s / 2 * 8 + fragment_row();
-      int codeword = n * 8 + fragment_column() * 2 + s % 2;
-      double exact = 0;
-      double row_norm = 0;
-      double codeword_norm = 0;
-      for (int i = 0; i < kDim; i++) {
-        double x = __half2float(element(pattern, row, i, false));
-        double c = __half2float(element(pattern, codeword, i, true));
-        exact += x * c;
-        row_norm += x * x;
-        codeword_norm += c * c;
-      }
-      worst = fmaxf(worst,
-                    static_cast<float>(fabs(static_cast<double>(sums[n][s]) - exact) / sqrt(row_norm * codeword_norm)));
+  for (int s = 0; s < 4; s++) {
+    int row = first_row + s / 2 * 8 + fragment_row();
+    int codeword = group * 8 + fragment_column() * 2 + s % 2;
+    double exact = 0;
+    double row_norm = 0;
+    double codeword_norm = 0;
+    for (int i = 0; i < kDim; i++) {
+      double x = __half2float(element(pattern, row, i, false));
+      double c = __half2float(element(pattern, codeword, i, true));
+      exact += x * c;
+      row_norm += x * x;
+      codeword_norm += c * c;
     }
+    // One that is not a number is as wrong as can be.
+    double error = fabs(static_cast<double>(sums[s]) - exact) / sqrt(row_norm * codeword_norm);
+    worst = fmaxf(worst, error < INFINITY ? static_cast<float>(error) : INFINITY);
   }
   return worst;
 }
@@ -82,11 +81,66 @@ struct Measured {
   unsigned wrong;      // and how many of them were not right
 };
 
-constexpr int kCodewords = 32;
+// Of wgmma; four groups of eight are looked at.
+constexpr int kCodewords = 128;
 __host__ __device__ constexpr TileShape test_tile() { return {kCodewords, kSteps, kSteps, true}; }
+constexpr int kLookedAt = 4;
+
+#ifdef RVQ_WARPGROUP
+
+// The same of wgmma, with operands of rows from registers, and as `store_row_step` lays them. By a warpgroup.
+__device__ float worst_of_warpgroup(const uint4 (&rows)[kSteps], int pattern, int first_row) {
+  constexpr TileShape kTile = test_tile();
+  unsigned char* codewords = dynamic_shared_memory();
+  unsigned char* shared_rows = codewords + kTile.chunk_bytes();
+  for (int place = static_cast<int>(threadIdx.x); place < kCodewords * kDim; place += 128) {
+    int k = place / kDim;
+    int i = place % kDim;
+    *reinterpret_cast<__half*>(codewords + kTile.offset(k, i)) = element(pattern, k, i, true);
+  }
+#pragma unroll
+  for (int k = 0; k < kSteps; k++) store_row_step(shared_rows + k * kRowStepBytes, first_row / 16, rows[k]);
+  fence_async_proxy();
+  __syncthreads();
+
+  constexpr int kHalfBytes = kCodewords * 16;
+  constexpr int kStep = 2 * kHalfBytes / 16;
+  uint64_t descriptor = operand_descriptor(shared_address(codewords), kHalfBytes);
+  uint64_t row_descriptor = operand_descriptor(shared_address(shared_rows), kRowHalfBytes);
+  float worst = 0;
+  float sums[kCodewords / 8][4];
+  auto look = [&] {
+    warpgroup_commit();
+    warpgroup_wait<0>();
+    hold(sums);
+#pragma unroll
+    for (int n = 0; n < kLookedAt; n++) worst = fmaxf(worst, worst_of(sums[n * 5], pattern, first_row, n * 5));
+  };
+  hold(sums);
+  warpgroup_arrive();
+#pragma unroll
+  for (int k = 0; k < kSteps; k++) warpgroup_multiply(sums, rows[k], descriptor + k * kStep, k > 0);
+  look();
+#pragma unroll
+  for (int n = 0; n < kCodewords / 8; n++) {
+#pragma unroll
+    for (int s = 0; s < 4; s++) sums[n][s] = 0;
+  }
+  hold(sums);
+  warpgroup_arrive();
+#pragma unroll
+  for (int k = 0; k < kSteps; k++) {
+    warpgroup_multiply_add(sums, row_descriptor + k * (kRowStepBytes / 16), descriptor + k * kStep);
+  }
+  look();
+  return worst;
+}
+
+#endif
 
 // A block of four warps a pattern. Run once: its arrays may be in memory.
-// launch: stack 192, shared 8192
+// launch on 100 120: stack 192, shared 49152, spills 8
+// launch: stack 192, shared 49152
 __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   int pattern = static_cast<int>(blockIdx.x);
   int first_row = static_cast<int>(threadIdx.x) / 32 * 16;
@@ -98,38 +152,19 @@ __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
                pair(pattern, first_row + fragment_row(), i + 2, false),
                pair(pattern, first_row + 8 + fragment_row(), i + 2, false)};
   }
-  float sums[4][4] = {};
-  for (int k = 0; k < kSteps; k++) {
-    for (int n = 0; n < 4; n++) {
+  float error = 0;
+  for (int n = 0; n < kLookedAt; n++) {
+    float sums[4] = {};
+    for (int k = 0; k < kSteps; k++) {
       int i = k * 16 + fragment_column() * 4;
-      multiply_add(sums[n], rows[k], pair(pattern, n * 8 + fragment_row(), i, true),
+      multiply_add(sums, rows[k], pair(pattern, n * 8 + fragment_row(), i, true),
                    pair(pattern, n * 8 + fragment_row(), i + 2, true));
     }
+    error = fmaxf(error, worst_of(sums, pattern, first_row, n));
   }
-  float error = worst_of(sums, pattern, first_row);
-
 #ifdef RVQ_WARPGROUP
   if (has_warpgroups()) {
-    constexpr TileShape kTile = test_tile();
-    unsigned char* codewords = dynamic_shared_memory();
-    for (int place = static_cast<int>(threadIdx.x); place < kCodewords * kDim; place += 128) {
-      int k = place / kDim;
-      int i = place % kDim;
-      *reinterpret_cast<__half*>(codewords + kTile.offset(k, i)) = element(pattern, k, i, true);
-    }
-    fence_async_proxy();
-    __syncthreads();
-    constexpr int kHalfBytes = kCodewords * 16;
-    uint64_t descriptor = operand_descriptor(shared_address(codewords), kHalfBytes);
-    warpgroup_arrive();
-#pragma unroll
-    for (int k = 0; k < kSteps; k++) {
-      warpgroup_multiply(sums, rows[k], descriptor + k * (2 * kHalfBytes / 16), k > 0);
-    }
-    warpgroup_commit();
-    warpgroup_wait<0>();
-    hold(sums);
-    error = fmaxf(error, worst_of(sums, pattern, first_row));
+    error = fmaxf(error, worst_of_warpgroup(rows, pattern, first_row));
     if (threadIdx.x == 0) measured->warpgroup = 1;
   }
 #endif
@@ -181,8 +216,8 @@ ProductTest measure(int device) {
   CurrentDevice current(device);
   DeviceArray<Measured> measured(1);
   check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
-  launch("test of products", {dim3(kPatterns), dim3(128), static_cast<size_t>(test_tile().chunk_bytes()), nullptr},
-         measure_sums, measured.data());
+  constexpr size_t kShared = static_cast<size_t>(test_tile().chunk_bytes() + kSteps * kRowStepBytes);
+  launch("test of products", {dim3(kPatterns), dim3(128), kShared, nullptr}, measure_sums, measured.data());
   launch("test of integer products", {dim3(kPatterns), dim3(32), 0, nullptr}, try_integers, measured.data());
   Measured result{};
   check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");

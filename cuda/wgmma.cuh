@@ -40,18 +40,7 @@ __device__ __forceinline__ void warpgroup_wait() {
 
 #define RVQ_SUMS4(s, n) "+f"(s[n][0]), "+f"(s[n][1]), "+f"(s[n][2]), "+f"(s[n][3])
 
-// sums = (accumulate ? sums : 0) + a · b for 64 rows and 32, 64 or 128 codewords; sums[n] of group n as in
-// multiply_add.
-__device__ __forceinline__ void warpgroup_multiply(float (&s)[4][4], const uint4& a, uint64_t b, bool accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
-      "{%16,%17,%18,%19}, %20, p, 1, 1, 0;\n}\n"
-      : RVQ_SUMS4(s, 0), RVQ_SUMS4(s, 1), RVQ_SUMS4(s, 2), RVQ_SUMS4(s, 3)
-      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(static_cast<int>(accumulate)));
-}
-
+// sums = (accumulate ? sums : 0) + a · b for 64 rows and 64 or 128 codewords; sums[n] of group n as in multiply_add.
 __device__ __forceinline__ void warpgroup_multiply(float (&s)[8][4], const uint4& a, uint64_t b, bool accumulate) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
@@ -151,6 +140,21 @@ __device__ __forceinline__ uint32_t compare_and_swap(uint32_t place, uint32_t ex
 }
 
 #endif
+
+// Rows of a warpgroup in shared memory, packed as codewords are (stage.cuh): bytes of a step of sixteen dimensions, and
+// of a half of its slots.
+constexpr int kRowStepBytes = 64 * 32;
+constexpr int kRowHalfBytes = kRowStepBytes / 2;
+
+// A thread's part of a step; `warp` of the warpgroup.
+__device__ __forceinline__ void store_row_step(unsigned char* step, int warp, const uint4& operand) {
+  constexpr int kHalfWords = kRowHalfBytes / 4;
+  uint32_t* upper = reinterpret_cast<uint32_t*>(step) + warp * 64 + threadIdx.x % 32;
+  upper[0] = operand.x;
+  upper[32] = operand.y;
+  upper[kHalfWords] = operand.z;
+  upper[kHalfWords + 32] = operand.w;
+}
 
 #ifdef RVQ_WARPGROUP
 

@@ -20,6 +20,7 @@ const shapes = [
   { count: 70, dim: 128, sizes: [1024, 1024], data: "grid" },
   { count: 35, dim: 256, sizes: [300, 2048], data: "normal" },
   { count: 21, dim: 300, sizes: [40, 19], data: "grid" },
+  { count: 70, dim: 352, sizes: [140, 70], data: "normal" },
   { count: 150, dim: 400, sizes: [260, 70, 130], data: "normal" },
   { count: 17, dim: 768, sizes: [130], data: "normal" },
   { count: 7, dim: 1000, sizes: [21], data: "normal" },

@@ -12,7 +12,7 @@ const openRows = native?.cudaTestOpenRows;
 
 describe.skipIf(openRows === undefined)("the screen of the tensor cores", () => {
   for (const dim of [
-    3, 8, 17, 32, 50, 64, 96, 100, 128, 180, 192, 256, 257, 288, 300, 320, 500, 768, 1000, 1024, 1030,
+    3, 8, 17, 32, 50, 64, 96, 100, 128, 180, 192, 256, 257, 288, 300, 320, 352, 500, 608, 768, 1000, 1024, 1030,
   ]) {
     it(`closes most rows of ${dim} dimensions`, async () => {
       const random = new Random(dim);

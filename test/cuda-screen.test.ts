@@ -23,8 +23,9 @@ const native = loadAddon().addon as CudaAddon | null;
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
 // Only the emulated device counts.
 const openRows = native?.cudaTestOpenRows;
-// With wgmma there is one screen.
-const forms = Number(process.env.RVQ_EMULATED_WGMMA ?? 0) > 0 ? (["float16"] as const) : (["float16", "int8"] as const);
+const asked = ["float16", "int8"] as const;
+// With wgmma there is one screen; only some devices have int8.
+const forms = asked.map((form) => ({ form, screen: screenOf(form) }));
 
 /** Every number of steps that limbs have a kernel for, full and not, aligned and not. */
 const shapes: readonly Shape[] = [
@@ -41,8 +42,18 @@ const shapes: readonly Shape[] = [
 ];
 const kinds = [{ metric: "l2" }, { metric: "l2", weighted: true }, { metric: "cosine" }] as const;
 
-for (const form of forms) {
-  describe.skipIf(!available)(`a screen of ${form}`, () => {
+describe.skipIf(openRows === undefined)("the emulated device", () => {
+  it("has the screens that these tests are of", () => {
+    const wgmma = Number(process.env.RVQ_EMULATED_WGMMA ?? 0) > 0;
+    expect(forms.map(({ screen }) => screen)).toEqual(wgmma ? ["wgmma", "wgmma"] : asked);
+  });
+});
+
+for (const { form, screen } of forms) {
+  // Of wgmma once.
+  const there = screen === form || (screen === "wgmma" && form === "float16");
+  const title = there ? `a screen of ${screen}` : `a screen of ${form} (this device has ${screen ?? "none"})`;
+  describe.skipIf(!there)(title, () => {
     const before = process.env.RVQ_CUDA_SCREEN;
     beforeEach(() => {
       process.env.RVQ_CUDA_SCREEN = form;
@@ -100,6 +111,20 @@ for (const form of forms) {
       }
     });
   });
+}
+
+/** The screen of this device when `form` is asked for; undefined where there is no device or no build for tests. */
+function screenOf(form: string): string | undefined {
+  if (!available || native === null) return undefined;
+  const before = process.env.RVQ_CUDA_SCREEN;
+  process.env.RVQ_CUDA_SCREEN = form;
+  const codebooks = [Float32Array.from({ length: 2 * 64 }, (_, i) => i)];
+  const prepared = new native.CudaCodebooks({ dim: 64, metric: "l2", weights: null, codebooks, device: 0 });
+  if (before === undefined) delete process.env.RVQ_CUDA_SCREEN;
+  else process.env.RVQ_CUDA_SCREEN = before;
+  const screen = prepared.testScreen?.();
+  prepared.dispose();
+  return screen;
 }
 
 function makeSpec(family: string, shape: Shape, { metric, weighted = false }: Kind, seed: number) {

@@ -9,16 +9,23 @@ import { expectSame } from "./contract/backends.js";
 
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
 
-/** At least two tiles of codewords, or less than one; one warpgroup of rows, two, and several blocks of them. */
+/**
+ * At least two tiles of codewords, or less than one; one warpgroup of rows, two, and several blocks of them; every
+ * remainder of steps of 16 dimensions that are made four at a time.
+ */
 const shapes = [
   { dim: 257, count: 65, sizes: [150, 3] },
   { dim: 272, count: 400, sizes: [129, 128, 1] },
   { dim: 288, count: 130, sizes: [140] },
   { dim: 320, count: 130, sizes: [64, 300] },
   { dim: 336, count: 70, sizes: [257] },
+  { dim: 352, count: 70, sizes: [140, 140] },
+  { dim: 384, count: 70, sizes: [140, 140] },
+  { dim: 416, count: 70, sizes: [140, 140] },
   { dim: 512, count: 129, sizes: [600, 40] },
   { dim: 750, count: 70, sizes: [140, 140] },
   { dim: 768, count: 200, sizes: [512, 130] },
+  { dim: 992, count: 70, sizes: [140, 140] },
   { dim: 1000, count: 131, sizes: [21, 260] },
   { dim: 1023, count: 66, sizes: [140] },
   { dim: 1024, count: 300, sizes: [257, 33] },

@@ -58,6 +58,8 @@ export interface CudaCodebooks {
   encodeResident: ResidentCodebooks["encode"];
   decodeResident: ResidentCodebooks["decode"];
   passOnResident: ResidentCodebooks["passOn"];
+  /** Only in builds for tests: which screen the search has on this device. */
+  testScreen?(): "wgmma" | "float16" | "int8" | "none";
   dispose(): void;
 }
 

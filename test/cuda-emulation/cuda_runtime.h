@@ -225,7 +225,6 @@ inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline float __double2float_rn(double a) { return static_cast<float>(a); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fdividef(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a < b ? b : a; }
@@ -236,6 +235,8 @@ inline uint32_t __float_as_uint(float x) {
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }
+// Off by two units in the last place, as it may be: up or down, by a bit of the divisor.
+inline float __fdividef(float a, float b) { return a / b * (1 + (__float_as_uint(b) & 1 ? 0x1p-22f : -0x1p-22f)); }
 inline float __uint_as_float(uint32_t bits) {
   float x;
   std::memcpy(&x, &bits, sizeof x);
