@@ -26,11 +26,12 @@ const nativeTests = [
   "workers",
 ].map((name) => `test/${name}`);
 
+/** `tests` and `program` of a run stand in for those of its build; RVQ_TEST_BACKENDS leaves out what `npm test` has. */
 const builds = {
   emulated: {
     options: ["RVQ_EMULATE_AVX512=ON"],
     tests: ["test/contract", "test/cpu-"],
-    runs: [{ RVQ_CPU: "avx512vnni" }, { RVQ_CPU: "avx512" }],
+    runs: ["avx512vnni", "avx512"].map((level) => ({ RVQ_CPU: level, RVQ_TEST_BACKENDS: "cpu" })),
   },
   sanitize: {
     options: ["RVQ_SANITIZE=address,undefined"],
@@ -41,29 +42,35 @@ const builds = {
         // Without leaks: V8 leaves some of its own behind where workers end.
         ASAN_OPTIONS: "halt_on_error=1:detect_leaks=0:detect_stack_use_after_return=1",
         UBSAN_OPTIONS: "halt_on_error=1:print_stacktrace=1",
+        RVQ_TEST_BACKENDS: "cpu",
       },
     ],
   },
   cuda: {
     options: ["RVQ_EMULATE_CUDA=ON"],
-    tests: [
-      "cli-bench",
-      "contract/",
-      "cuda-",
-      "residual-quantizer",
-      "workers",
-      "codebook-trainer",
-      "grouped-trainer",
-      "trainer-state",
-    ].map((name) => `test/${name}`),
+    tests: ["test/contract", "test/cuda-"],
     runs: [
-      { RVQ_EMULATED_DEVICES: "1" },
+      { RVQ_EMULATED_DEVICES: "1", RVQ_TEST_BACKENDS: "cuda" },
       {
         RVQ_EMULATED_DEVICES: "1",
-        RVQ_CUDA_SCREEN: "int8",
-        tests: ["test/contract/search"],
+        RVQ_TEST_BACKENDS: "cuda,cpu",
+        tests: [
+          "cli-bench",
+          "residual-quantizer",
+          "workers",
+          "codebook-trainer",
+          "grouped-trainer",
+          "trainer-state",
+        ].map((name) => `test/${name}`),
+        program: null,
       },
-      { RVQ_EMULATED_DEVICES: "1", RVQ_EMULATED_WGMMA: "1", tests: ["test/contract", "test/cuda-"] },
+      {
+        RVQ_EMULATED_DEVICES: "1",
+        RVQ_TEST_BACKENDS: "cuda",
+        RVQ_CUDA_SCREEN: "int8",
+        tests: ["test/contract/search", "test/contract/random-search"],
+      },
+      { RVQ_EMULATED_DEVICES: "1", RVQ_TEST_BACKENDS: "cuda", RVQ_EMULATED_WGMMA: "1" },
     ],
     // What scripts/gpu.sh runs under compute-sanitizer on a GPU: it must not be found broken there.
     program: ["scripts/gpu-exercise.mjs", "cuda"],
@@ -85,7 +92,7 @@ const builds = {
     tests: nativeTests,
     libraries: ["libtsan.so"],
     // Node is not instrumented: what it does by itself cannot be judged, but its locks still count.
-    runs: [{ TSAN_OPTIONS: "halt_on_error=1:ignore_noninstrumented_modules=1" }],
+    runs: [{ TSAN_OPTIONS: "halt_on_error=1:ignore_noninstrumented_modules=1", RVQ_TEST_BACKENDS: "cpu" }],
   },
 };
 
@@ -108,7 +115,7 @@ run(process.execPath, [
   ...["build", "--log-level", "error", "--out", path.join(folder, "build"), "--CDRVQ_WITHOUT_CUDA=ON"],
   ...build.options.map((option) => `--CD${option}`),
 ]);
-for (const { tests, ...settings } of build.runs) {
+for (const { tests, program = build.program, ...settings } of build.runs) {
   const environment = { ...process.env, ...settings, RVQ_PREBUILD: folder };
   if (build.libraries) environment.LD_PRELOAD = build.libraries.map(runtime).join(" ");
   const said = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
@@ -120,7 +127,7 @@ for (const { tests, ...settings } of build.runs) {
   if (wanted.length > 0) {
     run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...wanted], environment);
   }
-  if (build.program && files.length === 0) run(process.execPath, build.program, environment);
+  if (program && files.length === 0) run(process.execPath, program, environment);
 }
 
 /** The full path of one of the compiler's run-time libraries. */

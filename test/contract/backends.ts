@@ -63,12 +63,13 @@ export interface Opened {
   readonly backend: Backend;
 }
 
-/** One and two threads; the CPU core at each of its levels. */
+/** One and two threads; the CPU core at each of its levels, or at that of RVQ_CPU alone. */
 export function openAll(candidate: Candidate): Opened[] {
   if (candidate.name !== "cpu") return [{ title: candidate.title, backend: candidate.open() }];
   const before = process.env.RVQ_CPU;
   try {
-    return (loadAddon().addon as Addon).cpuInfo().instructionSets.flatMap((level) => {
+    const levels = before === undefined ? (loadAddon().addon as Addon).cpuInfo().instructionSets : [before];
+    return levels.flatMap((level) => {
       process.env.RVQ_CPU = level;
       return [1, 2].map((threads) => ({ title: `${level}, ${threads} threads`, backend: candidate.open(threads) }));
     });

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <bit>
+#include <vector>
 
 namespace {
 
@@ -12,41 +14,46 @@ constexpr int kRows = 16;
 constexpr int kColumns = 8;
 constexpr int kDepth = 16;
 
-float half_of(uint64_t registers, int place) {
-  return __half2float({static_cast<uint16_t>(registers >> (16 * place))});
+// Of all float16: their conversion is most of what a product costs otherwise.
+const float* float_of_halves() {
+  static const std::vector<float> floats = [] {
+    std::vector<float> all(1 << 16);
+    for (uint32_t bits = 0; bits < all.size(); bits++) all[bits] = __half2float({static_cast<uint16_t>(bits)});
+    return all;
+  }();
+  return floats.data();
 }
 
+// A number of each column.
+using Floats [[gnu::vector_size(kColumns * 4)]] = float;
+using Integers [[gnu::vector_size(kColumns * 4)]] = int32_t;
+
 // sums[n] = Σ addends[…][n]. All of them are cut off below 24 bits of the largest, and so is the sum, as on Turing to Ada.
-void add_cut_off(const float (&addends)[kDepth + 1][kColumns], float (&sums)[kColumns]) {
-  float largest[kColumns] = {};
-  float plain[kColumns] = {};
-  for (const auto& some : addends) {
-    for (int n = 0; n < kColumns; n++) {
-      float magnitude = std::fabs(some[n]);
-      largest[n] = largest[n] < magnitude ? magnitude : largest[n];
-      plain[n] += some[n];
-    }
+void add_cut_off(const Floats (&addends)[kDepth + 1], float (&sums)[kColumns]) {
+  Integers largest = {};
+  Floats plain = {};
+  for (const Floats& some : addends) {
+    Integers magnitude = std::bit_cast<Integers>(some) & 0x7fffffff;
+    largest = largest < magnitude ? magnitude : largest;
+    plain += some;
   }
-  float scale[kColumns];
-  float unit[kColumns];
-  bool finite[kColumns];
-  for (int n = 0; n < kColumns; n++) {
-    // The largest is below 2^exponent; of the tiniest fewer bits are left.
-    int exponent = std::clamp(static_cast<int>(__float_as_uint(largest[n]) >> 23) - 126, -102, 126);
-    scale[n] = __int_as_float((127 + 24 - exponent) << 23);
-    unit[n] = __int_as_float((127 - 24 + exponent) << 23);
-    finite[n] = std::isfinite(plain[n]);
-  }
-  int32_t total[kColumns] = {};
-  for (const auto& some : addends) {
-    for (int n = 0; n < kColumns; n++) total[n] += finite[n] ? static_cast<int32_t>(some[n] * scale[n]) : 0;
+  // The largest is below 2^exponent; of the tiniest fewer bits are left.
+  Integers exponent = (largest >> 23) - 126;
+  exponent = exponent < -102 ? -102 : exponent > 126 ? 126 : exponent;
+  Integers scale = (127 + 24 - exponent) << 23;
+  Integers unit = (127 - 24 + exponent) << 23;
+  // What is not finite comes to nothing of use, and is not used.
+  Integers total = {};
+  for (const Floats& some : addends) {
+    total += __builtin_convertvector(some * std::bit_cast<Floats>(scale), Integers);
   }
   for (int n = 0; n < kColumns; n++) {
-    int32_t magnitude = std::abs(total[n]);
-    int dropped = std::max(0, 32 - 24 - __builtin_clz(static_cast<uint32_t>(magnitude) | 1));
-    magnitude = magnitude >> dropped << dropped;
-    float rounded = static_cast<float>(total[n] < 0 ? -magnitude : magnitude) * unit[n];
-    sums[n] = finite[n] ? rounded : plain[n];
+    auto bits = static_cast<uint32_t>(total[n]);
+    uint32_t magnitude = total[n] < 0 ? 0 - bits : bits;
+    int dropped = std::max(0, 32 - 24 - __builtin_clz(magnitude | 1));
+    float kept = static_cast<float>(magnitude >> dropped << dropped) * __int_as_float(unit[n]);
+    float rounded = total[n] < 0 ? -kept : kept;
+    sums[n] = std::isfinite(plain[n]) ? rounded : plain[n];
   }
 }
 
@@ -57,22 +64,22 @@ float float_of(uint64_t word, int place) { return __uint_as_float(static_cast<ui
 // column `group`, then eight rows further. Of the sums it has row `group`, columns 2·in_group and 2·in_group + 1, then
 // row group + 8.
 void multiply(emulation::Words* all) {
+  const float* floats = float_of_halves();
+  auto half_of = [floats](uint64_t registers, int place) { return floats[registers >> (16 * place) & 0xffff]; };
   float a[kRows][kDepth];
-  float b[kDepth][kColumns];
+  Floats b[kDepth];
   for (int k = 0; k < kDepth; k++) {
     for (int m = 0; m < kRows; m++) {
       a[m][k] = half_of(all[m % 8 * 4 + k % 8 / 2].word[k / 8], m / 8 * 2 + k % 2);
     }
     for (int n = 0; n < kColumns; n++) b[k][n] = half_of(all[n * 4 + k % 8 / 2].word[2], k / 8 * 2 + k % 2);
   }
-  float addends[kDepth + 1][kColumns];
+  Floats addends[kDepth + 1];
   float sums[kColumns];
   for (int m = 0; m < kRows; m++) {
     auto place = [&](int n) -> uint64_t& { return all[m % 8 * 4 + n / 2].word[3 + m / 8]; };
-    for (int k = 0; k < kDepth; k++) {
-      // A product of two float16 is exact in float32.
-      for (int n = 0; n < kColumns; n++) addends[k][n] = a[m][k] * b[k][n];
-    }
+    // A product of two float16 is exact in float32.
+    for (int k = 0; k < kDepth; k++) addends[k] = a[m][k] * b[k];
     for (int n = 0; n < kColumns; n++) addends[kDepth][n] = float_of(place(n), n % 2);
     add_cut_off(addends, sums);
     for (int n = 0; n < kColumns; n += 2) {

@@ -36,6 +36,14 @@ struct Meeting {
   emulation::Words said[2][32] = {};
 };
 
+// Those of a warp, by their masks; mostly all of it meets.
+struct WarpMeetings {
+  Meeting whole;
+  std::map<unsigned, Meeting> parts;
+
+  Meeting& of(unsigned mask) { return mask == ~0u ? whole : parts[mask]; }
+};
+
 struct Copy {
   void* to;
   const void* from;
@@ -61,7 +69,7 @@ struct Block {
   ucontext_t scheduler_context;
   void* scheduler_fiber;
   std::vector<Thread> threads;
-  std::vector<std::map<unsigned, Meeting>> meetings;  // [warps]
+  std::vector<WarpMeetings> meetings;  // [warps]
   size_t current = 0;
   size_t progress = 0;
   // Of barriers that some threads pass together: 0 is that of all.
@@ -196,7 +204,7 @@ const emulation::Words* emulation::exchange(unsigned mask, const Words& own, voi
   Block& block = *running;
   unsigned lane = emulation::lane();
   if ((mask >> lane & 1) == 0) fail("a thread meets others under a mask without itself");
-  Meeting& meeting = block.meetings[block.current / 32][mask];
+  Meeting& meeting = block.meetings[block.current / 32].of(mask);
   size_t before = meeting.rounds;
   Words* said = meeting.said[before % 2];
   said[lane] = own;
@@ -211,7 +219,7 @@ const emulation::Words* emulation::exchange(unsigned mask, const Words& own, voi
 }
 
 void emulation::meet_warp(unsigned mask) {
-  Meeting& meeting = running->meetings[running->current / 32][mask];
+  Meeting& meeting = running->meetings[running->current / 32].of(mask);
   const char& token = meeting.tokens[meeting.rounds % 2];
   races::release(&token);
   exchange(mask, {});
