@@ -26,14 +26,14 @@ Lane::Lane() {
   try {
     check(cudaEventCreateWithFlags(&event_, cudaEventBlockingSync | cudaEventDisableTiming), "cudaEventCreate");
   } catch (...) {
-    cudaStreamDestroy(stream_);
+    ignore_failure(cudaStreamDestroy(stream_));
     throw;
   }
 }
 
 Lane::~Lane() {
-  cudaEventDestroy(event_);
-  cudaStreamDestroy(stream_);
+  ignore_failure(cudaEventDestroy(event_));
+  ignore_failure(cudaStreamDestroy(stream_));
 }
 
 void Lane::reserve(size_t host_bytes, size_t device_bytes) {
@@ -83,8 +83,7 @@ void Lane::wait(bool patient) {
 void Lane::settle() noexcept {
   if (!busy_) return;
   busy_ = false;
-  cudaStreamSynchronize(stream_);
-  cudaGetLastError();
+  ignore_failure(cudaStreamSynchronize(stream_));
 }
 
 LanePool& LanePool::of(int device) {

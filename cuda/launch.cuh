@@ -18,12 +18,18 @@ struct Launch {
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, const Launch& shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
 #ifdef RVQ_EMULATE_CUDA
-  emulation::enqueue_kernel(shape.stream, {shape.grid, shape.block, shape.shared_bytes},
-                            [=] { kernel(static_cast<Parameters>(arguments)...); });
+  cudaError_t status = emulation::enqueue_kernel(shape.stream, {shape.grid, shape.block, shape.shared_bytes},
+                                                 [=] { kernel(static_cast<Parameters>(arguments)...); });
 #else
-  kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<Parameters>(arguments)...);
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = shape.stream;
+  cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 #endif
-  check(cudaGetLastError(), name);
+  // Not the thread's last error, which may be that of something else.
+  check(status, name);
 }
 
 // The dynamic shared memory of a block, in kernels that are launched with some.

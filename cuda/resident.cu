@@ -34,13 +34,13 @@ class Timer {
     try {
       check(cudaEventCreateWithFlags(&stop_, cudaEventDefault), "cudaEventCreate");
     } catch (...) {
-      cudaEventDestroy(start_);
+      ignore_failure(cudaEventDestroy(start_));
       throw;
     }
   }
   ~Timer() {
-    cudaEventDestroy(start_);
-    cudaEventDestroy(stop_);
+    ignore_failure(cudaEventDestroy(start_));
+    ignore_failure(cudaEventDestroy(stop_));
   }
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;

@@ -1,0 +1,97 @@
+// What goes wrong on a device, and what is left over on it, in the build that emulates one: each case in a process of its own, with
+// as many devices and as much memory as it wants.
+
+import { spawnSync } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { loadAddon } from "../lib/addon.js";
+import type { CudaAddon } from "../lib/cuda/addon.js";
+
+const { file, addon } = loadAddon();
+const emulated = (addon as CudaAddon | null)?.cudaTestFail !== undefined;
+
+/** Codebooks, rows and arrays on the device, for the programs below. */
+const prelude = `
+  const { CudaCodebooks, CudaMemory, ...cuda } = require(${JSON.stringify(file)});
+  const dim = 16;
+  const codebook = (numCodewords, width = dim) => new Float32Array(numCodewords * width).map((_, i) => Math.sin(i));
+  const open = (device) => new CudaCodebooks({ dim, metric: "l2", weights: null, codebooks: [codebook(64)], device });
+  const rows = (count) => ({ vectors: codebook(count), count, stages: 1, codes: new Uint16Array(count) });
+  async function outcome(work) {
+    try {
+      await work();
+      return "passed";
+    } catch (error) {
+      return error.code ?? String(error);
+    }
+  }
+`;
+
+/** What the program's `main` returns. */
+function run(main: string, settings: NodeJS.ProcessEnv = {}): unknown {
+  const source = `${prelude} (async () => { ${main} })().then((value) => console.log(JSON.stringify(value)));`;
+  const env = { ...process.env, ...settings };
+  const child = spawnSync(process.execPath, ["--expose-gc", "-e", source], { env, encoding: "utf8" });
+  expect(child.stderr).toBe("");
+  expect(child.status).toBe(0);
+  return JSON.parse(child.stdout);
+}
+
+describe.skipIf(!emulated)("the device of a call", () => {
+  const everything = `
+    cuda.cudaOpen({ device: 1 });
+    const core = open(1);
+    const request = rows(3000);
+    await core.encode(request);
+    core.encodeSync(rows(1));
+    await core.decode({ ...request, codeStages: 1 });
+    const memory = new CudaMemory({ device: 1, bytes: 1000 });
+    await memory.upload({ source: codebook(10), offset: 0 });
+    let room = await cuda.cudaStagingRoom({ device: 1, bytes: 5000 });
+    room = null;
+    for (let i = 0; i < 5; i++) {
+      gc();
+      await new Promise(setImmediate);
+    }
+    if (cuda.cudaTestRooms().bytes !== 0) throw new Error("the room is still there");
+    memory.dispose();
+    core.dispose();
+    open(1).encodeSync(rows(1));
+  `;
+
+  it("is the only one that gets a context", () => {
+    const program = `${everything} return cuda.cudaTestRuntime().contexts;`;
+    expect(run(program, { RVQ_EMULATED_DEVICES: "2" })).toEqual([1]);
+  });
+
+  it("works where the first device is another program's", () => {
+    const program = `
+      cuda.cudaTestFail({ call: "cudaSetDevice", device: 0, error: 46, times: 1e6 });
+      ${everything}
+      return [cuda.cudaLost({ device: 1 }), await outcome(() => cuda.cudaOpen({ device: 0 }))];
+    `;
+    expect(run(program, { RVQ_EMULATED_DEVICES: "2" })).toEqual([false, "CUDA"]);
+  });
+
+  it("leaves the thread the device that it had, where that has a context", () => {
+    const program = `
+      cuda.cudaOpen({ device: 0 });
+      ${everything}
+      return cuda.cudaTestRuntime();
+    `;
+    expect(run(program, { RVQ_EMULATED_DEVICES: "2" })).toMatchObject({ contexts: [0, 1], currentDevice: 0 });
+  });
+
+  it("is not blamed for what failed when something was freed", () => {
+    const program = `
+      const core = open(0);
+      const outcomes = [];
+      for (const error of [1, 46, 700]) {
+        cuda.cudaTestFail({ call: "cudaFree", error, times: 1 });
+        open(0).dispose();
+        outcomes.push(await outcome(() => core.encodeSync(rows(1))));
+      }
+      return [...outcomes, cuda.cudaLost({ device: 0 })];
+    `;
+    expect(run(program)).toEqual(["passed", "passed", "passed", false]);
+  });
+});
