@@ -31,23 +31,36 @@ bool has_context(int device) {
          active != 0;
 }
 
+// A device counts as lost after the errors of which CUDA's header (driver_types.h) says that the process must be
+// terminated and relaunched, and those for which experience does. What may pass does not count: a device that is busy,
+// or another program's, at the moment (cudaErrorDevicesUnavailable), or a server of MPS that is not ready.
 Failure::Kind kind_of(int error) {
+  // Names that headers of earlier versions of CUDA do not have.
+  constexpr int kContained = 226;         // cudaErrorContained
+  constexpr int kTensorMemoryLeak = 721;  // cudaErrorTensorMemoryLeak
   switch (error) {
     case cudaErrorMemoryAllocation:
       return Failure::Kind::kOutOfMemory;
-    // Errors after which the runtime refuses every call of the process on this device.
+    case kContained:
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchTimeout:
-    case cudaErrorLaunchFailure:
+    case cudaErrorAssert:
     case cudaErrorHardwareStackError:
     case cudaErrorIllegalInstruction:
     case cudaErrorMisalignedAddress:
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case kTensorMemoryLeak:
+    case cudaErrorMpsClientTerminated:
+    case cudaErrorExternalDevice:
+    // The header names no consequence. Memory errors that cannot be corrected end the context.
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
-    case cudaErrorDevicesUnavailable:
-    case cudaErrorAssert:
+    // Something in the process has destroyed the context, and with it all memory and streams.
+    case cudaErrorContextIsDestroyed:
+    // What the driver says when a device has fallen off the bus, or after the machine has slept.
+    case cudaErrorUnknown:
       return Failure::Kind::kDeviceLost;
     default:
       return Failure::Kind::kOther;

@@ -95,3 +95,40 @@ describe.skipIf(!emulated)("the device of a call", () => {
     expect(run(program)).toEqual(["passed", "passed", "passed", false]);
   });
 });
+
+describe.skipIf(!emulated)("an error of CUDA's runtime", () => {
+  /** What comes of a copy that fails so, of the next call, and whether the device then counts as lost. */
+  function outcomes(errors: readonly number[]) {
+    const program = `
+      const results = [];
+      for (const [device, error] of ${JSON.stringify(errors)}.entries()) {
+        const core = open(device);
+        cuda.cudaTestFail({ call: "cudaMemcpyAsync", device, error, times: 1 });
+        const first = await outcome(() => core.encode(rows(100)));
+        const next = await outcome(() => core.encode(rows(100)));
+        results.push([first, next, cuda.cudaLost({ device })].join());
+      }
+      return results;
+    `;
+    const all = run(program, { RVQ_EMULATED_DEVICES: String(errors.length) }) as string[];
+    return Object.fromEntries(errors.map((error, i) => [error, all[i]]));
+  }
+
+  it("means a lost device where the process must be started again, as CUDA's header has it or experience", () => {
+    const lost = [214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999];
+    expect(outcomes(lost)).toEqual(Object.fromEntries(lost.map((error) => [error, "DEVICE_LOST,DEVICE_LOST,true"])));
+  });
+
+  it("means the call alone where it may pass", () => {
+    const others = [1, 46, 101, 400, 701, 806, 807];
+    expect(outcomes(others)).toEqual(Object.fromEntries(others.map((error) => [error, "CUDA,passed,false"])));
+  });
+
+  it("is that a device is busy now, and not for good", () => {
+    const program = `
+      cuda.cudaTestFail({ call: "cudaSetDevice", device: 1, error: 46, times: 1 });
+      return [await outcome(() => cuda.cudaOpen({ device: 1 })), await outcome(() => cuda.cudaOpen({ device: 1 }))];
+    `;
+    expect(run(program, { RVQ_EMULATED_DEVICES: "2" })).toEqual(["CUDA", "passed"]);
+  });
+});
