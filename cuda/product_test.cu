@@ -197,7 +197,8 @@ ProductTest measure(int device) {
 
 ProductTest test_products(int device) {
   static std::mutex mutex;
-  static std::map<int, ProductTest> known;
+  // Never destroyed: threads of the pool may ask at the end of the process.
+  static auto& known = *new std::map<int, ProductTest>;
   std::lock_guard lock(mutex);
   auto found = known.find(device);
   if (found == known.end()) found = known.emplace(device, measure(device)).first;

@@ -202,7 +202,8 @@ Fit measure_fit(int device) {
 template <Engine kEngine, int kSteps, Layout kLayout>
 Fit fit(int device) {
   static std::mutex mutex;
-  static std::map<int, Fit> known;
+  // Never destroyed: threads of the pool may ask at the end of the process.
+  static auto& known = *new std::map<int, Fit>;
   std::lock_guard lock(mutex);
   auto found = known.find(device);
   if (found == known.end()) found = known.emplace(device, measure_fit<kEngine, kSteps, kLayout>(device)).first;

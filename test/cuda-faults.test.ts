@@ -132,3 +132,18 @@ describe.skipIf(!emulated)("an error of CUDA's runtime", () => {
     expect(run(program, { RVQ_EMULATED_DEVICES: "2" })).toEqual(["CUDA", "passed"]);
   });
 });
+
+describe.skipIf(!emulated)("the end of the process", () => {
+  it("may come in the midst of calls", () => {
+    const program = `
+      cuda.cudaTestLimits({ pieceRows: 64, memoryBytes: 0 });
+      const core = open(0);
+      for (let i = 0; i < 4; i++) core.encode(rows(20000));
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      console.log('"ended"');
+      process.exit();
+    `;
+    // Memory that has been freed holds nothing that anybody could go on with.
+    for (let round = 0; round < 4; round++) expect(run(program, { MALLOC_PERTURB_: "165" })).toBe("ended");
+  });
+});
