@@ -9,6 +9,7 @@
 #include "../binding/cpu/codewords.h"
 #include "device_memory.h"
 #include "failure.h"
+#include "lane.h"
 #include "limb_codewords.h"
 #include "product_test.h"
 #include "screen_bound.h"
@@ -344,7 +345,7 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   }
 
   CurrentDevice current(device);
-  content.memory = DeviceArray<unsigned char>(image.bytes().size());
+  content.memory = DeviceArray<unsigned char>(allocate_resident(image.bytes().size()));
   unsigned char* base = content.memory.data();
   for (size_t s = 0; s < builders.size(); s++) {
     builders[s].point(content.stages[s], base);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 namespace rvq::cuda {
 
@@ -45,6 +46,7 @@ class DeviceArray {
  public:
   DeviceArray() = default;
   explicit DeviceArray(size_t length) : bytes_(length * sizeof(T)), length_(length) {}
+  explicit DeviceArray(DeviceBytes bytes) : bytes_(std::move(bytes)), length_(bytes_.size() / sizeof(T)) {}
 
   T* data() const { return static_cast<T*>(bytes_.data()); }
   size_t size() const { return length_; }

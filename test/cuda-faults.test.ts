@@ -24,6 +24,22 @@ const prelude = `
       return error.code ?? String(error);
     }
   }
+  /** Sums of so many codewords of 1024 dimensions, by one row. */
+  async function accumulate(numCodewords) {
+    const vectors = new CudaMemory({ device: 0, bytes: 4096 });
+    const codes = new CudaMemory({ device: 0, bytes: 2 });
+    await vectors.upload({ source: new Float32Array(1024).fill(3), offset: 0 });
+    await codes.upload({ source: Uint16Array.of(5), offset: 0 });
+    const sums = new Float64Array(numCodewords * 1024);
+    const request = {
+      vectors, codes, count: 1, dim: 1024, codeStages: 1, stage: 0, numCodewords, wide: false,
+      gridExponents: new Int32Array(1024).fill(-20), counts: new Float64Array(numCodewords), sums,
+    };
+    await cuda.cudaAccumulateResident(request, { device: 0 });
+    if (sums[5 * 1024 + 7] !== 3 * 2 ** 20) throw new Error("wrong sums");
+    vectors.dispose();
+    codes.dispose();
+  }
 `;
 
 /** What the program's `main` returns. */
@@ -130,6 +146,48 @@ describe.skipIf(!emulated)("an error of CUDA's runtime", () => {
       return [await outcome(() => cuda.cudaOpen({ device: 1 })), await outcome(() => cuda.cudaOpen({ device: 1 }))];
     `;
     expect(run(program, { RVQ_EMULATED_DEVICES: "2" })).toEqual(["CUDA", "passed"]);
+  });
+});
+
+describe.skipIf(!emulated)("memory of a device", () => {
+  const MiB = 2 ** 20;
+
+  it("is kept for one large call, and 64 MiB a stream beside it, however many large calls there were", () => {
+    const program = `
+      const request = rows(20000);
+      const core = open(0);
+      await core.encode(request);
+      const before = cuda.cudaTestRuntime().deviceBytes;
+      const after = [];
+      for (let round = 0; round < 3; round++) {
+        await Promise.all([accumulate(10000), accumulate(10001), accumulate(10002)]);
+        await Promise.all([core.encode(request), core.encode(request)]);
+        after.push(cuda.cudaTestRuntime().deviceBytes - before);
+      }
+      await accumulate(45000);
+      return [...after, cuda.cudaTestRuntime().deviceBytes - before];
+    `;
+    const [first, ...later] = run(program) as number[];
+    // The sums of one of the three: 78 MiB.
+    expect(first).toBeGreaterThan(75 * MiB);
+    expect(first).toBeLessThan(110 * MiB);
+    for (const bytes of later.slice(0, -1)) expect(bytes).toBeLessThan(first + 10 * MiB);
+    // 352 MiB are more than is kept.
+    expect(later.at(-1)).toBeLessThan(first + 10 * MiB);
+  });
+
+  it("that is kept makes room for codebooks and sums", () => {
+    const program = `
+      await accumulate(7000);
+      const kept = cuda.cudaTestRuntime().deviceBytes;
+      const prepare = () =>
+        new CudaCodebooks({ dim: 1024, metric: "l2", weights: null, codebooks: [codebook(5000, 1024)], device: 0 });
+      return [kept, await outcome(prepare), cuda.cudaTestRuntime().deviceBytes];
+    `;
+    const [kept, prepared, bytes] = run(program, { RVQ_EMULATED_MEMORY: String(80 * MiB) }) as number[];
+    expect(kept).toBeGreaterThan(54 * MiB);
+    expect(prepared).toBe("passed");
+    expect(bytes).toBeGreaterThan(29 * MiB);
   });
 });
 
