@@ -15,6 +15,7 @@
 #include "screen_bound.h"
 #include "screen_form.h"
 #include "stage.cuh"
+#include "stream.h"
 
 namespace rvq::cuda {
 
@@ -354,9 +355,11 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.packed = base + packed;
   content.views = reinterpret_cast<const StageView*>(base + views);
   content.weights = spec.weights == nullptr ? nullptr : reinterpret_cast<const float*>(base + weights);
-  check(cudaMemcpy(base, image.bytes().data(), image.bytes().size(), cudaMemcpyHostToDevice), "copy of codebooks");
+  Stream stream;
+  check(cudaMemcpyAsync(base, image.bytes().data(), image.bytes().size(), cudaMemcpyHostToDevice, stream.get()),
+        "copy of codebooks");
   // A copy from pageable memory may return before it has arrived, and the streams that search do not wait for this one.
-  check(cudaStreamSynchronize(nullptr), "copy of codebooks");
+  stream.wait("copy of codebooks");
 }
 
 Codebooks::~Codebooks() = default;

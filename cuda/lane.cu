@@ -34,19 +34,10 @@ size_t unfitness(const Lane& lane, size_t needed) {
 }  // namespace
 
 Lane::Lane() {
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-  try {
-    check(cudaEventCreateWithFlags(&event_, cudaEventBlockingSync | cudaEventDisableTiming), "cudaEventCreate");
-  } catch (...) {
-    ignore_failure(cudaStreamDestroy(stream_));
-    throw;
-  }
+  check(cudaEventCreateWithFlags(&event_, cudaEventBlockingSync | cudaEventDisableTiming), "cudaEventCreate");
 }
 
-Lane::~Lane() {
-  ignore_failure(cudaEventDestroy(event_));
-  ignore_failure(cudaStreamDestroy(stream_));
-}
+Lane::~Lane() { ignore_failure(cudaEventDestroy(event_)); }
 
 void Lane::reserve(size_t host_bytes, size_t device_bytes) {
   size_t most = test_limits().memory_bytes;
@@ -84,10 +75,10 @@ void Lane::download_to(void* pinned, size_t begin, size_t bytes) {
 
 void Lane::wait(bool patient) {
   if (patient) {
-    check(cudaEventRecord(event_, stream_), "work on the device");
+    check(cudaEventRecord(event_, stream_.get()), "work on the device");
     check(cudaEventSynchronize(event_), "work on the device");
   } else {
-    check(cudaStreamSynchronize(stream_), "work on the device");
+    stream_.wait("work on the device");
   }
   busy_ = false;
 }
@@ -95,7 +86,7 @@ void Lane::wait(bool patient) {
 void Lane::settle() noexcept {
   if (!busy_) return;
   busy_ = false;
-  ignore_failure(cudaStreamSynchronize(stream_));
+  ignore_failure(cudaStreamSynchronize(stream_.get()));
 }
 
 LanePool& LanePool::of(int device) {

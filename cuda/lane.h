@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "device_memory.h"
+#include "stream.h"
 
-struct CUstream_st;
 struct CUevent_st;
 
 namespace rvq::cuda {
@@ -51,7 +51,7 @@ class Lane {
   // For work to be enqueued.
   CUstream_st* stream() {
     busy_ = true;
-    return stream_;
+    return stream_.get();
   }
   size_t host_bytes() const { return host_.size(); }
   size_t device_bytes() const { return device_.size(); }
@@ -73,7 +73,7 @@ class Lane {
   void settle() noexcept;
 
  private:
-  CUstream_st* stream_ = nullptr;
+  Stream stream_;
   CUevent_st* event_ = nullptr;
   bool busy_ = false;
   PinnedBytes host_;

@@ -37,12 +37,11 @@ namespace {
 
 struct Runtime {
   std::recursive_mutex mutex;
-  std::vector<CUstream_st*> streams{&null_stream};
+  std::vector<CUstream_st*> streams;
   std::map<char*, size_t> device;
   std::map<char*, size_t> pinned;
   size_t device_bytes = 0;
   std::mt19937 random{1};
-  CUstream_st null_stream;
 };
 
 Runtime& runtime() {
@@ -53,12 +52,21 @@ Runtime& runtime() {
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "CUDA emulation: %s\n", what);
+  std::abort();
+}
+
 size_t setting(const char* name, size_t otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? runtime().null_stream : *stream; }
+// The default stream would wait for those of other programs in the process.
+CUstream_st& stream_of(cudaStream_t stream) {
+  if (stream == nullptr) fail("work on the default stream");
+  return *stream;
+}
 
 // Does the first thing of some stream that has any.
 bool step() {
@@ -92,11 +100,6 @@ cudaError_t allocate(std::map<char*, size_t>& blocks, void** data, size_t bytes)
   std::memset(*data, 0xff, bytes);
   blocks.emplace(static_cast<char*>(*data), bytes);
   return cudaSuccess;
-}
-
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "CUDA emulation: %s\n", what);
-  std::abort();
 }
 
 }  // namespace
@@ -208,11 +211,6 @@ cudaError_t cudaFreeHost(void* data) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  return cudaMemcpyAsync(to, from, bytes, kind, nullptr) == cudaSuccess ? cudaStreamSynchronize(nullptr)
-                                                                        : cudaErrorInvalidValue;
-}
-
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   Lock lock(runtime().mutex);
   if (cudaError_t error = begin("cudaMemcpyAsync"); error != cudaSuccess) return error;
@@ -224,11 +222,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   bool pageable =
       (!to_device && !inside(runtime().pinned, to, bytes)) || (!from_device && !inside(runtime().pinned, from, bytes));
   return pageable ? cudaStreamSynchronize(stream) : cudaSuccess;
-}
-
-cudaError_t cudaMemset(void* data, int value, size_t bytes) {
-  return cudaMemsetAsync(data, value, bytes, nullptr) == cudaSuccess ? cudaStreamSynchronize(nullptr)
-                                                                     : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
