@@ -190,7 +190,8 @@ Fit measure_fit(int device) {
   if (kEngine == Engine::kWarpgroup) {
     bytes = kSteps == 0 ? kWideShared : sizeof(BulkRing<kUnitBytes, ring_depth(kUnitBytes)>);
   }
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+  auto allow = [&] { return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes); };
+  check(with_code_loaded(allow), "shared memory");
   int resident = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, most_threads(kEngine, kSteps), bytes),
         "occupancy");

@@ -189,6 +189,23 @@ describe.skipIf(!emulated)("memory of a device", () => {
     expect(prepared).toBe("passed");
     expect(bytes).toBeGreaterThan(29 * MiB);
   });
+
+  it("that is kept makes room for a kernel's code, which is loaded when it is first started", () => {
+    const program = (call: string, times: number) => `
+      const core = open(0);
+      // Memory for large calls, which small ones leave alone.
+      await accumulate(9000);
+      const before = cuda.cudaTestRuntime().deviceBytes;
+      cuda.cudaTestFail({ call: ${JSON.stringify(call)}, error: 2, times: ${times} });
+      const first = await outcome(() => core.encode(rows(100)));
+      const isFreed = cuda.cudaTestRuntime().deviceBytes < before;
+      return [first, isFreed, await outcome(() => core.encode(rows(100))), cuda.cudaLost({ device: 0 })];
+    `;
+    for (const call of ["cudaLaunchKernelExC", "cudaFuncSetAttribute"]) {
+      expect(run(program(call, 1)), call).toEqual(["passed", true, "passed", false]);
+      expect(run(program(call, 2)), call).toEqual(["OUT_OF_MEMORY", true, "passed", false]);
+    }
+  });
 });
 
 describe.skipIf(!emulated)("the end of the process", () => {
