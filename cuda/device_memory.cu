@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -74,7 +75,7 @@ void free_on(int device, const Free& free) noexcept {
   try {
     CurrentDevice current(device);
     ignore_failure(free());
-  } catch (const Failure&) {
+  } catch (const std::exception&) {
   }
 }
 
