@@ -93,7 +93,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaTestLose", Napi::Function::New(env, cuda_test_lose, "cudaTestLose"));
   exports.Set("cudaTestRooms", Napi::Function::New(env, cuda_test_rooms, "cudaTestRooms"));
 #ifdef RVQ_EMULATE_CUDA
+  exports.Set("cudaTestFail", Napi::Function::New(env, cuda_test_fail, "cudaTestFail"));
   exports.Set("cudaTestOpenRows", Napi::Function::New(env, cuda_test_open_rows, "cudaTestOpenRows"));
+  exports.Set("cudaTestRuntime", Napi::Function::New(env, cuda_test_runtime, "cudaTestRuntime"));
 #endif
 #endif
 #endif

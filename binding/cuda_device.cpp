@@ -11,7 +11,7 @@
 #include "processors.h"
 
 #ifdef RVQ_EMULATE_CUDA
-#include <cuda_runtime.h>
+#include "../test/cuda-emulation/faults.h"
 #endif
 
 namespace rvq {
@@ -65,6 +65,26 @@ Napi::Value cuda_test_lose(const Napi::CallbackInfo& info) {
 }
 
 #ifdef RVQ_EMULATE_CUDA
+Napi::Value cuda_test_fail(const Napi::CallbackInfo& info) {
+  Arguments arguments(info[0]);
+  int device = arguments.has("device") ? read_device(arguments) : -1;
+  int error = static_cast<int>(arguments.size_between("error", 1, 999));
+  emulation::fail_calls(arguments.string("call").c_str(), error, device, arguments.size("times"));
+  return info.Env().Undefined();
+}
+
+Napi::Value cuda_test_runtime(const Napi::CallbackInfo& info) {
+  Napi::Array contexts = Napi::Array::New(info.Env());
+  for (int device : emulation::devices_with_context()) contexts.Set(contexts.Length(), device);
+  emulation::MemoryUse memory = emulation::memory_use();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("contexts", contexts);
+  result.Set("currentDevice", emulation::current_device());
+  result.Set("deviceBytes", static_cast<double>(memory.device_bytes));
+  result.Set("pinnedBytes", static_cast<double>(memory.pinned_bytes));
+  return result;
+}
+
 Napi::Value cuda_test_open_rows(const Napi::CallbackInfo& info) {
   emulation::OpenRows rows = emulation::open_rows();
   Napi::Object result = Napi::Object::New(info.Env());

@@ -38,6 +38,12 @@ Napi::Value cuda_test_limits(const Napi::CallbackInfo& info);
 // cudaTestLose({ device }): as if a kernel had crashed there.
 Napi::Value cuda_test_lose(const Napi::CallbackInfo& info);
 #ifdef RVQ_EMULATE_CUDA
+// cudaTestFail({ call, error, times, device? }): the next so many calls of the runtime of this name, on one device or
+// any, return the error of this number; kernels are started by "cudaLaunchKernelExC".
+Napi::Value cuda_test_fail(const Napi::CallbackInfo& info);
+// cudaTestRuntime(): { contexts, currentDevice, deviceBytes, pinnedBytes }: the numbers of the devices that have a
+// context, this thread's device, and the memory of the whole process.
+Napi::Value cuda_test_runtime(const Napi::CallbackInfo& info);
 // cudaTestOpenRows(): { compared, searched } rows, once a stage, that the emulated device's screen has left open so
 // far.
 Napi::Value cuda_test_open_rows(const Napi::CallbackInfo& info);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../cuda/device_state.h"
+#include "../cuda/lane.h"
 #include "../cuda/resident.h"
 #include "../cuda/resident_learning.h"
 #include "../cuda/staging_room.h"
@@ -38,8 +39,7 @@ CudaMemory::CudaMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaMe
   block->options = read_cuda_options(arguments);
   int device = block->options.device;
   size_t bytes = arguments.size("bytes");
-  run_coded(info.Env(),
-            [&] { cuda::on_device(device, [&] { block->bytes = cuda::allocate_resident(device, bytes); }); });
+  run_coded(info.Env(), [&] { cuda::on_device(device, [&] { block->bytes = cuda::allocate_resident(bytes); }); });
   info.This().As<Napi::Object>().TypeTag(&kTag);
   block_ = std::move(block);
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(block_->bytes.size()));

@@ -9,11 +9,13 @@
 #include "../binding/cpu/codewords.h"
 #include "device_memory.h"
 #include "failure.h"
+#include "lane.h"
 #include "limb_codewords.h"
 #include "product_test.h"
 #include "screen_bound.h"
 #include "screen_form.h"
 #include "stage.cuh"
+#include "stream.h"
 
 namespace rvq::cuda {
 
@@ -344,7 +346,7 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   }
 
   CurrentDevice current(device);
-  content.memory = DeviceArray<unsigned char>(image.bytes().size());
+  content.memory = DeviceArray<unsigned char>(allocate_resident(image.bytes().size()));
   unsigned char* base = content.memory.data();
   for (size_t s = 0; s < builders.size(); s++) {
     builders[s].point(content.stages[s], base);
@@ -353,9 +355,11 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   content.packed = base + packed;
   content.views = reinterpret_cast<const StageView*>(base + views);
   content.weights = spec.weights == nullptr ? nullptr : reinterpret_cast<const float*>(base + weights);
-  check(cudaMemcpy(base, image.bytes().data(), image.bytes().size(), cudaMemcpyHostToDevice), "copy of codebooks");
+  Stream stream;
+  check(cudaMemcpyAsync(base, image.bytes().data(), image.bytes().size(), cudaMemcpyHostToDevice, stream.get()),
+        "copy of codebooks");
   // A copy from pageable memory may return before it has arrived, and the streams that search do not wait for this one.
-  check(cudaStreamSynchronize(nullptr), "copy of codebooks");
+  stream.wait("copy of codebooks");
 }
 
 Codebooks::~Codebooks() = default;

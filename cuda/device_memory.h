@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 namespace rvq::cuda {
 
-// Makes a device current for this thread while it lives.
+// Makes a device current for this thread while it lives. Then the one before is current again, but only where it has a
+// context: making it current would make one, which takes hundreds of MiB of a device that nobody asked for, and fails
+// where it is another program's.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device);
@@ -19,7 +22,7 @@ class CurrentDevice {
   bool changed_ = false;
 };
 
-// Bytes of the device that is current when it is made; aligned to 256.
+// Bytes of the device that is current when it is made; aligned to 256. Freed on any thread.
 class DeviceBytes {
  public:
   DeviceBytes() = default;
@@ -35,6 +38,7 @@ class DeviceBytes {
  private:
   void* data_ = nullptr;
   size_t size_ = 0;
+  int device_ = 0;
 };
 
 template <typename T>
@@ -42,6 +46,7 @@ class DeviceArray {
  public:
   DeviceArray() = default;
   explicit DeviceArray(size_t length) : bytes_(length * sizeof(T)), length_(length) {}
+  explicit DeviceArray(DeviceBytes bytes) : bytes_(std::move(bytes)), length_(bytes_.size() / sizeof(T)) {}
 
   T* data() const { return static_cast<T*>(bytes_.data()); }
   size_t size() const { return length_; }
@@ -52,7 +57,8 @@ class DeviceArray {
   size_t length_ = 0;
 };
 
-// Page-locked memory of the host: copies from and to it run beside everything else.
+// Page-locked memory of the host: copies from and to it run beside everything else. It is there as long as the context
+// of the device that is current when it is made. Freed on any thread.
 class PinnedBytes {
  public:
   PinnedBytes() = default;
@@ -67,6 +73,7 @@ class PinnedBytes {
  private:
   void* data_ = nullptr;
   size_t size_ = 0;
+  int device_ = 0;
 };
 
 }  // namespace rvq::cuda

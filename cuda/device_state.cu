@@ -10,6 +10,7 @@
 #include <set>
 
 #include "launch.cuh"
+#include "stream.h"
 
 namespace rvq::cuda {
 
@@ -46,8 +47,10 @@ void open_device(int device) {
   on_device(device, [] {
     DeviceArray<unsigned> memory(1);
     unsigned read = 0;
-    launch("a first kernel", {dim3(1), dim3(1), 0, nullptr}, answer, memory.data());
-    check(cudaMemcpy(&read, memory.data(), sizeof read, cudaMemcpyDeviceToHost), "a first kernel");
+    Stream stream;
+    launch("a first kernel", {dim3(1), dim3(1), 0, stream.get()}, answer, memory.data());
+    check(cudaMemcpyAsync(&read, memory.data(), sizeof read, cudaMemcpyDeviceToHost, stream.get()), "a first kernel");
+    stream.wait("a first kernel");
     if (read != kAnswer) throw Failure(Failure::Kind::kOther, "a first kernel gave a wrong answer");
   });
   std::lock_guard<std::mutex> lock(state().mutex);

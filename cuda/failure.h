@@ -23,4 +23,7 @@ class Failure : public std::runtime_error {
 // Throws where `error` (a cudaError_t) is not success; `what` names the operation. The runtime's last error is cleared.
 void check(int error, const char* what);
 
+// For destructors: what has failed there is not to be the last error of a later call.
+void ignore_failure(int error) noexcept;
+
 }  // namespace rvq::cuda

@@ -72,8 +72,8 @@ PieceMemory HostAccumulate::memory(size_t rows) const {
 void HostAccumulate::begin(Lane& lane) {
   if (few_) return;
   try {
-    counts_ = DeviceArray<long long>(request_.num_codewords);
-    sums_ = DeviceArray<long long>(request_.num_codewords * request_.dim);
+    counts_ = DeviceArray<long long>(allocate_resident(request_.num_codewords * sizeof(long long)));
+    sums_ = DeviceArray<long long>(allocate_resident(request_.num_codewords * request_.dim * sizeof(long long)));
   } catch (const Failure& failure) {
     if (failure.kind != Failure::Kind::kOutOfMemory) throw;
     counts_ = DeviceArray<long long>();

@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <map>
 
 #include "device_state.h"
@@ -19,22 +21,23 @@ size_t rounded_up(size_t bytes) {
   return (bytes + kStep - 1) / kStep * kStep;
 }
 
+bool is_large(const Lane& lane) { return lane.device_bytes() > kLaneBytes; }
+
+// The least is taken: the smallest lane that has as much memory as is needed, else the largest, which grows; the large
+// one last of all, unless it is for such calls.
+size_t unfitness(const Lane& lane, size_t needed) {
+  size_t bytes = lane.device_bytes();
+  if (is_large(lane) && needed <= kLaneBytes) return SIZE_MAX;
+  return bytes >= needed ? bytes : SIZE_MAX - 1 - bytes;
+}
+
 }  // namespace
 
 Lane::Lane() {
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-  try {
-    check(cudaEventCreateWithFlags(&event_, cudaEventBlockingSync | cudaEventDisableTiming), "cudaEventCreate");
-  } catch (...) {
-    cudaStreamDestroy(stream_);
-    throw;
-  }
+  check(cudaEventCreateWithFlags(&event_, cudaEventBlockingSync | cudaEventDisableTiming), "cudaEventCreate");
 }
 
-Lane::~Lane() {
-  cudaEventDestroy(event_);
-  cudaStreamDestroy(stream_);
-}
+Lane::~Lane() { ignore_failure(cudaEventDestroy(event_)); }
 
 void Lane::reserve(size_t host_bytes, size_t device_bytes) {
   size_t most = test_limits().memory_bytes;
@@ -72,10 +75,10 @@ void Lane::download_to(void* pinned, size_t begin, size_t bytes) {
 
 void Lane::wait(bool patient) {
   if (patient) {
-    check(cudaEventRecord(event_, stream_), "work on the device");
+    check(cudaEventRecord(event_, stream_.get()), "work on the device");
     check(cudaEventSynchronize(event_), "work on the device");
   } else {
-    check(cudaStreamSynchronize(stream_), "work on the device");
+    stream_.wait("work on the device");
   }
   busy_ = false;
 }
@@ -83,8 +86,7 @@ void Lane::wait(bool patient) {
 void Lane::settle() noexcept {
   if (!busy_) return;
   busy_ = false;
-  cudaStreamSynchronize(stream_);
-  cudaGetLastError();
+  ignore_failure(cudaStreamSynchronize(stream_.get()));
 }
 
 LanePool& LanePool::of(int device) {
@@ -101,34 +103,55 @@ LanePool::Lease::~Lease() {
   pool_->put_back(std::move(lane_));
 }
 
-LanePool::Lease LanePool::acquire() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  returned_.wait(lock, [this] { return in_use_ < kMostLanes; });
-  return {this, take()};
+void Lane::free_memory() {
+  host_ = PinnedBytes();
+  device_ = DeviceBytes();
 }
 
-std::unique_ptr<LanePool::Lease> LanePool::try_acquire() {
+LanePool::Lease LanePool::acquire(size_t device_bytes) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  returned_.wait(lock, [this] { return in_use_ < kMostLanes; });
+  return {this, take(device_bytes)};
+}
+
+std::unique_ptr<LanePool::Lease> LanePool::try_acquire(size_t device_bytes) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (in_use_ >= kMostLanes) return nullptr;
-  return std::make_unique<Lease>(this, take());
+  return std::make_unique<Lease>(this, take(device_bytes));
 }
 
 // With the mutex held.
-std::unique_ptr<Lane> LanePool::take() {
+std::unique_ptr<Lane> LanePool::take(size_t device_bytes) {
+  auto suited = std::min_element(idle_.begin(), idle_.end(), [device_bytes](const auto& a, const auto& b) {
+    return unfitness(*a, device_bytes) < unfitness(*b, device_bytes);
+  });
+  bool leaves_large = suited != idle_.end() && device_bytes <= kLaneBytes && is_large(**suited);
   std::unique_ptr<Lane> lane;
-  if (idle_.empty()) {
+  if (suited == idle_.end() || (leaves_large && idle_.size() + in_use_ < kMostLanes)) {
     lane = std::make_unique<Lane>();
   } else {
-    lane = std::move(idle_.back());
-    idle_.pop_back();
+    lane = std::move(*suited);
+    idle_.erase(suited);
   }
   in_use_++;
   return lane;
 }
 
+// With the mutex held: whether a lane may be idle as it is.
+bool LanePool::keeps(const Lane& lane) const {
+  if (lane.host_bytes() > kLaneBytes || lane.device_bytes() > kLargeLaneBytes) return false;
+  return !is_large(lane) || std::none_of(idle_.begin(), idle_.end(), [](const auto& idle) { return is_large(*idle); });
+}
+
 void LanePool::put_back(std::unique_ptr<Lane> lane) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!keeps(*lane)) {
+      // Freeing waits for the device: others need not.
+      lock.unlock();
+      lane->free_memory();
+      lock.lock();
+    }
     idle_.push_back(std::move(lane));
     in_use_--;
   }
@@ -139,6 +162,22 @@ void LanePool::release_idle() {
   std::vector<std::unique_ptr<Lane>> released;
   std::lock_guard<std::mutex> lock(mutex_);
   released.swap(idle_);
+}
+
+void release_idle_lanes() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  LanePool::of(device).release_idle();
+}
+
+DeviceBytes allocate_resident(size_t bytes) {
+  try {
+    return DeviceBytes(bytes);
+  } catch (const Failure& failure) {
+    if (failure.kind != Failure::Kind::kOutOfMemory) throw;
+  }
+  release_idle_lanes();
+  return DeviceBytes(bytes);
 }
 
 }  // namespace rvq::cuda

@@ -9,16 +9,21 @@
 #include <vector>
 
 #include "device_memory.h"
+#include "stream.h"
 
-struct CUstream_st;
 struct CUevent_st;
 
 namespace rvq::cuda {
 
-// Memory that a lane keeps, and the number of lanes of a device: 384 MiB of each kind at most, used or not. Three
-// chunks of a call are under way (lib/cuda/backend.ts): each finds lanes while the one before is still on the device.
+// Memory of each kind that a lane keeps when nobody uses it, and the number of lanes of a device. Three chunks of a
+// call are under way (lib/cuda/backend.ts): each finds lanes while the one before is still on the device.
 constexpr size_t kLaneBytes = size_t{64} << 20;
 constexpr size_t kMostLanes = 6;
+
+// Device memory that one of them keeps instead, for arrays that stay on the device (resident.cu): to allocate and free
+// it at every call would take a millisecond, and wait for all that the device does. So a device keeps 640 MiB at most,
+// and 384 MiB of pinned memory. What calls need beyond that is freed at their end.
+constexpr size_t kLargeLaneBytes = size_t{320} << 20;
 
 // Calls of so few rows are over in less time than it takes to wake up: they wait without sleeping.
 constexpr size_t kTinyRows = 64;
@@ -46,9 +51,12 @@ class Lane {
   // For work to be enqueued.
   CUstream_st* stream() {
     busy_ = true;
-    return stream_;
+    return stream_.get();
   }
   size_t host_bytes() const { return host_.size(); }
+  size_t device_bytes() const { return device_.size(); }
+
+  void free_memory();
 
   // Enqueue copies of [begin, end).
   void upload(size_t begin, size_t end);
@@ -65,7 +73,7 @@ class Lane {
   void settle() noexcept;
 
  private:
-  CUstream_st* stream_ = nullptr;
+  Stream stream_;
   CUevent_st* event_ = nullptr;
   bool busy_ = false;
   PinnedBytes host_;
@@ -92,15 +100,17 @@ class LanePool {
     std::unique_ptr<Lane> lane_;
   };
 
-  // Waits for one. Who has a lane must not: it takes another only where there is one.
-  Lease acquire();
+  // Waits for one, for a call that needs so much device memory. Who has a lane must not: it takes another only where
+  // there is one.
+  Lease acquire(size_t device_bytes);
   // Null where all are in use.
-  std::unique_ptr<Lease> try_acquire();
+  std::unique_ptr<Lease> try_acquire(size_t device_bytes);
   // Frees the memory of those that nobody uses.
   void release_idle();
 
  private:
-  std::unique_ptr<Lane> take();
+  std::unique_ptr<Lane> take(size_t device_bytes);
+  bool keeps(const Lane& lane) const;
   void put_back(std::unique_ptr<Lane> lane);
 
   std::mutex mutex_;
@@ -108,5 +118,11 @@ class LanePool {
   std::vector<std::unique_ptr<Lane>> idle_;
   size_t in_use_ = 0;
 };
+
+// Frees the memory of the current device's lanes that nobody uses.
+void release_idle_lanes();
+
+// Memory of the current device; lanes that nobody uses make room where there is none.
+DeviceBytes allocate_resident(size_t bytes);
 
 }  // namespace rvq::cuda

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "failure.h"
+#include "lane.h"
 
 namespace rvq::cuda {
 
@@ -15,15 +16,35 @@ struct Launch {
   cudaStream_t stream;
 };
 
+// Runs a call of the runtime that is the first about a kernel, perhaps: it loads the kernel's code, for which the
+// device may have no memory. Then it runs once more, when lanes that nobody uses have given theirs back; the first time
+// it has done nothing.
+template <typename Call>
+cudaError_t with_code_loaded(const Call& call) {
+  cudaError_t status = call();
+  if (status != cudaErrorMemoryAllocation) return status;
+  cudaGetLastError();
+  release_idle_lanes();
+  return call();
+}
+
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, const Launch& shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
+  auto start = [&] {
 #ifdef RVQ_EMULATE_CUDA
-  emulation::enqueue_kernel(shape.stream, {shape.grid, shape.block, shape.shared_bytes},
-                            [=] { kernel(static_cast<Parameters>(arguments)...); });
+    return emulation::enqueue_kernel(shape.stream, {shape.grid, shape.block, shape.shared_bytes},
+                                     [=] { kernel(static_cast<Parameters>(arguments)...); });
 #else
-  kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<Parameters>(arguments)...);
+    cudaLaunchConfig_t config{};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = shape.stream;
+    return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 #endif
-  check(cudaGetLastError(), name);
+  };
+  // Its own status: the thread's last error may be that of something else.
+  check(with_code_loaded(start), name);
 }
 
 // The dynamic shared memory of a block, in kernels that are launched with some.

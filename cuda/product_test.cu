@@ -16,6 +16,7 @@
 #include "row_operands.cuh"
 #include "screen_bound.h"
 #include "stage.cuh"
+#include "stream.h"
 #include "wgmma.cuh"
 
 namespace rvq::cuda {
@@ -215,12 +216,15 @@ __global__ void __launch_bounds__(32) try_integers(Measured* measured) {
 ProductTest measure(int device) {
   CurrentDevice current(device);
   DeviceArray<Measured> measured(1);
-  check(cudaMemset(measured.data(), 0, sizeof(Measured)), "test of products");
   constexpr size_t kShared = static_cast<size_t>(test_tile().chunk_bytes() + kSteps * kRowStepBytes);
-  launch("test of products", {dim3(kPatterns), dim3(128), kShared, nullptr}, measure_sums, measured.data());
-  launch("test of integer products", {dim3(kPatterns), dim3(32), 0, nullptr}, try_integers, measured.data());
+  Stream stream;
+  check(cudaMemsetAsync(measured.data(), 0, sizeof(Measured), stream.get()), "test of products");
+  launch("test of products", {dim3(kPatterns), dim3(128), kShared, stream.get()}, measure_sums, measured.data());
+  launch("test of integer products", {dim3(kPatterns), dim3(32), 0, stream.get()}, try_integers, measured.data());
   Measured result{};
-  check(cudaMemcpy(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost), "test of products");
+  check(cudaMemcpyAsync(&result, measured.data(), sizeof result, cudaMemcpyDeviceToHost, stream.get()),
+        "test of products");
+  stream.wait("test of products");
   float error = 0;
   std::memcpy(&error, &result.worst, sizeof error);
   // Zero would be a kernel that has not run: so many sums of 24 bits cannot all be exact.
@@ -232,7 +236,8 @@ ProductTest measure(int device) {
 
 ProductTest test_products(int device) {
   static std::mutex mutex;
-  static std::map<int, ProductTest> known;
+  // Never destroyed: threads of the pool may ask at the end of the process.
+  static auto& known = *new std::map<int, ProductTest>;
   std::lock_guard lock(mutex);
   auto found = known.find(device);
   if (found == known.end()) found = known.emplace(device, measure(device)).first;

@@ -19,9 +19,10 @@ namespace rvq::cuda {
 
 namespace {
 
-// Residuals between the stages, of rows that go through all of them together: enough rows that the last blocks of a
-// launch, which leave the device half empty, are few among all.
+// Residuals between the stages, and unit rows, of rows that go through all stages together: enough rows that the last
+// blocks of a launch, which leave the device half empty, are few among all. A lane keeps them, and 64 MiB of the rest.
 constexpr size_t kScratchBytes = size_t{256} << 20;
+static_assert(kScratchBytes < kLargeLaneBytes);
 
 // Sums are brought home in pieces of so many bytes.
 constexpr size_t kBroughtBytes = size_t{8} << 20;
@@ -34,13 +35,13 @@ class Timer {
     try {
       check(cudaEventCreateWithFlags(&stop_, cudaEventDefault), "cudaEventCreate");
     } catch (...) {
-      cudaEventDestroy(start_);
+      ignore_failure(cudaEventDestroy(start_));
       throw;
     }
   }
   ~Timer() {
-    cudaEventDestroy(start_);
-    cudaEventDestroy(stop_);
+    ignore_failure(cudaEventDestroy(start_));
+    ignore_failure(cudaEventDestroy(stop_));
   }
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
@@ -60,24 +61,25 @@ class Timer {
   cudaEvent_t stop_ = nullptr;
 };
 
-// Runs `work(lane)` with a lane of the device.
-template <typename Work>
-void with_lane(int device, const Work& work) {
+// Runs `work(lane)` with a lane of the device that suits the memory that `need()` says is needed.
+template <typename Need, typename Work>
+void with_lane(int device, const Need& need, const Work& work) {
   on_device(device, [&] {
-    LanePool::Lease lane = LanePool::of(device).acquire();
+    PieceMemory memory = need();
+    LanePool::Lease lane = LanePool::of(device).acquire(memory.device_bytes);
     work(*lane);
   });
 }
 
 // A failed reserve that may still come off: false once nobody else's idle memory is left.
-bool reserve(Lane& lane, int device, PieceMemory memory, bool least) {
+bool reserve(Lane& lane, PieceMemory memory, bool least) {
   try {
     lane.reserve(memory.host_bytes, memory.device_bytes);
     return true;
   } catch (const Failure& failure) {
     if (failure.kind != Failure::Kind::kOutOfMemory) throw;
   }
-  LanePool::of(device).release_idle();
+  release_idle_lanes();
   if (!least) return false;
   lane.reserve(memory.host_bytes, memory.device_bytes);
   return true;
@@ -106,17 +108,14 @@ size_t even_rows(size_t count, size_t most) {
   return (rows + kMultiple - 1) / kMultiple * kMultiple;
 }
 
-}  // namespace
-
-DeviceBytes allocate_resident(int device, size_t bytes) {
-  try {
-    return DeviceBytes(bytes);
-  } catch (const Failure& failure) {
-    if (failure.kind != Failure::Kind::kOutOfMemory) throw;
-  }
-  LanePool::of(device).release_idle();
-  return DeviceBytes(bytes);
+// Of one piece of a call: as many as the scratch memory has room for.
+size_t rows_at_once(const Codebooks& codebooks, const ResidentEncodeRequest& request) {
+  size_t arrays = (request.residuals == nullptr ? 1 : 0) + (codebooks.cosine() ? 1 : 0);
+  size_t row_bytes = arrays * codebooks.dim() * sizeof(float);
+  return even_rows(request.count, row_bytes == 0 ? request.count : std::max<size_t>(1, kScratchBytes / row_bytes));
 }
+
+}  // namespace
 
 size_t HostCopy::length(size_t first, size_t rows) const { return std::min(rows * kBlock, bytes_ - first * kBlock); }
 
@@ -142,10 +141,10 @@ ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncode
   ResidentOutcome outcome;
   if (request.count == 0) return outcome;
   size_t dim = codebooks.dim();
-  size_t most = request.residuals != nullptr ? request.count : std::max<size_t>(1, kScratchBytes / (dim * 4));
-  with_lane(codebooks.device(), [&](Lane& lane) {
-    size_t rows = even_rows(request.count, most);
-    while (!reserve(lane, codebooks.device(), EncodePlaces(codebooks, request, rows).memory, rows == 1)) {
+  size_t rows = rows_at_once(codebooks, request);
+  auto need = [&] { return EncodePlaces(codebooks, request, rows).memory; };
+  with_lane(codebooks.device(), need, [&](Lane& lane) {
+    while (!reserve(lane, need(), rows == 1)) {
       rows = (rows + 1) / 2;
     }
     EncodePlaces at(codebooks, request, rows);
@@ -182,8 +181,9 @@ ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncode
 ResidentOutcome decode_resident(const Codebooks& codebooks, const ResidentDecodeRequest& request) {
   ResidentOutcome outcome;
   if (request.count == 0) return outcome;
-  with_lane(codebooks.device(), [&](Lane& lane) {
-    reserve(lane, codebooks.device(), {sizeof(unsigned), sizeof(unsigned)}, true);
+  auto need = [] { return PieceMemory{sizeof(unsigned), sizeof(unsigned)}; };
+  with_lane(codebooks.device(), need, [&](Lane& lane) {
+    reserve(lane, need(), true);
     *lane.host<unsigned>(0) = 0;
     lane.upload(0, sizeof(unsigned));
     Timer timer(lane.stream());
@@ -213,8 +213,9 @@ ResidentOutcome accumulate_resident(int device, const ResidentAccumulateRequest&
   size_t sums = layout.add(sums_length * sizeof(long long));
   size_t out_end = layout.size();
   size_t workspace = layout.add(accumulate_workspace_bytes(request.count, false, request.num_codewords));
-  with_lane(device, [&](Lane& lane) {
-    reserve(lane, device, {std::max(host_end, std::min(out_end, kBroughtBytes)), layout.size()}, true);
+  auto need = [&] { return PieceMemory{std::max(host_end, std::min(out_end, kBroughtBytes)), layout.size()}; };
+  with_lane(device, need, [&](Lane& lane) {
+    reserve(lane, need(), true);
     std::memcpy(lane.host<int32_t>(grids), request.grid_exponents, request.dim * sizeof(int32_t));
     *lane.host<unsigned>(flag) = 0;
     lane.upload(grids, host_end);

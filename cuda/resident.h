@@ -14,9 +14,6 @@
 
 namespace rvq::cuda {
 
-// Device memory; lanes that nobody uses make room where there is none.
-DeviceBytes allocate_resident(int device, size_t bytes);
-
 // Copies an array in host memory to the device or back, through the pinned memory of lanes unless it is in such memory
 // itself.
 class HostCopy final : public RowOperation {

@@ -37,7 +37,7 @@ class RowStream {
       : operation_(operation), pool_(LanePool::of(device)), go_on_(go_on), rows_(rows_of_a_piece(operation)) {}
 
   void run() {
-    LanePool::Lease first = pool_.acquire();
+    LanePool::Lease first = pool_.acquire(operation_.memory(rows_).device_bytes);
     reserve_first(*first);
     operation_.begin(*first);
     idle_.push_back(std::make_unique<LanePool::Lease>(std::move(first)));
@@ -103,7 +103,7 @@ class RowStream {
   // Null where there is none, or no memory for one: the lanes there are will do.
   std::unique_ptr<LanePool::Lease> another_lane() {
     try {
-      return pool_.try_acquire();
+      return pool_.try_acquire(operation_.memory(rows_).device_bytes);
     } catch (const Failure& failure) {
       if (failure.kind != Failure::Kind::kOutOfMemory) throw;
       most_in_flight_ = 1;

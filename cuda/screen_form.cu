@@ -31,7 +31,8 @@ bool has_slow_sums(int device) {
 // Asked of the runtime once for each device.
 bool prefers_limbs(int device) {
   static std::mutex mutex;
-  static std::map<int, bool> known;
+  // Never destroyed: threads of the pool may ask at the end of the process.
+  static auto& known = *new std::map<int, bool>;
   std::lock_guard lock(mutex);
   auto found = known.find(device);
   if (found == known.end()) found = known.emplace(device, has_slow_sums(device)).first;

@@ -190,7 +190,8 @@ Fit measure_fit(int device) {
   if (kEngine == Engine::kWarpgroup) {
     bytes = kSteps == 0 ? kWideShared : sizeof(BulkRing<kUnitBytes, ring_depth(kUnitBytes)>);
   }
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+  auto allow = [&] { return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes); };
+  check(with_code_loaded(allow), "shared memory");
   int resident = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, most_threads(kEngine, kSteps), bytes),
         "occupancy");
@@ -202,7 +203,8 @@ Fit measure_fit(int device) {
 template <Engine kEngine, int kSteps, Layout kLayout>
 Fit fit(int device) {
   static std::mutex mutex;
-  static std::map<int, Fit> known;
+  // Never destroyed: threads of the pool may ask at the end of the process.
+  static auto& known = *new std::map<int, Fit>;
   std::lock_guard lock(mutex);
   auto found = known.find(device);
   if (found == known.end()) found = known.emplace(device, measure_fit<kEngine, kSteps, kLayout>(device)).first;

@@ -102,6 +102,20 @@ export interface CudaAddon {
   cudaTestRooms?(): { readonly bytes: number; readonly found: number };
   /** Only in builds that emulate a device: rows, once a stage, that the tensor cores' screen has left open so far. */
   cudaTestOpenRows?(): { readonly compared: number; readonly searched: number };
+  /** The same: the next `times` calls of CUDA's runtime of this name, of one device or any, return the error of this number. */
+  cudaTestFail?(fault: {
+    readonly call: string;
+    readonly error: number;
+    readonly times: number;
+    readonly device?: number;
+  }): void;
+  /** The same: the devices that have a context, that of this thread, and the memory that the whole process has. */
+  cudaTestRuntime?(): {
+    readonly contexts: readonly number[];
+    readonly currentDevice: number;
+    readonly deviceBytes: number;
+    readonly pinnedBytes: number;
+  };
   /** Only in builds for tests: the device counts as lost from now on. */
   cudaTestLose?(options: CudaOptions): void;
 }

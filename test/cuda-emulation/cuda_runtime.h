@@ -55,25 +55,30 @@ dim3 thread_index();
 #define threadIdx emulation::thread_index()
 #endif
 
+// Numbered as by CUDA.
 enum cudaError_t {
-  cudaSuccess,
-  cudaErrorInvalidValue,
-  cudaErrorMemoryAllocation,
-  cudaErrorInsufficientDriver,
-  cudaErrorNoDevice,
-  cudaErrorInvalidDevice,
-  cudaErrorIllegalAddress,
-  cudaErrorLaunchTimeout,
-  cudaErrorLaunchFailure,
-  cudaErrorHardwareStackError,
-  cudaErrorIllegalInstruction,
-  cudaErrorMisalignedAddress,
-  cudaErrorInvalidAddressSpace,
-  cudaErrorInvalidPc,
-  cudaErrorECCUncorrectable,
-  cudaErrorNvlinkUncorrectable,
-  cudaErrorDevicesUnavailable,
-  cudaErrorAssert,
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorECCUncorrectable = 214,
+  cudaErrorNvlinkUncorrectable = 220,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchTimeout = 702,
+  cudaErrorContextIsDestroyed = 709,
+  cudaErrorAssert = 710,
+  cudaErrorHardwareStackError = 714,
+  cudaErrorIllegalInstruction = 715,
+  cudaErrorMisalignedAddress = 716,
+  cudaErrorInvalidAddressSpace = 717,
+  cudaErrorInvalidPc = 718,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorMpsClientTerminated = 810,
+  cudaErrorExternalDevice = 911,
+  cudaErrorUnknown = 999,
 };
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
@@ -86,6 +91,9 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerMultiprocessor,
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess };
+enum { cudaEnableDefault };
+#define CUDART_VERSION 13000
 
 struct CUstream_st;
 struct CUevent_st;
@@ -113,9 +121,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes);
 cudaError_t cudaFree(void* data);
 cudaError_t cudaMallocHost(void** data, size_t bytes);
 cudaError_t cudaFreeHost(void* data);
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
-cudaError_t cudaMemset(void* data, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
@@ -126,9 +132,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end);
 
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** entry, unsigned version, unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult* result = nullptr);
+
+namespace emulation {
+cudaError_t set_attribute_of_a_kernel();
+}
+
 template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
-  return cudaSuccess;
+  return emulation::set_attribute_of_a_kernel();
 }
 template <typename Kernel>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, int, size_t) {
@@ -144,7 +157,7 @@ struct Grid {
   dim3 grid, block;
   size_t shared_bytes;
 };
-void enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread);
+cudaError_t enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread);
 
 // Dynamic shared memory of the block that runs, aligned to 128.
 unsigned char* dynamic_shared();

@@ -10,6 +10,8 @@
 #include <random>
 #include <vector>
 
+#include "faults.h"
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -29,16 +31,17 @@ struct CUevent_st {
   Clock::time_point when;
 };
 
+static thread_local int current_device = 0;
+
 namespace {
 
 struct Runtime {
   std::recursive_mutex mutex;
-  std::vector<CUstream_st*> streams{&null_stream};
+  std::vector<CUstream_st*> streams;
   std::map<char*, size_t> device;
   std::map<char*, size_t> pinned;
   size_t device_bytes = 0;
   std::mt19937 random{1};
-  CUstream_st null_stream;
 };
 
 Runtime& runtime() {
@@ -48,14 +51,22 @@ Runtime& runtime() {
 
 using Lock = std::lock_guard<std::recursive_mutex>;
 
-thread_local int current_device = 0;
+
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "CUDA emulation: %s\n", what);
+  std::abort();
+}
 
 size_t setting(const char* name, size_t otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? runtime().null_stream : *stream; }
+// The default stream would wait for those of other programs in the process.
+CUstream_st& stream_of(cudaStream_t stream) {
+  if (stream == nullptr) fail("work on the default stream");
+  return *stream;
+}
 
 // Does the first thing of some stream that has any.
 bool step() {
@@ -79,6 +90,9 @@ bool inside(const std::map<char*, size_t>& blocks, const void* address, size_t b
   return at + bytes <= block->first + block->second;
 }
 
+// Every call that needs the current device's context begins so.
+cudaError_t begin(const char* call) { return emulation::begin_call(call, current_device); }
+
 cudaError_t allocate(std::map<char*, size_t>& blocks, void** data, size_t bytes) {
   *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*data == nullptr) return cudaErrorMemoryAllocation;
@@ -88,11 +102,6 @@ cudaError_t allocate(std::map<char*, size_t>& blocks, void** data, size_t bytes)
   return cudaSuccess;
 }
 
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "CUDA emulation: %s\n", what);
-  std::abort();
-}
-
 }  // namespace
 
 void emulation::enqueue(cudaStream_t stream, std::function<void()> work) {
@@ -100,15 +109,16 @@ void emulation::enqueue(cudaStream_t stream, std::function<void()> work) {
   stream_of(stream).queue.push_back(std::move(work));
 }
 
-cudaError_t cudaGetLastError() { return cudaSuccess; }
-
-const char* cudaGetErrorName(cudaError_t error) {
-  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "an error";
+emulation::MemoryUse emulation::memory_use() {
+  Lock lock(runtime().mutex);
+  MemoryUse use{runtime().device_bytes, 0};
+  for (const auto& block : runtime().pinned) use.pinned_bytes += block.second;
+  return use;
 }
 
-const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorMemoryAllocation ? "out of memory" : "of the emulation";
-}
+int emulation::current_device() { return ::current_device; }
+
+cudaError_t emulation::set_attribute_of_a_kernel() { return begin("cudaFuncSetAttribute"); }
 
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;
@@ -157,15 +167,17 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaSetDevice(int device) {
   int count = 0;
   cudaGetDeviceCount(&count);
-  if (device >= count) return cudaErrorInvalidDevice;
-  current_device = device;
-  return cudaSuccess;
+  if (device >= count) return emulation::failed(cudaErrorInvalidDevice);
+  cudaError_t error = emulation::begin_call("cudaSetDevice", device);
+  if (error == cudaSuccess) current_device = device;
+  return error;
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaMalloc"); error != cudaSuccess) return error;
   if (runtime().device_bytes + bytes > setting("RVQ_EMULATED_MEMORY", size_t{1} << 32)) {
-    return cudaErrorMemoryAllocation;
+    return emulation::failed(cudaErrorMemoryAllocation);
   }
   runtime().device_bytes += bytes;
   return allocate(runtime().device, data, bytes);
@@ -174,6 +186,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 // Waits for the whole device, as the real one does.
 cudaError_t cudaFree(void* data) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaFree"); error != cudaSuccess) return error;
   while (step()) continue;
   auto block = runtime().device.find(static_cast<char*>(data));
   if (block == runtime().device.end()) fail("cudaFree of what is not device memory");
@@ -185,24 +198,22 @@ cudaError_t cudaFree(void* data) {
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaMallocHost"); error != cudaSuccess) return error;
   return allocate(runtime().pinned, data, bytes);
 }
 
 cudaError_t cudaFreeHost(void* data) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaFreeHost"); error != cudaSuccess) return error;
   while (step()) continue;
   if (runtime().pinned.erase(static_cast<char*>(data)) == 0) fail("cudaFreeHost of what is not pinned memory");
   std::free(data);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  return cudaMemcpyAsync(to, from, bytes, kind, nullptr) == cudaSuccess ? cudaStreamSynchronize(nullptr)
-                                                                        : cudaErrorInvalidValue;
-}
-
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaMemcpyAsync"); error != cudaSuccess) return error;
   bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (inside(runtime().device, to, bytes) != to_device) fail("a copy to the wrong kind of memory, or past its end");
@@ -213,13 +224,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   return pageable ? cudaStreamSynchronize(stream) : cudaSuccess;
 }
 
-cudaError_t cudaMemset(void* data, int value, size_t bytes) {
-  return cudaMemsetAsync(data, value, bytes, nullptr) == cudaSuccess ? cudaStreamSynchronize(nullptr)
-                                                                     : cudaErrorInvalidValue;
-}
-
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaMemsetAsync"); error != cudaSuccess) return error;
   if (!inside(runtime().device, data, bytes)) fail("cudaMemset past the end");
   emulation::enqueue(stream, [=] { std::memset(data, value, bytes); });
   return cudaSuccess;
@@ -227,6 +234,7 @@ cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t st
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaStreamCreateWithFlags"); error != cudaSuccess) return error;
   *stream = new CUstream_st;
   runtime().streams.push_back(*stream);
   return cudaSuccess;
@@ -234,6 +242,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaStreamDestroy"); error != cudaSuccess) return error;
   cudaStreamSynchronize(stream);
   std::erase(runtime().streams, stream);
   delete stream;
@@ -242,6 +251,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 // A step at a time, so that other threads get the lock in between.
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (cudaError_t error = begin("cudaStreamSynchronize"); error != cudaSuccess) return error;
   for (;;) {
     Lock lock(runtime().mutex);
     if (stream_of(stream).queue.empty()) return cudaSuccess;
@@ -250,12 +260,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  if (cudaError_t error = begin("cudaEventCreateWithFlags"); error != cudaSuccess) return error;
   *event = new CUevent_st;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaEventDestroy"); error != cudaSuccess) return error;
   while (step()) continue;
   delete event;
   return cudaSuccess;
@@ -263,6 +275,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Lock lock(runtime().mutex);
+  if (cudaError_t error = begin("cudaEventRecord"); error != cudaSuccess) return error;
   size_t mark = ++event->recorded;
   emulation::enqueue(stream, [=] {
     event->reached = mark;
@@ -272,6 +285,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (cudaError_t error = begin("cudaEventSynchronize"); error != cudaSuccess) return error;
   for (;;) {
     Lock lock(runtime().mutex);
     if (event->reached == event->recorded) return cudaSuccess;

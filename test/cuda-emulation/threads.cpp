@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "faults.h"
 #include "products.h"
 #include "warpgroup.h"
 
@@ -173,8 +174,12 @@ void run_block(const std::function<void()>& thread, size_t shared) {
 
 }  // namespace
 
-void emulation::enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread) {
+cudaError_t emulation::enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread) {
   if (shape.grid.x == 0 || shape.grid.x > 0x7fffffffu) fail("a grid of a wrong size");
+  int device = 0;
+  cudaGetDevice(&device);
+  cudaError_t error = begin_call("cudaLaunchKernelExC", device);
+  if (error != cudaSuccess) return error;
   enqueue(stream, [=] {
     gridDim = shape.grid;
     blockDim = shape.block;
@@ -187,6 +192,7 @@ void emulation::enqueue_kernel(cudaStream_t stream, const Grid& shape, std::func
       }
     }
   });
+  return cudaSuccess;
 }
 
 unsigned char* emulation::dynamic_shared() {
