@@ -23,40 +23,38 @@ namespace {
 
 using Prepared = std::shared_ptr<const CudaPrepared>;
 
-// `room`: where the vectors lie in one; the call keeps it.
 template <typename Operation, typename Request>
-std::unique_ptr<Call> call(const Prepared& prepared, const cuda::Room& room, const Request& request) {
-  auto owner = std::make_shared<std::pair<Prepared, cuda::Room>>(prepared, room);
-  return std::make_unique<CudaCall<Operation>>(owner, prepared->options, *prepared->codebooks, request);
+std::unique_ptr<Call> call(const Prepared& prepared, const Request& request) {
+  return std::make_unique<CudaCall<Operation>>(prepared, prepared->options, *prepared->codebooks, request);
 }
 
-cuda::Room room_of_vectors(const Prepared& prepared, const float* vectors, size_t count) {
-  return cuda::room_of(vectors, count * prepared->shape.dim * sizeof(float));
+bool pinned_vectors(const Prepared& prepared, const float* vectors, size_t count) {
+  return cuda::is_pinned(vectors, count * prepared->shape.dim * sizeof(float));
 }
 
 std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::EncodeRequest read = read_encode_request(prepared->shape, env, arguments);
   if (arguments.has("beam")) arguments.size_between("beam", 1, 1);
-  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
-  cuda::HostEncodeRequest request{read.vectors, room != nullptr,        read.count,
-                                  read.stages,  host_codes(read.codes), read.residuals};
-  return call<cuda::HostEncode>(prepared, room, request);
+  bool pinned = pinned_vectors(prepared, read.vectors, read.count);
+  cuda::HostEncodeRequest request{read.vectors,           pinned,        read.count, read.stages,
+                                  host_codes(read.codes), read.residuals};
+  return call<cuda::HostEncode>(prepared, request);
 }
 
 std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::DecodeRequest read = read_decode_request(prepared->shape, env, arguments);
-  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
-  cuda::HostDecodeRequest request{host_codes(read.codes), read.count,     read.code_stages, read.stages,
-                                  read.vectors,           room != nullptr};
-  return call<cuda::HostDecode>(prepared, room, request);
+  bool pinned = pinned_vectors(prepared, read.vectors, read.count);
+  cuda::HostDecodeRequest request{host_codes(read.codes), read.count, read.code_stages, read.stages,
+                                  read.vectors,           pinned};
+  return call<cuda::HostDecode>(prepared, request);
 }
 
 std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::DistancesRequest read = read_distances_request(prepared->shape, env, arguments);
-  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
-  cuda::HostDistancesRequest request{read.vectors,     room != nullptr, read.count,    host_codes(read.codes),
-                                     read.code_stages, read.stages,     read.weighted, read.distances};
-  return call<cuda::HostDistances>(prepared, room, request);
+  bool pinned = pinned_vectors(prepared, read.vectors, read.count);
+  cuda::HostDistancesRequest request{read.vectors,     pinned,      read.count,    host_codes(read.codes),
+                                     read.code_stages, read.stages, read.weighted, read.distances};
+  return call<cuda::HostDistances>(prepared, request);
 }
 
 std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {

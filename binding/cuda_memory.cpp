@@ -88,10 +88,8 @@ Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info, const char* name, b
     throw arguments.error(name, "no more bytes than the memory has from offset");
   auto direction = to_device ? cuda::HostCopy::Direction::kToDevice : cuda::HostCopy::Direction::kFromDevice;
   char* place = static_cast<char*>(block_->bytes.data()) + offset;
-  cuda::Room room = cuda::room_of(host, bytes);
-  auto owner = std::make_shared<std::pair<std::shared_ptr<const Block>, cuda::Room>>(block_, room);
-  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(owner, block_->options, direction, place, host, bytes,
-                                                         room != nullptr);
+  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->options, direction, place, host, bytes,
+                                                         cuda::is_pinned(host, bytes));
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

@@ -8,6 +8,10 @@
 #include <exception>
 #include <utility>
 
+#ifdef RVQ_CUDA
+#include "cuda_staging.h"
+#endif
+
 namespace rvq {
 
 namespace {
@@ -35,6 +39,20 @@ struct CountedThread {
 #else
 struct CountedThread {};
 #endif
+
+// Its memory too where that is none of Node's.
+struct KeptArray {
+  Napi::ObjectReference array;
+  std::shared_ptr<const void> room;
+};
+
+KeptArray keep(const Napi::Object& array) {
+#ifdef RVQ_CUDA
+  return {Napi::Persistent(array), room_of_array(array)};
+#else
+  return {Napi::Persistent(array), nullptr};
+#endif
+}
 
 // For calls that are over before another thread would have begun.
 Napi::Value run_on_the_spot(Napi::Env env, Call& call) {
@@ -81,7 +99,7 @@ struct Jobs::Pending {
   std::unique_ptr<Call> call;
   std::shared_ptr<PoolJob> job;
   Napi::Promise::Deferred promise;
-  std::vector<Napi::ObjectReference> kept;
+  std::vector<KeptArray> kept;
   Napi::ObjectReference chunk_of;  // where job->share is not null
 };
 
@@ -106,7 +124,7 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
   Jobs* jobs = env.GetInstanceData<Jobs>();
   auto pending =
       std::make_unique<Pending>(Pending{std::move(call), nullptr, Napi::Promise::Deferred::New(env), {}, {}});
-  for (const Napi::Object& object : kept) pending->kept.push_back(Napi::Persistent(object));
+  for (const Napi::Object& array : kept) pending->kept.push_back(keep(array));
   Pending* raw = pending.get();
   auto body = [raw](BlockFeed& feed) {
     [[maybe_unused]] CountedThread counted;

@@ -57,8 +57,9 @@ class Jobs {
 
   // Runs the call on up to `threads` threads of the pool, or here and now where it is that short. Calls with the same
   // object `chunk_of` share the threads while they are under way (undefined: none do). `kept` are the arrays it reads
-  // and writes: they live at least as long as the call does. The promise settles with the call's result or with what
-  // it threw.
+  // and writes: they live at least as long as the call does, and so does the memory of those in pinned rooms, which
+  // the end of a worker would free before its calls have ended. The promise settles with the call's result or with
+  // what it threw.
   static Napi::Value run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
                                const std::vector<Napi::Object>& kept, const Napi::Value& chunk_of = {});
 
