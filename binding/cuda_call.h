@@ -38,6 +38,7 @@ class CudaCall final : public Call {
   // One for a piece of rows: there are never more pieces than rows.
   size_t blocks() const override { return operation_.count(); }
   double work() const override { return kNeverOnTheSpot; }
+  ThreadPool& pool() const override { return ThreadPool::of_devices(); }
   void run(BlockFeed& feed) override {
     with_coded_failures([&] { cuda::stream_rows(operation_, device_, [&feed] { return feed.next().has_value(); }); });
   }

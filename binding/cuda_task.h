@@ -20,6 +20,7 @@ class CudaTask final : public Call {
 
   size_t blocks() const override { return 1; }
   double work() const override { return kNeverOnTheSpot; }
+  ThreadPool& pool() const override { return ThreadPool::of_devices(); }
   void run(BlockFeed& feed) override {
     if (feed.next()) with_coded_failures(work_);
   }

@@ -1,5 +1,5 @@
-// Calls from JavaScript into the core. Long work runs on the process's own pool, never on libuv's four threads; its end
-// is reported through one thread-safe function an environment.
+// Calls from JavaScript into the core. Long work runs on the process's own threads, never on libuv's four threads; its
+// end is reported through one thread-safe function an environment.
 
 #include "job.h"
 
@@ -88,7 +88,7 @@ Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
 Napi::Value run_now(Napi::Env env, Call& call, size_t threads) {
   auto body = [&call](BlockFeed& feed) { call.run(feed); };
   try {
-    ThreadPool::shared().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
+    call.pool().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
   } catch (...) {
     throw to_error(env, std::current_exception());
   }
@@ -142,7 +142,7 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
     jobs->running_++;
   }
   try {
-    ThreadPool::shared().start(raw->job);
+    raw->call->pool().start(raw->job);
   } catch (const std::exception& error) {
     {
       std::lock_guard lock(jobs->mutex_);

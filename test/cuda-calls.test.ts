@@ -1,0 +1,55 @@
+// How calls on a device share the process's threads: on the build that emulates one, where they take long.
+
+import { describe, expect, it } from "vitest";
+import { loadAddon } from "../lib/addon.js";
+import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
+import type { CudaAddon } from "../lib/cuda/addon.js";
+import { status } from "../lib/open-backend.js";
+
+const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
+const native = loadAddon().addon as CudaAddon & Addon;
+
+describe.skipIf(!available || native.cudaTestOpenRows === undefined)("calls on an emulated device", () => {
+  const dim = 16;
+  const count = 5000;
+  const vectors = new Float32Array(count * dim).map((_, i) => i % 7);
+  const spec = {
+    dim,
+    metric: "l2",
+    weights: null,
+    codebooks: [new Float32Array(64 * dim).map((_, i) => i % 13)],
+  } as const;
+  const onDevice = () => new native.CudaCodebooks({ ...spec, device: 0 });
+  const onProcessor = () => {
+    const { instructionSet } = native.cpuInfo();
+    return new native.CpuCodebooks({ ...spec, threads: 1, instructionSet });
+  };
+  const encode = (core: Pick<CpuCodebooks, "encode">) =>
+    core.encode({ vectors, count, stages: 1, codes: new Uint16Array(count) });
+
+  it("are under way side by side, however few processors there are, also where threads are about to wake up", async () => {
+    const core = onDevice();
+    for (const calls of [2, 6, 9]) {
+      native.mostThreads?.();
+      await Promise.all(Array.from({ length: calls }, () => encode(core)));
+      expect(native.mostThreads?.()).toBe(calls);
+    }
+  });
+
+  it("are no more than 32 at a time, and all end", async () => {
+    const core = onDevice();
+    native.mostThreads?.();
+    const bad = await Promise.all(Array.from({ length: 40 }, () => encode(core)));
+    expect(bad).toEqual(new Array(40).fill(null));
+    expect(native.mostThreads?.()).toBe(32);
+  });
+
+  it("keep no call on the processor waiting", async () => {
+    const core = onDevice();
+    let ended = 0;
+    const calls = Array.from({ length: 12 }, () => encode(core).then(() => ended++));
+    await encode(onProcessor());
+    expect(ended).toBe(0);
+    await Promise.all(calls);
+  });
+});
