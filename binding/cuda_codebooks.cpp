@@ -14,6 +14,7 @@
 #include "cuda_device.h"
 #include "cuda_memory.h"
 #include "cuda_prepared.h"
+#include "cuda_release.h"
 #include "job.h"
 #include "requests.h"
 
@@ -108,13 +109,13 @@ CudaCodebooks::CudaCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   cpu::CodebookSpec read = read_spec(info.Env(), arguments);
   cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, {}};
   for (const auto& stage : read.stages) spec.stages.push_back({stage.codewords, stage.num_codewords});
-  auto prepared = std::make_shared<CudaPrepared>();
+  auto prepared = std::make_unique<CudaPrepared>();
   prepared->options = options;
   prepared->shape = shape_of(read);
   run_coded(info.Env(), [&] {
     cuda::on_device(device, [&] { prepared->codebooks = std::make_unique<cuda::Codebooks>(spec, device); });
   });
-  prepared_ = std::move(prepared);
+  prepared_ = released_late(std::move(prepared));
   // Device memory counts too: the collector must know that this small object holds it.
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(prepared_->codebooks->size_bytes()));
 }

@@ -11,6 +11,7 @@
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
+#include "cuda_release.h"
 #include "cuda_task.h"
 #include "job.h"
 
@@ -34,14 +35,14 @@ Napi::Function CudaMemory::define(Napi::Env env) {
 
 CudaMemory::CudaMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaMemory>(info) {
   Arguments arguments(info[0]);
-  auto block = std::make_shared<Block>();
+  auto block = std::make_unique<Block>();
   block->options = read_cuda_options(arguments);
   int device = block->options.device;
   size_t bytes = arguments.size("bytes");
   run_coded(info.Env(),
             [&] { cuda::on_device(device, [&] { block->bytes = cuda::allocate_resident(device, bytes); }); });
   info.This().As<Napi::Object>().TypeTag(&kTag);
-  block_ = std::move(block);
+  block_ = released_late(std::move(block));
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(block_->bytes.size()));
 }
 

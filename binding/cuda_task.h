@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cuda_call.h"
+#include "cuda_release.h"
 #include "job.h"
 
 namespace rvq {
@@ -22,7 +23,9 @@ class CudaTask final : public Call {
   double work() const override { return kNeverOnTheSpot; }
   ThreadPool& pool() const override { return ThreadPool::of_devices(); }
   void run(BlockFeed& feed) override {
-    if (feed.next()) with_coded_failures(work_);
+    if (!feed.next()) return;
+    wait_for_releases();
+    with_coded_failures(work_);
   }
   Napi::Value result(Napi::Env env) override { return answer_(env); }
 

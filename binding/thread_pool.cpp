@@ -22,11 +22,17 @@ ThreadPool& ThreadPool::shared() {
   return pool;
 }
 
-// Made by the first call on a device, so that it ends before the driver, which is loaded by then, and before the shared
-// pool, which helps it to copy.
+// Made by the first call on a device, so that it ends before the driver, which is loaded by then, and before the
+// others: one helps it to copy, for the other it waits.
 ThreadPool& ThreadPool::of_devices() {
   shared();
+  of_releases();
   static ThreadPool pool(kMostDeviceCalls);
+  return pool;
+}
+
+ThreadPool& ThreadPool::of_releases() {
+  static ThreadPool pool(1);
   return pool;
 }
 
@@ -59,6 +65,11 @@ void ThreadPool::start(const std::shared_ptr<PoolJob>& job) {
   if (!threads_.empty()) return;
   jobs_.remove(job);
   throw std::runtime_error("the operating system refused to start a thread");
+}
+
+bool ThreadPool::idle() {
+  std::lock_guard lock(mutex_);
+  return jobs_.empty();
 }
 
 void ThreadPool::add(const std::shared_ptr<PoolJob>& job, size_t helpers) {

@@ -54,6 +54,8 @@ class ThreadPool {
   static ThreadPool& shared();
   // Of jobs that mostly wait for a device: they neither take a processor from the others nor wait for one.
   static ThreadPool& of_devices();
+  // Of memory that is to be freed when a device lets it: one thread, first come, first served.
+  static ThreadPool& of_releases();
 
   explicit ThreadPool(size_t most_threads) : most_threads_(most_threads) {}
   ~ThreadPool();
@@ -63,6 +65,9 @@ class ThreadPool {
 
   // Returns at once.
   void start(const std::shared_ptr<PoolJob>& job);
+
+  // Whether it has no job, waiting or under way.
+  bool idle();
 
  private:
   void add(const std::shared_ptr<PoolJob>& job, size_t helpers);

@@ -1,5 +1,6 @@
 // How calls on a device share the process's threads: on the build that emulates one, where they take long.
 
+import { setTimeout } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
@@ -51,5 +52,39 @@ describe.skipIf(!available || native.cudaTestOpenRows === undefined)("calls on a
     await encode(onProcessor());
     expect(ended).toBe(0);
     await Promise.all(calls);
+  });
+
+  it("do not hold the thread that lets memory go beside them", async () => {
+    const core = onDevice();
+    const memory = new native.CudaMemory({ device: 0, bytes: 2 ** 20 });
+    const codebooks = onDevice();
+    const began = performance.now();
+    const calls = Array.from({ length: 4 }, () => encode(core));
+    await setTimeout(20);
+    const letGo = performance.now();
+    memory.dispose();
+    codebooks.dispose();
+    const held = performance.now() - letGo;
+    await Promise.all(calls);
+    expect(held).toBeLessThan((performance.now() - began) / 5);
+  });
+
+  it("leave memory that is let go of beside them to who asks for it next", async () => {
+    const core = onDevice();
+    const bytes = 160 * 2 ** 20;
+    process.env.RVQ_EMULATED_MEMORY = String(2 ** 28);
+    try {
+      const first = new native.CudaMemory({ device: 0, bytes });
+      const calls = Array.from({ length: 6 }, () => encode(core));
+      await setTimeout(5);
+      first.dispose();
+      const second = new native.CudaMemory({ device: 0, bytes });
+      expect(() => new native.CudaMemory({ device: 0, bytes })).toThrow("out of memory");
+      await Promise.all(calls);
+      second.dispose();
+      new native.CudaMemory({ device: 0, bytes }).dispose();
+    } finally {
+      delete process.env.RVQ_EMULATED_MEMORY;
+    }
   });
 });
