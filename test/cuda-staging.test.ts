@@ -318,13 +318,12 @@ const processorSource = `
       },
       project(room) {
         const linear = { weight: some(dim), bias: null, inDim: dim, outDim: dim, threads: 2, instructionSet };
-        new CpuProjection(linear).project({ vectors: some(count), count, projected: room, into: "replace" });
+        const vectors = new Float32Array(count * dim).fill(0.25);
+        new CpuProjection(linear).project({ vectors, count, projected: room, into: "replace" });
       },
     };
     cudaStagingRoom({ device: 0, bytes: 4 * count * dim }).then((room) => {
-      const rows = new Float32Array(room);
-      rows.set(some(count));
-      calls[call](rows);
+      calls[call](new Float32Array(room).fill(0.25));
       parentPort.postMessage("running");
     });
   \`;
