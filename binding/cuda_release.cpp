@@ -36,13 +36,13 @@ void count_freed() {
 
 void release(std::function<void()> free) noexcept {
   if (!ThreadPool::of_devices().idle()) {
-    auto body = [free](BlockFeed& feed) {
-      feed.next();
-      free();
-      count_freed();
-    };
     std::lock_guard<std::mutex> lock(releases().mutex);
     try {
+      auto body = [free](BlockFeed& feed) {
+        feed.next();
+        free();
+        count_freed();
+      };
       ThreadPool::of_releases().start(std::make_shared<PoolJob>(1, 1, body));
       releases().let_go++;
       return;
