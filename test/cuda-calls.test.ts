@@ -1,6 +1,7 @@
 // How calls on a device share the process's threads: on the build that emulates one, where they take long.
 
-import { setTimeout } from "node:timers/promises";
+import { execFileSync } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { Addon, CpuCodebooks } from "../lib/cpu/addon.js";
@@ -8,7 +9,8 @@ import type { CudaAddon } from "../lib/cuda/addon.js";
 import { status } from "../lib/open-backend.js";
 
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
-const native = loadAddon().addon as CudaAddon & Addon;
+const { file, addon } = loadAddon();
+const native = addon as CudaAddon & Addon;
 
 describe.skipIf(!available || native.cudaTestOpenRows === undefined)("calls on an emulated device", () => {
   const dim = 16;
@@ -60,7 +62,7 @@ describe.skipIf(!available || native.cudaTestOpenRows === undefined)("calls on a
     const codebooks = onDevice();
     const began = performance.now();
     const calls = Array.from({ length: 4 }, () => encode(core));
-    await setTimeout(20);
+    await sleep(20);
     const letGo = performance.now();
     memory.dispose();
     codebooks.dispose();
@@ -76,7 +78,7 @@ describe.skipIf(!available || native.cudaTestOpenRows === undefined)("calls on a
     try {
       const first = new native.CudaMemory({ device: 0, bytes });
       const calls = Array.from({ length: 6 }, () => encode(core));
-      await setTimeout(5);
+      await sleep(5);
       first.dispose();
       const second = new native.CudaMemory({ device: 0, bytes });
       expect(() => new native.CudaMemory({ device: 0, bytes })).toThrow("out of memory");
@@ -87,4 +89,37 @@ describe.skipIf(!available || native.cudaTestOpenRows === undefined)("calls on a
       delete process.env.RVQ_EMULATED_MEMORY;
     }
   });
+
+  it.each([false, true])("end with the process, the processor's threads made before: %s", (processorFirst) => {
+    const argument = JSON.stringify({ file, processorFirst });
+    const options = { encoding: "utf8", timeout: 60_000 } as const;
+    expect(execFileSync(process.execPath, ["-e", exitSource, argument], options)).toBe("exiting\n");
+  });
 });
+
+/** Exits in the midst of calls on both. */
+const exitSource = `
+  const { file, processorFirst } = JSON.parse(process.argv[1]);
+  const { cpuInfo, CpuCodebooks, CudaCodebooks } = require(file);
+  const dim = 16;
+  const count = 20000;
+  const vectors = new Float32Array(count * dim).map((_, i) => i % 7);
+  const specOf = (size) => {
+    const codebooks = [new Float32Array(size * dim).map((_, i) => i % 1009)];
+    return { dim, metric: "l2", weights: null, codebooks };
+  };
+  const { instructionSet } = cpuInfo();
+  const encode = (core) => core.encode({ vectors, count, stages: 1, codes: new Uint16Array(count) });
+  const onProcessor = () => encode(new CpuCodebooks({ ...specOf(4096), threads: 2, instructionSet }));
+  async function main() {
+    if (processorFirst) await onProcessor();
+    const onDevice = new CudaCodebooks({ ...specOf(64), device: 0 });
+    for (let i = 0; i < 8; i++) encode(onDevice);
+    onProcessor();
+    setTimeout(() => {
+      console.log("exiting");
+      process.exit();
+    }, 20);
+  }
+  main();
+`;
