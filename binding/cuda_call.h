@@ -10,6 +10,7 @@
 
 #include "../cuda/row_stream.h"
 #include "cuda_device.h"
+#include "cuda_release.h"
 #include "host_copy.h"
 #include "job.h"
 #include "requests.h"
@@ -38,7 +39,9 @@ class CudaCall final : public Call {
   // One for a piece of rows: there are never more pieces than rows.
   size_t blocks() const override { return operation_.count(); }
   double work() const override { return kNeverOnTheSpot; }
+  ThreadPool& pool() const override { return ThreadPool::of_devices(); }
   void run(BlockFeed& feed) override {
+    wait_for_releases();
     with_coded_failures([&] { cuda::stream_rows(operation_, device_, [&feed] { return feed.next().has_value(); }); });
   }
   Napi::Value result(Napi::Env env) override {

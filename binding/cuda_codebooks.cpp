@@ -14,6 +14,7 @@
 #include "cuda_device.h"
 #include "cuda_memory.h"
 #include "cuda_prepared.h"
+#include "cuda_release.h"
 #include "job.h"
 #include "requests.h"
 
@@ -23,40 +24,38 @@ namespace {
 
 using Prepared = std::shared_ptr<const CudaPrepared>;
 
-// `room`: where the vectors lie in one; the call keeps it.
 template <typename Operation, typename Request>
-std::unique_ptr<Call> call(const Prepared& prepared, const cuda::Room& room, const Request& request) {
-  auto owner = std::make_shared<std::pair<Prepared, cuda::Room>>(prepared, room);
-  return std::make_unique<CudaCall<Operation>>(owner, prepared->options, *prepared->codebooks, request);
+std::unique_ptr<Call> call(const Prepared& prepared, const Request& request) {
+  return std::make_unique<CudaCall<Operation>>(prepared, prepared->options, *prepared->codebooks, request);
 }
 
-cuda::Room room_of_vectors(const Prepared& prepared, const float* vectors, size_t count) {
-  return cuda::room_of(vectors, count * prepared->shape.dim * sizeof(float));
+bool pinned_vectors(const Prepared& prepared, const float* vectors, size_t count) {
+  return cuda::is_pinned(vectors, count * prepared->shape.dim * sizeof(float));
 }
 
 std::unique_ptr<Call> read_encode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::EncodeRequest read = read_encode_request(prepared->shape, env, arguments);
   if (arguments.has("beam")) arguments.size_between("beam", 1, 1);
-  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
-  cuda::HostEncodeRequest request{read.vectors, room != nullptr,        read.count,
-                                  read.stages,  host_codes(read.codes), read.residuals};
-  return call<cuda::HostEncode>(prepared, room, request);
+  bool pinned = pinned_vectors(prepared, read.vectors, read.count);
+  cuda::HostEncodeRequest request{read.vectors,           pinned,        read.count, read.stages,
+                                  host_codes(read.codes), read.residuals};
+  return call<cuda::HostEncode>(prepared, request);
 }
 
 std::unique_ptr<Call> read_decode(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::DecodeRequest read = read_decode_request(prepared->shape, env, arguments);
-  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
-  cuda::HostDecodeRequest request{host_codes(read.codes), read.count,     read.code_stages, read.stages,
-                                  read.vectors,           room != nullptr};
-  return call<cuda::HostDecode>(prepared, room, request);
+  bool pinned = pinned_vectors(prepared, read.vectors, read.count);
+  cuda::HostDecodeRequest request{host_codes(read.codes), read.count, read.code_stages, read.stages,
+                                  read.vectors,           pinned};
+  return call<cuda::HostDecode>(prepared, request);
 }
 
 std::unique_ptr<Call> read_distances(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
   cpu::DistancesRequest read = read_distances_request(prepared->shape, env, arguments);
-  cuda::Room room = room_of_vectors(prepared, read.vectors, read.count);
-  cuda::HostDistancesRequest request{read.vectors,     room != nullptr, read.count,    host_codes(read.codes),
-                                     read.code_stages, read.stages,     read.weighted, read.distances};
-  return call<cuda::HostDistances>(prepared, room, request);
+  bool pinned = pinned_vectors(prepared, read.vectors, read.count);
+  cuda::HostDistancesRequest request{read.vectors,     pinned,      read.count,    host_codes(read.codes),
+                                     read.code_stages, read.stages, read.weighted, read.distances};
+  return call<cuda::HostDistances>(prepared, request);
 }
 
 std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Arguments& arguments) {
@@ -113,13 +112,13 @@ CudaCodebooks::CudaCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   cpu::CodebookSpec read = read_spec(info.Env(), arguments);
   cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, {}};
   for (const auto& stage : read.stages) spec.stages.push_back({stage.codewords, stage.num_codewords});
-  auto prepared = std::make_shared<CudaPrepared>();
+  auto prepared = std::make_unique<CudaPrepared>();
   prepared->options = options;
   prepared->shape = shape_of(read);
   run_coded(info.Env(), [&] {
     cuda::on_device(device, [&] { prepared->codebooks = std::make_unique<cuda::Codebooks>(spec, device); });
   });
-  prepared_ = std::move(prepared);
+  prepared_ = released_late(std::move(prepared));
   // Device memory counts too: the collector must know that this small object holds it.
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(prepared_->codebooks->size_bytes()));
 }

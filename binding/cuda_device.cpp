@@ -6,7 +6,9 @@
 #include <string>
 
 #include "../cuda/device_state.h"
+#include "../cuda/failure.h"
 #include "cuda_call.h"
+#include "cuda_release.h"
 #include "job.h"
 #include "processors.h"
 
@@ -29,8 +31,19 @@ CudaOptions read_cuda_options(const Arguments& arguments) {
 }
 
 void run_coded(Napi::Env env, const std::function<void()>& work) {
+  size_t released = times_released();
+  auto twice = [&] {
+    try {
+      work();
+    } catch (const cuda::Failure& failure) {
+      if (failure.kind != cuda::Failure::Kind::kOutOfMemory) throw;
+      wait_for_releases();
+      if (times_released() == released) throw;
+      work();
+    }
+  };
   try {
-    with_coded_failures(work);
+    with_coded_failures(twice);
   } catch (...) {
     throw to_error(env, std::current_exception());
   }

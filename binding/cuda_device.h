@@ -22,7 +22,8 @@ int read_device(const Arguments& arguments);
 // { device, threads }; without `threads` all processors that this process may run on.
 CudaOptions read_cuda_options(const Arguments& arguments);
 
-// Runs work on the JavaScript thread; a failure becomes an Error with a `code`.
+// Runs work on the JavaScript thread, and once more where it found no memory while some was about to be released; a
+// failure becomes an Error with a `code`.
 void run_coded(Napi::Env env, const std::function<void()>& work);
 
 inline cuda::HostCodes host_codes(const cpu::Codes& codes) { return {codes.data, codes.wide}; }

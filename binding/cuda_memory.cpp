@@ -12,6 +12,7 @@
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
+#include "cuda_release.h"
 #include "cuda_task.h"
 #include "job.h"
 
@@ -35,13 +36,13 @@ Napi::Function CudaMemory::define(Napi::Env env) {
 
 CudaMemory::CudaMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaMemory>(info) {
   Arguments arguments(info[0]);
-  auto block = std::make_shared<Block>();
+  auto block = std::make_unique<Block>();
   block->options = read_cuda_options(arguments);
   int device = block->options.device;
   size_t bytes = arguments.size("bytes");
   run_coded(info.Env(), [&] { cuda::on_device(device, [&] { block->bytes = cuda::allocate_resident(bytes); }); });
   info.This().As<Napi::Object>().TypeTag(&kTag);
-  block_ = std::move(block);
+  block_ = released_late(std::move(block));
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(block_->bytes.size()));
 }
 
@@ -88,10 +89,8 @@ Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info, const char* name, b
     throw arguments.error(name, "no more bytes than the memory has from offset");
   auto direction = to_device ? cuda::HostCopy::Direction::kToDevice : cuda::HostCopy::Direction::kFromDevice;
   char* place = static_cast<char*>(block_->bytes.data()) + offset;
-  cuda::Room room = cuda::room_of(host, bytes);
-  auto owner = std::make_shared<std::pair<std::shared_ptr<const Block>, cuda::Room>>(block_, room);
-  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(owner, block_->options, direction, place, host, bytes,
-                                                         room != nullptr);
+  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->options, direction, place, host, bytes,
+                                                         cuda::is_pinned(host, bytes));
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 

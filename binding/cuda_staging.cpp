@@ -75,6 +75,14 @@ Napi::Value cuda_staging_room(const Napi::CallbackInfo& info) {
   return Jobs::run_later(info.Env(), std::move(call), 1, {});
 }
 
+std::shared_ptr<const void> room_of_array(const Napi::Object& array) {
+  size_t length = 0;
+  void* data = nullptr;
+  napi_status status = napi_get_typedarray_info(array.Env(), array, nullptr, &length, &data, nullptr, nullptr);
+  // All of it lies where its first byte does.
+  return status == napi_ok && length > 0 ? cuda::room_of(data, 1) : nullptr;
+}
+
 #ifdef RVQ_TESTING
 Napi::Value cuda_test_rooms(const Napi::CallbackInfo& info) {
   cuda::RoomUse use = cuda::room_use();

@@ -4,12 +4,17 @@
 
 #include <napi.h>
 
+#include <memory>
+
 namespace rvq {
 
 // cudaStagingRoom({ device, bytes }): a promise of an ArrayBuffer of pinned memory, whose content is unspecified; null
 // where this environment allows no such buffers. Calls find out by themselves that their vectors lie in one, and keep
 // its memory while they run, whatever becomes of the buffer.
 Napi::Value cuda_staging_room(const Napi::CallbackInfo& info);
+
+// What keeps the memory of a typed array that lies in a room; null for any other.
+std::shared_ptr<const void> room_of_array(const Napi::Object& array);
 
 #ifdef RVQ_TESTING
 // cudaTestRooms(): { bytes, found }, the bytes of all rooms of the process, and how many arrays of calls have been

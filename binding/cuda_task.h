@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cuda_call.h"
+#include "cuda_release.h"
 #include "job.h"
 
 namespace rvq {
@@ -20,8 +21,11 @@ class CudaTask final : public Call {
 
   size_t blocks() const override { return 1; }
   double work() const override { return kNeverOnTheSpot; }
+  ThreadPool& pool() const override { return ThreadPool::of_devices(); }
   void run(BlockFeed& feed) override {
-    if (feed.next()) with_coded_failures(work_);
+    if (!feed.next()) return;
+    wait_for_releases();
+    with_coded_failures(work_);
   }
   Napi::Value result(Napi::Env env) override { return answer_(env); }
 

@@ -1,5 +1,5 @@
-// Calls from JavaScript into the core. Long work runs on the process's own pool, never on libuv's four threads; its end
-// is reported through one thread-safe function an environment.
+// Calls from JavaScript into the core. Long work runs on the process's own threads, never on libuv's four threads; its
+// end is reported through one thread-safe function an environment.
 
 #include "job.h"
 
@@ -7,6 +7,10 @@
 #include <atomic>
 #include <exception>
 #include <utility>
+
+#ifdef RVQ_CUDA
+#include "cuda_staging.h"
+#endif
 
 namespace rvq {
 
@@ -35,6 +39,20 @@ struct CountedThread {
 #else
 struct CountedThread {};
 #endif
+
+// Its memory too where that is none of Node's.
+struct KeptArray {
+  Napi::ObjectReference array;
+  std::shared_ptr<const void> room;
+};
+
+KeptArray keep(const Napi::Object& array) {
+#ifdef RVQ_CUDA
+  return {Napi::Persistent(array), room_of_array(array)};
+#else
+  return {Napi::Persistent(array), nullptr};
+#endif
+}
 
 // For calls that are over before another thread would have begun.
 Napi::Value run_on_the_spot(Napi::Env env, Call& call) {
@@ -70,7 +88,7 @@ Napi::Error to_error(Napi::Env env, const std::exception_ptr& failure) {
 Napi::Value run_now(Napi::Env env, Call& call, size_t threads) {
   auto body = [&call](BlockFeed& feed) { call.run(feed); };
   try {
-    ThreadPool::shared().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
+    call.pool().run(std::make_shared<PoolJob>(call.blocks(), useful_threads(call, threads), body));
   } catch (...) {
     throw to_error(env, std::current_exception());
   }
@@ -81,7 +99,7 @@ struct Jobs::Pending {
   std::unique_ptr<Call> call;
   std::shared_ptr<PoolJob> job;
   Napi::Promise::Deferred promise;
-  std::vector<Napi::ObjectReference> kept;
+  std::vector<KeptArray> kept;
   Napi::ObjectReference chunk_of;  // where job->share is not null
 };
 
@@ -106,7 +124,7 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
   Jobs* jobs = env.GetInstanceData<Jobs>();
   auto pending =
       std::make_unique<Pending>(Pending{std::move(call), nullptr, Napi::Promise::Deferred::New(env), {}, {}});
-  for (const Napi::Object& object : kept) pending->kept.push_back(Napi::Persistent(object));
+  for (const Napi::Object& array : kept) pending->kept.push_back(keep(array));
   Pending* raw = pending.get();
   auto body = [raw](BlockFeed& feed) {
     [[maybe_unused]] CountedThread counted;
@@ -124,7 +142,7 @@ Napi::Value Jobs::run_later(Napi::Env env, std::unique_ptr<Call> call, size_t th
     jobs->running_++;
   }
   try {
-    ThreadPool::shared().start(raw->job);
+    raw->call->pool().start(raw->job);
   } catch (const std::exception& error) {
     {
       std::lock_guard lock(jobs->mutex_);

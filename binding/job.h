@@ -40,6 +40,8 @@ class Call {
   virtual size_t blocks() const = 0;
   // Multiply-adds, about: small calls are not shared out.
   virtual double work() const = 0;
+  // Whose threads run it later.
+  virtual ThreadPool& pool() const { return ThreadPool::shared(); }
   // On any thread, and on several at once.
   virtual void run(BlockFeed& feed) = 0;
   // On the JavaScript thread after the last block; may throw a Napi::Error.
@@ -55,10 +57,11 @@ class Jobs {
   // Once in every environment, when the addon is loaded.
   static void attach(Napi::Env env);
 
-  // Runs the call on up to `threads` threads of the pool, or here and now where it is that short. Calls with the same
+  // Runs the call on up to `threads` threads of its pool, or here and now where it is that short. Calls with the same
   // object `chunk_of` share the threads while they are under way (undefined: none do). `kept` are the arrays it reads
-  // and writes: they live at least as long as the call does. The promise settles with the call's result or with what
-  // it threw.
+  // and writes: they live at least as long as the call does, and so does the memory of those in pinned rooms, which
+  // the end of a worker would free before its calls have ended. The promise settles with the call's result or with
+  // what it threw.
   static Napi::Value run_later(Napi::Env env, std::unique_ptr<Call> call, size_t threads,
                                const std::vector<Napi::Object>& kept, const Napi::Value& chunk_of = {});
 

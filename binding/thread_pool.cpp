@@ -10,8 +10,29 @@
 
 namespace rvq {
 
+namespace {
+
+// A device has work for a few calls at a time (cuda/lane.h), and there may be several. Further ones wait in line.
+constexpr size_t kMostDeviceCalls = 32;
+
+}  // namespace
+
 ThreadPool& ThreadPool::shared() {
-  static ThreadPool pool;
+  static ThreadPool pool(available_processors());
+  return pool;
+}
+
+// Made by the first call on a device, so that it ends before the driver, which is loaded by then, and before the
+// others: one helps it to copy, for the other it waits.
+ThreadPool& ThreadPool::of_devices() {
+  shared();
+  of_releases();
+  static ThreadPool pool(kMostDeviceCalls);
+  return pool;
+}
+
+ThreadPool& ThreadPool::of_releases() {
+  static ThreadPool pool(1);
   return pool;
 }
 
@@ -46,25 +67,36 @@ void ThreadPool::start(const std::shared_ptr<PoolJob>& job) {
   throw std::runtime_error("the operating system refused to start a thread");
 }
 
+bool ThreadPool::idle() {
+  std::lock_guard lock(mutex_);
+  return jobs_.empty();
+}
+
 void ThreadPool::add(const std::shared_ptr<PoolJob>& job, size_t helpers) {
-  if (most_threads_ == 0) most_threads_ = available_processors();
-  // More threads than processors only for a caller who asks for them.
   most_threads_ = std::max(most_threads_, job->max_threads);
 
   // The last thing here that may throw: a job on the list is one that its owner keeps until its end.
   jobs_.push_back(job);
-  for (size_t idle = idle_; idle < helpers && threads_.size() < most_threads_; idle++) {
+  for (size_t found = claim(helpers); found < helpers && threads_.size() < most_threads_; found++) {
     try {
       threads_.emplace_back([this] { serve(); });
     } catch (const std::exception&) {
       break;  // No thread (system_error) or no memory for one (bad_alloc): the threads there are will do.
     }
   }
-  if (helpers == 1) {
+}
+
+// Wakes idle threads, and says how many. They look for the first open job.
+size_t ThreadPool::claim(size_t wanted) {
+  size_t claimed = std::min(wanted, idle_);
+  idle_ -= claimed;
+  claimed_ += claimed;
+  if (claimed == 1) {
     wake_.notify_one();
-  } else if (helpers > 1) {
+  } else if (claimed > 1) {
     wake_.notify_all();
   }
+  return claimed;
 }
 
 // Whether another thread may join the job.
@@ -79,8 +111,9 @@ void ThreadPool::serve() {
     if (stopping_) return;
     if (next == jobs_.end()) {
       idle_++;
-      wake_.wait(lock);
-      idle_--;
+      wake_.wait(lock, [this] { return claimed_ > 0 || stopping_; });
+      if (stopping_) return;
+      claimed_--;
       continue;
     }
     std::shared_ptr<PoolJob> job = *next;
@@ -104,7 +137,7 @@ void ThreadPool::work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<s
 
   job->exhausted = true;
   // A job that waited for this may be joined now, by this thread or, where it goes elsewhere, by another.
-  if (job->share && job->share->busy-- == job->share->limit) wake_.notify_one();
+  if (job->share && job->share->busy-- == job->share->limit) claim(1);
   if (failure && !job->failure) job->failure = failure;
   job->left++;
   if (job->left < job->joined) return;

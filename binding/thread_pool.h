@@ -50,9 +50,14 @@ struct PoolJob {
 // they are first needed and end with the process.
 class ThreadPool {
  public:
+  // Of work for the processors: as many threads as there are, more only for a caller who asks for them.
   static ThreadPool& shared();
+  // Of jobs that mostly wait for a device: they neither take a processor from the others nor wait for one.
+  static ThreadPool& of_devices();
+  // Of memory that is to be freed when a device lets it: one thread, first come, first served.
+  static ThreadPool& of_releases();
 
-  ThreadPool() = default;
+  explicit ThreadPool(size_t most_threads) : most_threads_(most_threads) {}
   ~ThreadPool();
 
   // Works on the job on the calling thread too; returns at its end and throws what it threw.
@@ -61,19 +66,25 @@ class ThreadPool {
   // Returns at once.
   void start(const std::shared_ptr<PoolJob>& job);
 
+  // Whether it has no job, waiting or under way.
+  bool idle();
+
  private:
   void add(const std::shared_ptr<PoolJob>& job, size_t helpers);
+  size_t claim(size_t wanted);
   void serve();
   static bool open(const PoolJob& job);
   void work_on(const std::shared_ptr<PoolJob>& job, std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
-  std::condition_variable wake_;      // a job came, or the end
+  std::condition_variable wake_;      // a thread is claimed, or the end
   std::condition_variable job_done_;  // some job's last thread has left
   std::list<std::shared_ptr<PoolJob>> jobs_;
   std::vector<std::thread> threads_;
+  // Threads that sleep: those that nobody has called yet, and those that have been and are not awake.
   size_t idle_ = 0;
-  size_t most_threads_ = 0;
+  size_t claimed_ = 0;
+  size_t most_threads_;
   bool stopping_ = false;
 };
 

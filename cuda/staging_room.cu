@@ -77,10 +77,14 @@ Room room_of(const void* data, size_t bytes) {
   if (!room) return nullptr;
   size_t offset = static_cast<size_t>(first - static_cast<const char*>(room->data()));
   bool inside = offset <= room->size() && bytes <= room->size() - offset;
-  if (!inside) return nullptr;
+  return inside ? room : nullptr;
+}
+
+bool is_pinned(const void* data, size_t bytes) {
+  if (room_of(data, bytes) == nullptr) return false;
   std::lock_guard<std::mutex> lock(rooms().mutex);
   rooms().found++;
-  return room;
+  return true;
 }
 
 RoomUse room_use() {

@@ -1,6 +1,7 @@
 // Calls from and to pinned memory, on a machine with a GPU (or in the build that emulates one): the bytes of other calls, whatever
 // happens to the arrays meanwhile.
 
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { setImmediate as turn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
@@ -203,6 +204,13 @@ describe.skipIf(!available || native?.cudaTestRooms === undefined)("calls from p
     expect(rooms().bytes).toBe(before);
   });
 
+  it.each(["encode", "project"])("let a worker be terminated while the processor works on one: %s", (call) => {
+    // In a process of its own, which memory that is gone would end.
+    const options = { encoding: "utf8", timeout: 100_000 } as const;
+    const exits = execFileSync(process.execPath, ["-e", processorSource, file ?? "", call], options);
+    expect(JSON.parse(exits)).toEqual([1, 1, 1]);
+  });
+
   describe("of many chunks", () => {
     const wide = 4096;
     const chunkRows = roomBytes / (4 * wide);
@@ -287,6 +295,49 @@ describe.skipIf(!available || native?.cudaTestRooms === undefined)("calls from p
     });
   });
 });
+
+/** Prints how workers have ended that were terminated in the midst of a call of the CPU core from or to pinned memory. */
+const processorSource = `
+  const { once } = require("node:events");
+  const { setTimeout: sleep } = require("node:timers/promises");
+  const { Worker } = require("node:worker_threads");
+  const [file, call] = process.argv.slice(1);
+  require(file);
+  const source = \`
+    const { parentPort, workerData: { file, call } } = require("node:worker_threads");
+    const { cpuInfo, cudaStagingRoom, CpuCodebooks, CpuProjection } = require(file);
+    const { instructionSet } = cpuInfo();
+    const dim = 256;
+    const count = 2 ** 14;
+    const some = (rows) => Float32Array.from({ length: rows * dim }, (_, i) => ((i * 7919) % 1009) / 1009);
+    const calls = {
+      encode(room) {
+        const codebooks = [1, 2, 3, 4].map(() => some(1024));
+        const core = new CpuCodebooks({ dim, metric: "l2", weights: null, codebooks, threads: 2, instructionSet });
+        core.encode({ vectors: room, count, stages: 4, codes: new Uint16Array(4 * count), residuals: room });
+      },
+      project(room) {
+        const linear = { weight: some(dim), bias: null, inDim: dim, outDim: dim, threads: 2, instructionSet };
+        const vectors = new Float32Array(count * dim).fill(0.25);
+        new CpuProjection(linear).project({ vectors, count, projected: room, into: "replace" });
+      },
+    };
+    cudaStagingRoom({ device: 0, bytes: 4 * count * dim }).then((room) => {
+      calls[call](new Float32Array(room).fill(0.25));
+      parentPort.postMessage("running");
+    });
+  \`;
+  (async () => {
+    const exits = [];
+    for (const ms of [0, 10, 30]) {
+      const worker = new Worker(source, { eval: true, workerData: { file, call } });
+      await once(worker, "message");
+      await sleep(ms);
+      exits.push(await worker.terminate());
+    }
+    console.log(JSON.stringify(exits));
+  })();
+`;
 
 /** Collects garbage, and lets what has been collected be finalized. */
 async function collect() {

@@ -88,19 +88,20 @@ describe("staged rows", () => {
 
 describe("the cuda backend's staging memory", () => {
   /** A fresh copy of the module, whose rooms no other test has seen. */
-  async function open(outcome: "rooms" | "none" | "failure") {
+  async function open(outcome: "rooms" | "none" | "failure", ofDevice1 = outcome) {
     vi.resetModules();
     const { CudaStaging, leastRoomBytes, roomBytes } = await import("../lib/cuda/staging.js");
     let asked = 0;
     const fake = {
-      cudaStagingRoom: async ({ bytes }: { readonly bytes: number }) => {
+      cudaStagingRoom: async ({ bytes, device }: { readonly bytes: number; readonly device: number }) => {
         asked++;
-        if (outcome === "failure") throw new Error("no memory");
-        return outcome === "none" ? null : new ArrayBuffer(bytes);
+        const here = device === 1 ? ofDevice1 : outcome;
+        if (here === "failure") throw new Error("no memory");
+        return here === "none" ? null : new ArrayBuffer(bytes);
       },
       copyElements: () => {},
     };
-    const make = () => new CudaStaging(fake, 0, 2);
+    const make = (device = 0) => new CudaStaging(fake, device, 2);
     return { make, asked: () => asked, leastRoomBytes, roomBytes };
   }
   const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -121,6 +122,22 @@ describe("the cuda backend's staging memory", () => {
     expect(asked()).toBe(8);
     for (const room of rooms) one.giveBack(room as ArrayBuffer);
     expect(rooms).toContain(other.take(roomBytes));
+  });
+
+  it("has rooms of its device alone, which another's failures do not limit", async () => {
+    const { make, roomBytes } = await open("rooms", "failure");
+    make(0).take(roomBytes);
+    make(1).take(roomBytes);
+    await settled();
+    expect(make(1).take(roomBytes)).toBeNull();
+    const room = make(0).take(roomBytes);
+    expect(room?.byteLength).toBe(roomBytes);
+    make(0).giveBack(room as ArrayBuffer);
+    make(0).take(roomBytes);
+    make(0).take(roomBytes);
+    await settled();
+    expect(make(0).take(roomBytes)?.byteLength).toBe(roomBytes);
+    expect(make(2).take(roomBytes)).toBeNull();
   });
 
   it("has none for what is too small or too large for a room", async () => {

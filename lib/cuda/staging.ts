@@ -9,38 +9,53 @@ import type { CudaAddon } from "./addon.js";
 export const roomBytes = 2 ** 24;
 /** Fewer bytes are copied faster than a device is told of two places instead of one. */
 export const leastRoomBytes = 2 ** 20;
-/** Of this JavaScript thread: two long calls at a time. The addon limits those of the process. */
+/** Of a device and this JavaScript thread: two long calls at a time. The addon limits those of the process. */
 const mostRooms = 8;
 /** Rooms that are being pinned at a time: as many as one call has chunks under way. */
 const mostInTheMaking = 3;
 
-/** The rooms of this JavaScript thread, kept for later calls: pinning one takes the system milliseconds. */
-const rooms = {
-  idle: [] as ArrayBuffer[],
+interface Rooms {
+  readonly idle: ArrayBuffer[];
   /** There are, or are being made. */
-  count: 0,
-  inTheMaking: 0,
+  count: number;
+  inTheMaking: number;
   /** Less than `mostRooms` where one could not be had. */
-  most: mostRooms,
-};
+  most: number;
+}
+
+/**
+ * The rooms of this JavaScript thread, kept for later calls: pinning one takes the system milliseconds. By the number of their device:
+ * what becomes of it concerns them, and no other device.
+ */
+const roomsOfDevices = new Map<number, Rooms>();
+
+function roomsOf(device: number): Rooms {
+  const rooms = roomsOfDevices.get(device) ?? { idle: [], count: 0, inTheMaking: 0, most: mostRooms };
+  roomsOfDevices.set(device, rooms);
+  return rooms;
+}
 
 export class CudaStaging implements StagingMemory {
+  private readonly rooms: Rooms;
+
   constructor(
     private readonly addon: Pick<CudaAddon, "cudaStagingRoom"> & Pick<Addon, "copyElements">,
     private readonly device: number,
     private readonly threads: number,
-  ) {}
+  ) {
+    this.rooms = roomsOf(device);
+  }
 
   /** Null where there is no room yet or any more: nobody waits for one. */
   take(bytes: number): ArrayBuffer | null {
     if (bytes < leastRoomBytes || bytes > roomBytes) return null;
-    const room = rooms.idle.pop();
+    const room = this.rooms.idle.pop();
     if (room === undefined) this.makeRoom();
     return room ?? null;
   }
 
   giveBack(room: ArrayBuffer): void {
-    rooms.idle.push(room);
+    this.rooms.idle.push(room);
   }
 
   copy<Elements extends Float32Array | CodeArray>(source: Elements, target: Elements): void {
@@ -48,6 +63,7 @@ export class CudaStaging implements StagingMemory {
   }
 
   private makeRoom(): void {
+    const { rooms } = this;
     if (rooms.count >= rooms.most || rooms.inTheMaking >= mostInTheMaking) return;
     rooms.count++;
     rooms.inTheMaking++;
