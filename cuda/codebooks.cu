@@ -135,7 +135,8 @@ class StageBuilder {
     view.num_codewords = static_cast<int>(count_);
     view.tiles = static_cast<int>(tiles());
     view.tag_bits = kFewestTagBits;
-    while (size_t{1} << view.tag_bits < tiles() * tile_.codewords / 4) view.tag_bits++;
+    // A thread has every fourth codeword, in sets.
+    while (size_t{1} << view.tag_bits < tiles() * tile_.codewords / 4 / kSets) view.tag_bits++;
 
     const float* searched = image_.at<float>(offsets_.searched);
     // Codewords that equal an earlier one can never win.

@@ -50,7 +50,7 @@ __host__ __device__ constexpr int least_blocks(Engine engine, int steps) {
 }
 
 // With wgmma, rows' operands that are in shared memory: of a step and a warpgroup, and of all steps.
-static_assert(kRowStepBytes == kGroupWarps * kWarpRows * 32);
+static_assert(kRowStepBytes == kGroupWarps * kWarpRows * 32 && kWideRegisterSteps % 2 == 0);
 __host__ __device__ constexpr int wide_operand_bytes(int steps) { return (steps - kWideRegisterSteps) * kRowStepBytes; }
 
 template <Engine kEngine, int kSteps, Layout kLayout>
@@ -75,7 +75,9 @@ class EncodeWarp {
   static constexpr int kUnitBytes = kResident ? kTile.bytes() : kTile.chunk_bytes();
   // Shared memory has little room for what is open beside two blocks' tiles of mma.sync, or beside rows' operands.
   static constexpr bool kRoomForAll = kWarpgroup == kResident;
-  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1, kRoomForAll ? kPlaces : 6>;
+  // Of many dimensions more codewords are within the bound, and to look through a place takes long; ranking does not.
+  static constexpr bool kThree = kWide;
+  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1, kRoomForAll ? kPlaces : kWide ? 8 : 6, kThree>;
 
   // `open` is the group's, codes[kWarpRows] the warp's own, both in shared memory; `views` those of the parameters, or
   // a copy that is nearer.
@@ -156,11 +158,19 @@ class EncodeWarp {
           for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
         }
       } else if constexpr (kWide) {
+        constexpr int kWhole = kWideRegisterSteps / kTogether * kTogether;
 #pragma unroll
-        for (int first = 0; first < kWideRegisterSteps; first += kTogether) {
+        for (int first = 0; first < kWhole; first += kTogether) {
           operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
 #pragma unroll
           for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
+        }
+        // They come in pairs.
+        uint4 pair[2];
+        if constexpr (kWhole < kWideRegisterSteps) {
+          operands::make_steps<2, kLayout>(tile, view, parameters_.dim, kWhole, scale, sums, pair);
+          operands_[kWhole] = pair[0];
+          operands_[kWhole + 1] = pair[1];
         }
         int first = kWideRegisterSteps;
 #pragma unroll 1
@@ -169,9 +179,7 @@ class EncodeWarp {
 #pragma unroll
           for (int k = 0; k < kTogether; k++) share_operand(first + k, some[k]);
         }
-        // They come in pairs.
         if (kTogether > 2 && first + 2 < steps_) {
-          uint4 pair[2];
           operands::make_steps<2, kLayout>(tile, view, parameters_.dim, first, scale, sums, pair);
           share_operand(first, pair[0]);
           share_operand(first + 1, pair[1]);
@@ -301,7 +309,7 @@ class EncodeWarp {
                                             const float (&factors)[2]) {
 #pragma unroll
     for (int n = 0; n < kGroups; n++) {
-      rank_group(first_group + n, n % kSets,
+      rank_group((first_group + n) / kSets, n % kSets,
                  [&](int half, int parity) { return ranking_.rank(sums[n][2 * half + parity], factors[half]); });
     }
   }
@@ -333,7 +341,7 @@ class EncodeWarp {
         // Two codewords' bounds are four numbers: a group of eight has four such, one for each thread's pair.
 #pragma unroll
         for (int n = 0; n < kGroups; n++) {
-          rank_group(first_group + j + n, bounds[(j + n) * 4 + fragment_column()], n % kSets, sums[n]);
+          rank_group((first_group + j + n) / kSets, bounds[(j + n) * 4 + fragment_column()], n % kSets, sums[n]);
         }
       }
     } else {
@@ -357,7 +365,7 @@ class EncodeWarp {
       const float4* bounds = reinterpret_cast<const float4*>(view.bounds + static_cast<size_t>(tile) * kTile.codewords);
 #pragma unroll
       for (int n = 0; n < kGroups; n++) {
-        rank_group(first_group + n, __ldg(bounds + n * 4 + fragment_column()), n % kSets, sums[n]);
+        rank_group((first_group + n) / kSets, __ldg(bounds + n * 4 + fragment_column()), n % kSets, sums[n]);
       }
     }
   }
@@ -392,8 +400,8 @@ class EncodeWarp {
   }
 
   // The same for products without bounds; `bounds` are of this thread's two codewords: start, slope, start, slope.
-  __device__ __forceinline__ void rank_group(int group, const float4& bounds, int set, const float (&sums)[4]) {
-    rank_group(group, set, [&](int half, int parity) {
+  __device__ __forceinline__ void rank_group(int round, const float4& bounds, int set, const float (&sums)[4]) {
+    rank_group(round, set, [&](int half, int parity) {
       const RowState& state = states_[half];
       float start = parity == 0 ? bounds.x : bounds.z;
       float slope = parity == 0 ? bounds.y : bounds.w;
@@ -402,10 +410,10 @@ class EncodeWarp {
     });
   }
 
-  // Takes the ranked scores rank_of(half, parity) of a group of eight codewords, one of the groups kSets · j + set.
+  // Takes the ranked scores rank_of(half, parity) of the group kSets · round + set of eight codewords.
   template <typename RankOf>
-  __device__ __forceinline__ void rank_group(int group, int set, const RankOf& rank_of) {
-    int tag = 2 * group;
+  __device__ __forceinline__ void rank_group(int round, int set, const RankOf& rank_of) {
+    int tag = 2 * round;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       kept_[half].take(set, ranking_.tagged(rank_of(half, 0), tag), ranking_.tagged(rank_of(half, 1), tag + 1));
@@ -421,7 +429,7 @@ class EncodeWarp {
     for (int half = 0; half < 2; half++) {
 #pragma unroll
       for (int set = 0; set < kSets; set++) {
-        bounds[half][set] = view.bounds[min(ranking_.codeword(kept_[half].best[set], fragment_column()), last)];
+        bounds[half][set] = view.bounds[min(ranking_.codeword(kept_[half].best[set], set, fragment_column()), last)];
       }
     }
     // Other threads of the warp have read the codes of the stage before.
@@ -438,7 +446,7 @@ class EncodeWarp {
 #pragma unroll
         for (int set = 0; set < kSets; set++) {
           if (verdicts[half].candidates >> (4 * set + fragment_column()) & 1)
-            codes[fragment_row()] = ranking_.codeword(kept_[half].best[set], fragment_column());
+            codes[fragment_row()] = ranking_.codeword(kept_[half].best[set], set, fragment_column());
         }
       }
     }
@@ -504,7 +512,7 @@ class EncodeWarp {
   unsigned char* shared_operands_ = nullptr;
   // Of rows 0 … 7 and 8 … 15.
   RowState states_[2];
-  Kept kept_[2];
+  Kept<kThree> kept_[2];
 };
 
 }  // namespace rvq::cuda

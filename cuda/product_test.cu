@@ -228,7 +228,7 @@ ProductTest measure(int device) {
   float error = 0;
   std::memcpy(&error, &result.worst, sizeof error);
   // Zero would be a kernel that has not run: so many sums of 24 bits cannot all be exact.
-  return {error > 0 && static_cast<double>(error) <= 0.5 * product_rounding(kDim), result.warpgroup != 0,
+  return {error > 0 && static_cast<double>(error) <= 0.75 * product_rounding(kDim), result.warpgroup != 0,
           result.integers == 4 * 32 * kPatterns && result.wrong == 0};
 }
 

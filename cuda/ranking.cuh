@@ -15,7 +15,7 @@ namespace rvq::cuda {
 
 // Scores as they are ranked: an integer, times a power of two that makes room for a tag in the lowest bits. For rows
 // and codewords in a thread's place of the fragments of mma.sync the tag is the number of the codeword among the
-// thread's: 2·group + parity for codeword 8·group + 2·column + parity.
+// thread's of a set: 2·j + parity for codeword 8·(kSets·j + set) + 2·column + parity.
 //
 // The integer is the score times a factor of the row, rounded to nearest, and half the range; by one multiply-add,
 // since a float32 from 2^23 on has no fraction, and its bits below the exponent are the integer.
@@ -44,32 +44,42 @@ struct Ranking {
   __device__ __forceinline__ float score(int tagged) const {
     return static_cast<float>((tagged >> tag_bits) - half_range());
   }
-  __device__ __forceinline__ uint32_t codeword(int tagged, int column) const {
+  __device__ __forceinline__ uint32_t codeword(int tagged, int set, int column) const {
     uint32_t tag = static_cast<uint32_t>(tagged) & static_cast<uint32_t>(tags - 1);
-    return tag / 2 * 8 + static_cast<uint32_t>(column) * 2 + tag % 2;
+    return (tag / 2 * kSets + static_cast<uint32_t>(set)) * 8 + static_cast<uint32_t>(column) * 2 + tag % 2;
   }
 
  private:
   __device__ __forceinline__ int half_range() const { return 1 << (30 - tag_bits); }
 };
 
-// A thread keeps apart what it has of every fourth group of codewords: the groups 4j + set.
-constexpr int kSets = 4;
 // Places of a row that keep a best: of four threads, each set.
 constexpr int kPlaces = 4 * kSets;
 
-// What a thread has kept of the tagged upper ends of one row: the best two of every set.
+// What a thread has kept of the tagged upper ends of one row: the best two of every set, or three.
+template <bool kThree>
 struct Kept {
   int best[kSets];
   int second[kSets];
+  int third[kThree ? kSets : 1];
 
   // Two of a group at once.
   __device__ __forceinline__ void take(int set, int a, int b) {
     int higher = max(a, b);
     int lower = min(a, b);
-    second[set] = largest_of(second[set], lower, min(best[set], higher));
+    int beaten = min(best[set], higher);
     best[set] = max(best[set], higher);
+    if constexpr (kThree) {
+      int next = max(lower, beaten);
+      third[set] = largest_of(third[set], min(lower, beaten), min(second[set], next));
+      second[set] = max(second[set], next);
+    } else {
+      second[set] = largest_of(second[set], lower, beaten);
+    }
   }
+
+  // The best of those of a set that may not be known.
+  __device__ __forceinline__ int last(int set) const { return kThree ? third[set] : second[set]; }
 
  private:
   // One instruction on Hopper.
@@ -83,7 +93,8 @@ struct Kept {
 };
 
 // What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place
-// of that thread and set, of `hidden` for a place that may have hidden a third one.
+// of that thread and set, with three kept bit kPlaces + 4·set + column for its second; of `hidden` for a place that may
+// have hidden one.
 struct Verdict {
   unsigned candidates;
   unsigned hidden;
@@ -92,9 +103,10 @@ struct Verdict {
 
 // Of eight rows of the warp, the thread's being fragment_row(); bounds[set] are those of its best codewords. More than
 // so many candidates are all hidden. `start_rounding` is γ_h.
-template <int kMostCandidates>
-__device__ __forceinline__ Verdict judge(const StageView& view, int dim, const Ranking& ranking, const Kept& kept,
-                                         const float2 (&bounds)[kSets], const RowState& state, float start_rounding) {
+template <int kMostCandidates, bool kThree>
+__device__ __forceinline__ Verdict judge(const StageView& view, int dim, const Ranking& ranking,
+                                         const Kept<kThree>& kept, const float2 (&bounds)[kSets], const RowState& state,
+                                         float start_rounding) {
   // Units on each side, six in all. Ranking rounds two scores, ½ each, limbs of a start are up to ½ too large, the
   // width is rounded to 1¼ and what is taken from the score to ½ twice: below four.
   constexpr float kSlack = 3;
@@ -118,12 +130,20 @@ __device__ __forceinline__ Verdict judge(const StageView& view, int dim, const R
 #pragma unroll
   for (int set = 0; set < kSets; set++) {
     verdict.candidates |= (__ballot_sync(kAll, upper(kept.best[set]) >= lower) >> shift & 15) << (4 * set);
-    verdict.hidden |= (__ballot_sync(kAll, upper(kept.second[set]) >= lower) >> shift & 15) << (4 * set);
+    verdict.hidden |= (__ballot_sync(kAll, upper(kept.last(set)) >= lower) >> shift & 15) << (4 * set);
+    if constexpr (kThree) {
+      unsigned seconds = __ballot_sync(kAll, upper(kept.second[set]) >= lower) >> shift & 15;
+      verdict.candidates |= seconds << (kPlaces + 4 * set);
+    }
   }
+  constexpr unsigned kAllPlaces = (1u << kPlaces) - 1;
+  // Those of a place that is looked through are found there.
+  verdict.candidates &= ~(verdict.hidden << kPlaces);
   if (kMostCandidates < kPlaces && __popc(verdict.candidates & ~verdict.hidden) > kMostCandidates) {
-    verdict.hidden |= verdict.candidates;
+    verdict.hidden |= verdict.candidates & kAllPlaces;
+    verdict.candidates &= kAllPlaces;
   }
-  if (state.unknown) verdict.candidates = verdict.hidden = (1 << kPlaces) - 1;
+  if (state.unknown) verdict.candidates = verdict.hidden = kAllPlaces;
   verdict.certain = state.not_finite || (verdict.hidden == 0 && __popc(verdict.candidates) == 1);
   return verdict;
 }

@@ -10,8 +10,8 @@
 //   |x̂·ĉ_k/q − X·C_k| ≤ e_x·n_k + n_x·e_k                                                      (Cauchy and Schwarz)
 //   the sum on the tensor cores is off by at most γ·n_x·(n_k + e_k). Products of float16 are exact; they are aligned to
 //     the largest of 16 and the running sum and cut off below 24 bits of it (Turing to Ada; 25 on Hopper), so a step of
-//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and ⌈D/16⌉ + 2 steps (D + 47)·17/16·2^-23. γ = (D + 24)·2^-22 is more
-//     than that, mostly near twice, and covers the roundings of the two multiply-adds that make the score.
+//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and ⌈D/16⌉ + 2 steps (D + 47)·17/16·2^-23. γ = (D + 56)·17/16·2^-23
+//     covers the roundings of the two multiply-adds that make the score too.
 //   h_k is rounded, γ_h = 2^-21 of it, and where it is one of the products (below) with them: γ_h = γ + 2^-21.
 // So |Ŝ_k − S_k| ≤ n_x·(θ·n_k + e_k + γ·(n_k + e_k)) + γ_h·h_k with θ = e_x/n_x ≤ ρ·g_k + γ_h·h_k, where
 //   g_k = θ₀·n_k + e_k + γ·(n_k + e_k) belongs to the codeword, ρ = n_x·max(1, θ/θ₀) to the row.
@@ -42,7 +42,7 @@ constexpr double kRowRounding = 0x1p-10 * 0.16;  // θ₀
 constexpr double kFloor = 0x1p-40;
 
 // γ
-RVQ_HOST_DEVICE inline float product_rounding(int dim) { return static_cast<float>(dim + 24) * 0x1p-22f; }
+RVQ_HOST_DEVICE inline float product_rounding(int dim) { return static_cast<float>(dim + 56) * 0x1.1p-23f; }
 // γ_h; `in_products`: h_k is one of the products.
 RVQ_HOST_DEVICE inline float norm_rounding(int dim, bool in_products) {
   return (in_products ? product_rounding(dim) : 0) + 0x1p-21f;

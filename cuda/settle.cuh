@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "ranking.cuh"
 #include "row_operands.cuh"
@@ -20,14 +21,15 @@ struct Found {
 
 // What the rows of some warps leave open, in shared memory. Rows count from the first of them. A row can be on both
 // lists.
-template <int kGroupWarps, int kMostCandidates>
+template <int kGroupWarps, int kMostCandidates, bool kThree>
 struct OpenRows {
   static constexpr int kRows = 16 * kGroupWarps;
+  using Candidates = std::conditional_t<kThree, uint32_t, uint16_t>;
   // Searches at a time.
   static constexpr int kSearches = 4;
 
   uint32_t codewords[kRows][kMostCandidates];  // the best of its places: of those that are to be compared, or of all
-  uint16_t candidates[kRows];                  // bits of the places that are to be compared
+  Candidates candidates[kRows];                // bits of those that are to be compared, as of a Verdict
   uint16_t hidden[kRows];                      // of those that are to be looked through
   uint8_t compared[kRows];                     // rows with candidates
   uint8_t searched[kRows];                     // rows with hidden places
@@ -37,20 +39,20 @@ struct OpenRows {
   // How many are compared, and 2^16 times how many are searched: one for each stage, in turn.
   int counts[2];
 
-  // Where the codeword of one of a row's candidates is: without gaps where there is not room for all.
-  __device__ static __forceinline__ int slot_of(int place, unsigned candidates) {
-    return kMostCandidates == kPlaces ? place : __popc(candidates & ((1u << place) - 1));
+  // Where the codeword of one of a row's candidates is, by its bit: without gaps where there is not room for all.
+  __device__ static __forceinline__ int slot_of(int bit, unsigned candidates) {
+    return kMostCandidates == kPlaces ? bit : __popc(candidates & ((1u << bit) - 1));
   }
 };
 
 // Warps that settle their rows together: sixteen rows a warp. A warp alone, or the four of a warpgroup: what is left
 // open is shared out among them, and none waits long for another.
-template <int kGroupWarps, int kRowCandidates>
+template <int kGroupWarps, int kRowCandidates, bool kThree>
 struct SettlingGroup {
   static constexpr int kWarps = kGroupWarps;
   // Of a row that are compared one by one; where there are more their places are looked through.
   static constexpr int kMostCandidates = kRowCandidates;
-  using Open = OpenRows<kGroupWarps, kMostCandidates>;
+  using Open = OpenRows<kGroupWarps, kMostCandidates, kThree>;
 
   // Of the block.
   __device__ static int index() { return static_cast<int>(threadIdx.x) / (32 * kGroupWarps); }
@@ -74,8 +76,8 @@ struct SettlingGroup {
 };
 
 // Puts the warp's open rows on the group's lists.
-template <typename Group>
-__device__ __forceinline__ void list_open(const StageView& view, const Ranking& ranking, const Kept (&kept)[2],
+template <typename Group, bool kThree>
+__device__ __forceinline__ void list_open(const StageView& view, const Ranking& ranking, const Kept<kThree> (&kept)[2],
                                           const Verdict (&verdicts)[2], const bool (&exists)[2],
                                           typename Group::Open& open, int& count) {
   unsigned candidates[2];
@@ -106,19 +108,22 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
     bool is_compared = (compared[half] & own) != 0;
     bool is_searched = (searched[half] & own) != 0;
     if (is_compared) {
+      auto list = [&](int bit, int tagged, int set) {
+        if (Group::kMostCandidates < kPlaces && (candidates[half] >> bit & 1) == 0) return;
+        // Where all are alike, one that does not exist can be the best of a place.
+        open.codewords[row][Group::Open::slot_of(bit, candidates[half])] =
+            min(ranking.codeword(tagged, set, fragment_column()), static_cast<uint32_t>(view.num_codewords) - 1);
+      };
 #pragma unroll
       for (int set = 0; set < kSets; set++) {
-        // Where all are alike, one that does not exist can be the best of a place.
-        uint32_t codeword = ranking.codeword(kept[half].best[set], fragment_column());
         int place = 4 * set + fragment_column();
-        if (Group::kMostCandidates < kPlaces && (candidates[half] >> place & 1) == 0) continue;
-        open.codewords[row][Group::Open::slot_of(place, candidates[half])] =
-            min(codeword, static_cast<uint32_t>(view.num_codewords) - 1);
+        list(place, kept[half].best[set], set);
+        if constexpr (kThree) list(kPlaces + place, kept[half].second[set], set);
       }
     }
     // The row's four threads know the same.
     if (fragment_column() != 0 || !(is_compared || is_searched)) continue;
-    open.candidates[row] = static_cast<uint16_t>(candidates[half]);
+    open.candidates[row] = static_cast<typename Group::Open::Candidates>(candidates[half]);
     // Those that are not searched as well are done when they have been compared.
     open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
     if (is_compared) {

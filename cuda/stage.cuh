@@ -81,7 +81,7 @@ __host__ __device__ constexpr TileShape warpgroup_tile(int steps) {
 
 // With wgmma, more dimensions than registers hold: the first kWideRegisterSteps of the rows' operands are there, the
 // others in shared memory, of which a multiprocessor has enough for kMostWideSteps of dimensions.
-constexpr int kWideRegisterSteps = 20;
+constexpr int kWideRegisterSteps = 18;
 constexpr int kMostWideSteps = 64;
 
 __host__ __device__ constexpr TileShape wide_tile(int steps) {
@@ -103,6 +103,9 @@ inline TileShape tile_for(size_t dim, bool warpgroup) {
   }
   return warpgroup && steps <= kMostWideSteps ? wide_tile(steps) : streamed_tile(steps);
 }
+
+// A thread keeps apart what it has of every fourth group of eight codewords: the groups 4j + set (ranking.cuh).
+constexpr int kSets = 4;
 
 // A ranked score has so many tag bits at least: what is above its integer is then shifted out.
 constexpr int kFewestTagBits = 8;
