@@ -48,8 +48,10 @@ struct RowSearch {
   }
 
   // The nearest of the codewords 32j + 8·set + 2·column and those after them, of every place 4·set + column whose bit
-  // is set: of those that are this warp's, number `part` of `parts`.
-  __device__ __forceinline__ Nearest of_places(const float* row, unsigned places, int part, int parts) const {
+  // is set: of those that are this warp's, number `part` of `parts`. Some other is known to be as near as `known`, or
+  // infinity; where none here is nearer, none may be given.
+  __device__ __forceinline__ Nearest of_places(const float* row, unsigned places, int part, int parts,
+                                               double known) const {
     int team = part * kTeams + thread / kSumLanes;
     // From one codeword of a team to its next.
     int stride = 16 * kTeams * parts;
@@ -59,13 +61,15 @@ struct RowSearch {
     float third = INFINITY;
     uint32_t first_k = 0;
     uint32_t second_k = 0;
+    // Not below what is computed in float32 of the nearest. With weights nothing is.
+    float least = weights == nullptr ? float32_reach(static_cast<float>(known) * (1 + 0x1p-22f), dim) : INFINITY;
     if (weights == nullptr) {
       each(places, team, stride * kTogether, [&](int k) {
         float distances[kTogether];
         const float* codewords[kTogether];
 #pragma unroll
         for (int n = 0; n < kTogether; n++) codewords[n] = codeword(min(k + stride * n, view->num_codewords - 1));
-        float32_distances(row, codewords, distances);
+        float32_distances(row, codewords, distances, float32_reach(least, dim));
 #pragma unroll
         for (int n = 0; n < kTogether; n++) {
           int codeword = k + stride * n;
@@ -80,9 +84,9 @@ struct RowSearch {
           if (lost < second) second_k = loser;
           second = fminf(second, lost);
         }
+        least = fminf(least, first);
       });
     }
-    float least = first;
 #pragma unroll
     for (int step = 8; step <= 16; step *= 2) least = fminf(least, __shfl_xor_sync(kAll, least, step));
     float reach = float32_reach(least, dim);
@@ -110,6 +114,8 @@ struct RowSearch {
 
  private:
   static constexpr int kTogether = 4;
+  // Dimensions after which many codewords are looked at.
+  static constexpr int kLook = 128;
   static constexpr int kTeams = 32 / kSumLanes;
 
   // consider(k) for the codewords of the places, by teams: k is the team's, and what follows it in the place.
@@ -128,25 +134,38 @@ struct RowSearch {
     return view->searched + static_cast<size_t>(k) * dim;
   }
 
-  // For all threads of the team.
+  // For all threads of the team. Where all of the warp's are further than `reach`, which their first dimensions may
+  // show, any numbers beyond it.
   template <int kCodewords>
   __device__ __forceinline__ void float32_distances(const float* row, const float* const (&codewords)[kCodewords],
-                                                    float (&distances)[kCodewords]) const {
+                                                    float (&distances)[kCodewords], float reach = INFINITY) const {
     int lane = thread % kSumLanes;
 #pragma unroll
     for (int n = 0; n < kCodewords; n++) distances[n] = 0;
     if constexpr (kLayout != Layout::kAny) {
+#pragma unroll 1
+      for (int first = 0; first < dim; first += kLook) {
 #pragma unroll 2
-      for (int i = 4 * lane; i < dim; i += 4 * kSumLanes) {
-        float4 x = *reinterpret_cast<const float4*>(row + i);
+        for (int i = first + 4 * lane; i < min(dim, first + kLook); i += 4 * kSumLanes) {
+          float4 x = *reinterpret_cast<const float4*>(row + i);
+#pragma unroll
+          for (int n = 0; n < kCodewords; n++) {
+            float4 c = __ldg(reinterpret_cast<const float4*>(codewords[n] + i));
+            add_square(x.x - c.x, distances[n]);
+            add_square(x.y - c.y, distances[n]);
+            add_square(x.z - c.z, distances[n]);
+            add_square(x.w - c.w, distances[n]);
+          }
+        }
+        if (kCodewords < kTogether || first + kLook >= dim) continue;
+        // Sums of squares only grow, also as they are rounded.
+        bool near = false;
 #pragma unroll
         for (int n = 0; n < kCodewords; n++) {
-          float4 c = __ldg(reinterpret_cast<const float4*>(codewords[n] + i));
-          add_square(x.x - c.x, distances[n]);
-          add_square(x.y - c.y, distances[n]);
-          add_square(x.z - c.z, distances[n]);
-          add_square(x.w - c.w, distances[n]);
+          float so_far = team_sum(distances[n]);
+          near = near || !(so_far > reach);
         }
+        if (!__any_sync(kAll, near)) break;
       }
     } else {
 #pragma unroll 1
@@ -157,10 +176,13 @@ struct RowSearch {
       }
     }
 #pragma unroll
-    for (int n = 0; n < kCodewords; n++) {
+    for (int n = 0; n < kCodewords; n++) distances[n] = team_sum(distances[n]);
+  }
+
+  __device__ __forceinline__ static float team_sum(float sum) {
 #pragma unroll
-      for (int step = 4; step >= 1; step /= 2) distances[n] += __shfl_xor_sync(kAll, distances[n], step);
-    }
+    for (int step = 4; step >= 1; step /= 2) sum += __shfl_xor_sync(kAll, sum, step);
+    return sum;
   }
 };
 

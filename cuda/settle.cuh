@@ -225,6 +225,8 @@ __device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, co
       open.of_candidates[row] = {nearest.distance, nearest.codeword};
     }
   }
+  // What has been found for candidates is a reach for others.
+  if (num_searched > 0) Group::meet();
 #pragma unroll 1
   for (int first = 0; first < num_searched; first += Group::Open::kSearches) {
     int here = min(num_searched - first, Group::Open::kSearches);
@@ -232,7 +234,7 @@ __device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, co
     for (int i = 0; i < here; i++) {
       int row = open.searched[first + i];
       Nearest found = search.of_places(rows + static_cast<size_t>(row) * search.dim, open.hidden[row], Group::warp(),
-                                       Group::kWarps);
+                                       Group::kWarps, open.of_candidates[row].distance);
       if (lane == 0) open.of_places[i][Group::warp()] = {found.distance, found.codeword};
     }
     Group::meet();
