@@ -77,7 +77,14 @@ class EncodeWarp {
   static constexpr bool kRoomForAll = kWarpgroup == kResident;
   // Of many dimensions more codewords are within the bound, and to look through a place takes long; ranking does not.
   static constexpr bool kThree = kWide;
-  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1, kRoomForAll ? kPlaces : kWide ? 8 : 6, kThree>;
+  // They lie where rows' operands are while there are products.
+  static constexpr int kWideCandidates = 15;
+  static_assert(kGroupWarps * kWarpRows * kWideCandidates * 4 <= 2 * kRowStepBytes && kWideCandidates < kPlaces);
+  using Group = SettlingGroup<kWarpgroup ? kGroupWarps : 1,
+                              kRoomForAll ? kPlaces
+                              : kWide     ? kWideCandidates
+                                          : 6,
+                              kThree>;
 
   // `open` is the group's, codes[kWarpRows] the warp's own, both in shared memory; `views` those of the parameters, or
   // a copy that is nearer.
@@ -90,6 +97,9 @@ class EncodeWarp {
         steps_(kResident ? kSteps : steps_of(parameters.dim)) {
     if constexpr (kWide) {
       shared_operands_ = dynamic_shared_memory() + Group::index() * wide_operand_bytes(steps_);
+      if (threadIdx.x % (32 * kGroupWarps) == 0) {
+        open.codewords = reinterpret_cast<typename Group::Open::Codewords*>(shared_operands_);
+      }
     } else if constexpr (!kResident) {
       size_t warp = static_cast<size_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
       fragments_ = static_cast<uint4*>(parameters.fragments) + warp * steps_ * 32 + threadIdx.x % 32;
@@ -453,6 +463,8 @@ class EncodeWarp {
     const bool present[2] = {exists(0), exists(1)};
     int& count = open_.counts[turn_];
     turn_ ^= 1;
+    // No more products read what is overwritten.
+    if constexpr (kWide) Group::meet();
     list_open<Group>(view, ranking_, kept_, verdicts, present, open_, count);
     Group::meet();
     if (count == 0) return;

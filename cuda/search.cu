@@ -31,7 +31,7 @@ constexpr int kNearViews = 32;
 
 // What a block can have; and of it, where operands of rows are there too, all but the codes and what is open.
 constexpr int kMostShared = 227 << 10;
-constexpr int kWideShared = kMostShared - (9 << 10);
+constexpr int kWideShared = kMostShared - (5 << 10);
 using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
 
 // Dynamic shared memory as `measure_fit` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.

@@ -25,14 +25,16 @@ template <int kGroupWarps, int kMostCandidates, bool kThree>
 struct OpenRows {
   static constexpr int kRows = 16 * kGroupWarps;
   using Candidates = std::conditional_t<kThree, uint32_t, uint16_t>;
+  using Codewords = uint32_t[kMostCandidates];
   // Searches at a time.
   static constexpr int kSearches = 4;
 
-  uint32_t codewords[kRows][kMostCandidates];  // the best of its places: of those that are to be compared, or of all
-  Candidates candidates[kRows];                // bits of those that are to be compared, as of a Verdict
-  uint16_t hidden[kRows];                      // of those that are to be looked through
-  uint8_t compared[kRows];                     // rows with candidates
-  uint8_t searched[kRows];                     // rows with hidden places
+  // The best of its places: of those that are to be compared, or of all. With three kept in other memory of the group.
+  std::conditional_t<kThree, Codewords*, Codewords[kRows]> codewords;
+  Candidates candidates[kRows];  // bits of those that are to be compared, as of a Verdict
+  uint16_t hidden[kRows];        // of those that are to be looked through
+  uint8_t compared[kRows];       // rows with candidates
+  uint8_t searched[kRows];       // rows with hidden places
   // What has been found for a row that is searched: among its candidates, and by each warp in its places.
   Found of_candidates[kRows];
   Found of_places[kSearches][kGroupWarps];

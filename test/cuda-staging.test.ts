@@ -322,6 +322,8 @@ const processorSource = `
         new CpuProjection(linear).project({ vectors, count, projected: room, into: "replace" });
       },
     };
+    // Stays when the call is done.
+    parentPort.on("message", () => {});
     cudaStagingRoom({ device: 0, bytes: 4 * count * dim }).then((room) => {
       calls[call](new Float32Array(room).fill(0.25));
       parentPort.postMessage("running");
