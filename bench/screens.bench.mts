@@ -43,7 +43,7 @@ const screens: readonly { name: string; screen: Screen }[] = [
 
 function float16Screen(sumRounding: number): Screen {
   return ({ dim, codewords, norms }) => {
-    const gamma = (dim + 24) * 2 ** -22 + sumRounding;
+    const gamma = (dim + 56) * 17 * 2 ** -27 + sumRounding;
     const rounded = codewords.map(float16);
     const slopes = norms.map((norm, k) => {
       const error = distance(codewords, rounded, k * dim, k * dim, dim);
