@@ -1,7 +1,7 @@
 // Residual encoding: a warp takes 16 rows through all stages. In each it turns its rows into float16 operands
 // (row_operands.cuh), multiplies them with the stage's codewords, which the block streams through shared memory, keeps
-// the two best upper ends of the score (screen_bound.h, ranking.cuh) of each of sixteen places, and settles the codes
-// (settle.cuh).
+// the two best upper ends of the score, or three (screen_bound.h, ranking.cuh), of each of sixteen places, and settles
+// the codes (settle.cuh).
 //
 // The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, with
 // wgmma in part in shared memory, with mma.sync in a part of global memory that stays in the second-level cache. The

@@ -50,9 +50,8 @@ const builds = {
     options: ["RVQ_EMULATE_CUDA=ON"],
     tests: ["test/contract", "test/cuda-"],
     runs: [
-      { RVQ_EMULATED_DEVICES: "1", RVQ_TEST_BACKENDS: "cuda" },
+      {},
       {
-        RVQ_EMULATED_DEVICES: "1",
         RVQ_TEST_BACKENDS: "cuda,cpu",
         tests: [
           "cli-bench",
@@ -64,14 +63,9 @@ const builds = {
         ].map((name) => `test/${name}`),
         program: null,
       },
-      {
-        RVQ_EMULATED_DEVICES: "1",
-        RVQ_TEST_BACKENDS: "cuda",
-        RVQ_CUDA_SCREEN: "int8",
-        tests: ["test/contract/search", "test/contract/random-search"],
-      },
-      { RVQ_EMULATED_DEVICES: "1", RVQ_TEST_BACKENDS: "cuda", RVQ_EMULATED_WGMMA: "1" },
-    ],
+      { RVQ_CUDA_SCREEN: "int8", tests: ["test/contract/search", "test/contract/random-search"] },
+      { RVQ_EMULATED_WGMMA: "1" },
+    ].map((form) => ({ RVQ_EMULATED_DEVICES: "1", RVQ_TEST_BACKENDS: "cuda", ...form })),
     // What scripts/gpu.sh runs under compute-sanitizer on a GPU: it must not be found broken there.
     program: ["scripts/gpu-exercise.mjs", "cuda"],
   },
