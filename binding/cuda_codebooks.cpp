@@ -9,6 +9,7 @@
 #include "../cuda/host_decode.h"
 #include "../cuda/host_search.h"
 #include "../cuda/staging_room.h"
+#include "../cuda/stream.h"
 #include "arguments.h"
 #include "cuda_call.h"
 #include "cuda_device.h"
@@ -68,6 +69,12 @@ std::unique_ptr<Call> read_assign(const Prepared& prepared, Napi::Env env, Argum
   return std::make_unique<CudaCall<cuda::HostAssign>>(owner, prepared->options, *prepared->codebooks, request);
 }
 
+std::vector<cuda::CodebookSpec::Stage> stages_of(const cpu::CodebookSpec& spec) {
+  std::vector<cuda::CodebookSpec::Stage> stages;
+  for (const auto& stage : spec.stages) stages.push_back({stage.codewords, stage.num_codewords});
+  return stages;
+}
+
 using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Arguments&);
 
 // One thread: it feeds the device, and mostly waits. Others help it to copy.
@@ -100,6 +107,7 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
                          InstanceMethod("passOnResident", &CudaCodebooks::pass_on_resident),
 #ifdef RVQ_TESTING
                          InstanceMethod("testScreen", &CudaCodebooks::test_screen),
+                         InstanceMethod("testReplace", &CudaCodebooks::test_replace),
 #endif
                          InstanceMethod("dispose", &CudaCodebooks::dispose),
                      });
@@ -110,8 +118,7 @@ CudaCodebooks::CudaCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   CudaOptions options = read_cuda_options(arguments);
   int device = options.device;
   cpu::CodebookSpec read = read_spec(info.Env(), arguments);
-  cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, {}};
-  for (const auto& stage : read.stages) spec.stages.push_back({stage.codewords, stage.num_codewords});
+  cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, stages_of(read)};
   auto prepared = std::make_unique<CudaPrepared>();
   prepared->options = options;
   prepared->shape = shape_of(read);
@@ -167,6 +174,23 @@ Napi::Value CudaCodebooks::assign(const Napi::CallbackInfo& info) {
 #ifdef RVQ_TESTING
 Napi::Value CudaCodebooks::test_screen(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), prepared(info.Env())->codebooks->screen());
+}
+
+Napi::Value CudaCodebooks::test_replace(const Napi::CallbackInfo& info) {
+  Arguments arguments(info[0]);
+  const Prepared& own = prepared(info.Env());
+  cpu::CodebookSpec read = read_spec(info.Env(), arguments);
+  if (read.dim != own->shape.dim || shape_of(read).codebook_sizes != own->shape.codebook_sizes) {
+    throw arguments.error("codebooks", "as many codewords of as many elements");
+  }
+  run_coded(info.Env(), [&] {
+    cuda::on_device(own->options.device, [&] {
+      cuda::Stream stream;
+      own->codebooks->replace(stages_of(read), stream.get());
+      stream.wait("packing");
+    });
+  });
+  return info.Env().Undefined();
 }
 #endif
 

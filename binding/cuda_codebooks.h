@@ -36,6 +36,8 @@ class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
 #ifdef RVQ_TESTING
   // testScreen(): "wgmma", "float16", "int8" or "none".
   Napi::Value test_screen(const Napi::CallbackInfo& info);
+  // testReplace({ dim, metric, weights, codebooks }): other codewords in the place of these, packed again.
+  Napi::Value test_replace(const Napi::CallbackInfo& info);
 #endif
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

@@ -13,7 +13,7 @@ namespace rvq {
 struct CudaPrepared {
   CudaOptions options;
   Shape shape;
-  std::unique_ptr<const cuda::Codebooks> codebooks;
+  std::unique_ptr<cuda::Codebooks> codebooks;
 };
 
 }  // namespace rvq

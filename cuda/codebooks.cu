@@ -1,308 +1,172 @@
-// Prepares codebooks on the host and puts them on a device.
+// Puts codebooks on a device and has them packed there.
 
 #include "codebooks.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <vector>
 
-#include "../binding/cpu/codewords.h"
+#include "array_layout.h"
 #include "device_memory.h"
 #include "failure.h"
 #include "lane.h"
-#include "limb_codewords.h"
+#include "pack_codebooks.h"
 #include "product_test.h"
-#include "screen_bound.h"
 #include "screen_form.h"
 #include "stage.cuh"
 #include "stream.h"
+#include "unit_rows.h"
 
 namespace rvq::cuda {
 
 namespace {
 
-// log2 of the bound below which the largest element of a codeword is brought.
-constexpr int kLargestExponent = 7;
-constexpr double kLeastLargestNorm = 0x1p6;
-constexpr size_t kAlignment = 256;
-// Codewords of an operand of the tensor cores.
-constexpr size_t kGroup = 8;
-
-// Everything of one quantizer in one block of memory, first on the host.
-class Image {
- public:
-  // Returns the offset of room for so many bytes, zeroed.
-  size_t reserve(size_t bytes) {
-    size_t offset = bytes_.size();
-    bytes_.resize((offset + bytes + kAlignment - 1) / kAlignment * kAlignment);
-    return offset;
-  }
-  template <typename T>
-  T* at(size_t offset) {
-    return reinterpret_cast<T*>(bytes_.data() + offset);
-  }
-  const std::vector<unsigned char>& bytes() const { return bytes_; }
-
- private:
-  std::vector<unsigned char> bytes_;
+// Where things of a stage stand.
+struct StagePlaces {
+  size_t codewords, searched;             // [num_codewords][dim]: behind those of the stage before
+  size_t bounds, centre, factors, tiles;  // as in StageView; the first tile
+  size_t table, totals;                   // the others are scratch, as in PackedStage
+  size_t slots, repeated, exponents, column_sums, column_counts, sums;
 };
 
-// x rounded to float16, to nearest even, for |x| < 65504: its bits, and its value. What cuda_fp16.h has for the host
-// takes several times as long, and a trainer prepares codebooks at every step.
-struct Half {
-  uint16_t bits;
-  float value;
+uint32_t table_size(size_t num_codewords) {
+  uint32_t size = 2;
+  while (size < 2 * num_codewords) size *= 2;
+  return size;
+}
 
-  explicit Half(float x) {
-    uint32_t all = bits_of(x);
-    uint32_t sign = all & 0x80000000u;
-    uint32_t magnitude = all ^ sign;
-    // Below 2^-14 float16 has steps of 2^-24, as float32 has from ½ to 1.
-    bool subnormal = magnitude < (113u << 23);
-    float shifted = number_of(magnitude) + 0.5f;
-    uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
-    uint32_t half = subnormal ? bits_of(shifted) - bits_of(0.5f) : (rounded >> 13) - (112u << 10);
-    uint32_t found = subnormal ? bits_of(shifted - 0.5f) : rounded & ~0x1fffu;
-    bits = static_cast<uint16_t>(sign >> 16 | half);
-    value = number_of(sign | found);
-  }
+size_t tiles_of(const CodebookSpec::Stage& stage, const TileShape& tile) {
+  return (stage.num_codewords + tile.codewords - 1) / tile.codewords;
+}
 
-  // The least that is not below x.
-  static Half up(double x) {
-    Half half(static_cast<float>(x));
-    if (half.value >= x) return half;
-    // Of what is below zero the next has the lower bits.
-    half.bits = half.value < 0 ? half.bits - 1 : half.bits == 0x8000 ? 1 : half.bits + 1;
-    uint32_t magnitude = half.bits & 0x7fff;
-    float value =
-        magnitude < 0x400 ? static_cast<float>(magnitude) * 0x1p-24f : number_of((magnitude << 13) + (112u << 23));
-    half.value = half.bits < 0x8000 ? value : -value;
-    return half;
-  }
+// Everything of one quantizer in one block of memory. First what is made on the host, and copied at once.
+struct Places {
+  size_t views, packed_stages, weights, root_weights, made_end;
+  size_t codewords, searched, packed;
+  size_t cleared, cleared_end, end;
+  std::vector<StagePlaces> stages;
 
-  static uint32_t bits_of(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-  }
-  static float number_of(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-  }
-};
+  // `screened`: with what the screen needs, and its packing.
+  Places(const CodebookSpec& spec, const TileShape& tile, bool screened) : stages(spec.stages.size()) {
+    ArrayLayout layout;
+    size_t num_weights = spec.weights == nullptr ? 0 : spec.dim;
+    views = layout.add(spec.stages.size() * sizeof(StageView));
+    packed_stages = layout.add(spec.stages.size() * sizeof(PackedStage));
+    weights = layout.add(num_weights * sizeof(float));
+    root_weights = layout.add(num_weights * sizeof(double));
+    made_end = layout.size();
 
-// Where things of a stage stand in the image.
-struct Offsets {
-  size_t codewords;
-  size_t searched;
-  size_t bounds;
-  size_t centre;
-  size_t factors;
-};
-
-class StageBuilder {
- public:
-  // `trusted`: the device's products, as of the tile, are what the screen needs.
-  StageBuilder(const CodebookSpec& spec, size_t stage, TileShape tile, bool trusted, Image& image)
-      : spec_(spec),
-        dim_(spec.dim),
-        count_(spec.stages[stage].num_codewords),
-        tile_(tile),
-        trusted_(trusted),
-        image_(image) {
-    if (spec.weights != nullptr) {
-      for (size_t i = 0; i < dim_; i++) root_weights_.push_back(std::sqrt(double{spec.weights[i]}));
+    size_t rows = 0;
+    size_t tiles = 0;
+    for (const auto& stage : spec.stages) {
+      rows += stage.num_codewords;
+      tiles += tiles_of(stage, tile);
     }
-    const float* codewords = spec.stages[stage].codewords;
-    offsets_.codewords = image.reserve(count_ * dim_ * sizeof(float));
-    std::memcpy(image.at<float>(offsets_.codewords), codewords, count_ * dim_ * sizeof(float));
-    offsets_.searched = offsets_.codewords;
-    if (!spec.cosine) return;
-    offsets_.searched = image.reserve(count_ * dim_ * sizeof(float));
-    cpu::unit_rows(codewords, count_, dim_, image.at<float>(offsets_.searched));
+    size_t row_bytes = spec.dim * sizeof(float);
+    codewords = layout.add(rows * row_bytes);
+    searched = spec.cosine ? layout.add(rows * row_bytes) : codewords;
+    // Every stage's tiles follow the one's before: the kernel reads them as one sequence.
+    packed = layout.add(tiles * tile.bytes());
+    size_t padded_bytes = static_cast<size_t>(tile.steps) * 16 * sizeof(float);
+    size_t first_row = 0;
+    size_t first_tile = 0;
+    for (size_t s = 0; s < stages.size(); s++) {
+      StagePlaces& at = stages[s];
+      at.codewords = codewords + first_row * row_bytes;
+      at.searched = searched + first_row * row_bytes;
+      at.tiles = packed + first_tile * tile.bytes();
+      at.bounds = layout.add(tiles_of(spec.stages[s], tile) * tile.codewords * sizeof(float2));
+      at.centre = layout.add(padded_bytes);
+      at.factors = layout.add(spec.weights == nullptr ? 0 : padded_bytes);
+      first_row += spec.stages[s].num_codewords;
+      first_tile += tiles_of(spec.stages[s], tile);
+    }
+    cleared = layout.size();
+    for (size_t s = 0; screened && s < stages.size(); s++) {
+      stages[s].table = layout.add(table_size(spec.stages[s].num_codewords) * sizeof(unsigned long long));
+      stages[s].totals = layout.add(sizeof(StageTotals));
+    }
+    cleared_end = layout.size();
+    for (size_t s = 0; screened && s < stages.size(); s++) {
+      size_t count = spec.stages[s].num_codewords;
+      size_t chunks = chunks_of(static_cast<uint32_t>(count));
+      stages[s].slots = layout.add(count * sizeof(uint32_t));
+      stages[s].repeated = layout.add(count);
+      stages[s].exponents = layout.add(count);
+      stages[s].column_sums = layout.add(chunks * spec.dim * sizeof(double));
+      stages[s].column_counts = layout.add(chunks * sizeof(uint32_t));
+      stages[s].sums = layout.add(count * sizeof(CodewordSums));
+    }
+    end = layout.size();
   }
+};
 
-  size_t tiles() const { return (count_ + tile_.codewords - 1) / tile_.codewords; }
+// A stage of this block of memory.
+class StageMaker {
+ public:
+  StageMaker(const CodebookSpec& spec, size_t stage, const TileShape& tile, const StagePlaces& at, unsigned char* base)
+      : num_codewords_(spec.stages[stage].num_codewords),
+        tiles_(tiles_of(spec.stages[stage], tile)),
+        places_(tiles_ * tile.codewords),
+        weighted_(spec.weights != nullptr),
+        at_(at),
+        base_(base) {}
 
-  // Fills the packed tiles at `packed`, which has room for tiles() of them.
-  StageView build(size_t packed) {
-    size_t padded_dim = static_cast<size_t>(tile_.steps) * 16;
-    offsets_.bounds = image_.reserve(tiles() * tile_.codewords * sizeof(float2));
-    offsets_.centre = image_.reserve(padded_dim * sizeof(float));
-    if (spec_.weights != nullptr) offsets_.factors = image_.reserve(padded_dim * sizeof(float));
+  // What does not depend on the codewords.
+  StageView view() const {
     StageView view{};
-    view.num_codewords = static_cast<int>(count_);
-    view.tiles = static_cast<int>(tiles());
+    view.codewords = pointer<float>(at_.codewords);
+    view.searched = pointer<float>(at_.searched);
+    view.bounds = pointer<float2>(at_.bounds);
+    view.centre = pointer<float>(at_.centre);
+    view.factors = weighted_ ? pointer<float>(at_.factors) : nullptr;
+    view.num_codewords = static_cast<int>(num_codewords_);
+    view.tiles = static_cast<int>(tiles_);
     view.tag_bits = kFewestTagBits;
     // A thread has every fourth codeword, in sets.
-    while (size_t{1} << view.tag_bits < tiles() * tile_.codewords / 4 / kSets) view.tag_bits++;
-
-    const float* searched = image_.at<float>(offsets_.searched);
-    // Codewords that equal an earlier one can never win.
-    std::vector<uint32_t> distinct = cpu::distinct_codes(searched, count_, dim_, dim_, spec_.weights);
-    std::vector<bool> repeated(count_, true);
-    for (uint32_t k : distinct) repeated[k] = false;
-    cpu::choose_centre(searched, dim_, dim_, distinct, root_weights_.empty() ? nullptr : root_weights_.data(),
-                       image_.at<float>(offsets_.centre));
-    view.screened = choose_scale(searched, repeated, view);
-    if (view.screened) pack(searched, repeated, packed, view);
+    while (size_t{1} << view.tag_bits < places_ / 4 / kSets) view.tag_bits++;
     return view;
   }
 
-  void point(StageView& view, unsigned char* base) const {
-    view.codewords = reinterpret_cast<const float*>(base + offsets_.codewords);
-    view.searched = reinterpret_cast<const float*>(base + offsets_.searched);
-    view.bounds = reinterpret_cast<const float2*>(base + offsets_.bounds);
-    view.centre = reinterpret_cast<const float*>(base + offsets_.centre);
-    view.factors = spec_.weights == nullptr ? nullptr : reinterpret_cast<const float*>(base + offsets_.factors);
+  PackedStage packed(StageView* view) const {
+    PackedStage stage{};
+    stage.searched = pointer<float>(at_.searched);
+    stage.num_codewords = static_cast<uint32_t>(num_codewords_);
+    stage.places = static_cast<uint32_t>(places_);
+    stage.view = view;
+    stage.centre = pointer<float>(at_.centre);
+    stage.factors = weighted_ ? pointer<float>(at_.factors) : nullptr;
+    stage.bounds = pointer<float2>(at_.bounds);
+    stage.tiles = pointer<unsigned char>(at_.tiles);
+    stage.table = pointer<unsigned long long>(at_.table);
+    stage.table_size = table_size(num_codewords_);
+    stage.totals = pointer<StageTotals>(at_.totals);
+    stage.slots = pointer<uint32_t>(at_.slots);
+    stage.repeated = pointer<unsigned char>(at_.repeated);
+    stage.exponents = pointer<unsigned char>(at_.exponents);
+    stage.column_sums = pointer<double>(at_.column_sums);
+    stage.column_counts = pointer<uint32_t>(at_.column_counts);
+    stage.sums = pointer<CodewordSums>(at_.sums);
+    return stage;
   }
 
  private:
-  double root_weight(size_t i) const { return root_weights_.empty() ? 1 : root_weights_[i]; }
-
-  // False where the codebook, or any on this device, cannot be screened.
-  bool choose_scale(const float* codewords, const std::vector<bool>& repeated, StageView& view) {
-    if (dim_ > kMostScreenedDim || !trusted_) return false;
-    const float* centre = image_.at<float>(offsets_.centre);
-    double largest = 0;
-    for (size_t k = 0; k < count_; k++) {
-      if (repeated[k]) continue;
-      for (size_t i = 0; i < dim_; i++) {
-        largest = std::max(largest, std::fabs(root_weight(i) * (double{codewords[k * dim_ + i]} - centre[i])));
-      }
-    }
-    exponent_ = largest > 0 ? kLargestExponent - 1 - std::ilogb(largest) : 0;
-    limb_scale_ = largest > 0 ? static_cast<float>(double{kMostLimbs} / std::ldexp(largest, exponent_)) : 1;
-    view.scale[0] = std::ldexp(1.0f, exponent_ / 2);
-    view.scale[1] = std::ldexp(1.0f, exponent_ - exponent_ / 2);
-    if (spec_.weights == nullptr) return true;
-    float* factors = image_.at<float>(offsets_.factors);
-    for (size_t i = 0; i < dim_; i++) {
-      factors[i] = static_cast<float>(std::ldexp(root_weight(i), exponent_ / 2));
-      if (!std::isfinite(factors[i])) return false;
-    }
-    return true;
+  template <typename T>
+  T* pointer(size_t place) const {
+    return reinterpret_cast<T*>(base_ + place);
   }
 
-  void pack(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
-    float2* bounds = image_.at<float2>(offsets_.bounds);
-    double largest_squared_norm =
-        tile_.limbs ? pack_as_limbs(codewords, repeated, packed, view) : pack_as_halves(codewords, repeated, packed);
-    // Where all codewords are alike it is not zero either: the bound of places without a codeword is to be far from
-    // theirs.
-    double largest_norm = std::max(std::sqrt(largest_squared_norm), kLeastLargestNorm);
-    view.largest_norm = static_cast<float>(largest_norm * (1 + 0x1p-20));
-    CodewordBound none = bound_of_none(view.largest_norm);
-    for (size_t k = 0; k < tiles() * tile_.codewords; k++) {
-      if (k >= count_ || repeated[k]) bounds[k] = {none.start, none.slope};
-      if (tile_.warpgroup) {
-        bounds[k] = pack_slots(bounds[k], packed, k);
-      } else if (tile_.has_bounds()) {
-        size_t tile_end = (k / tile_.codewords + 1) * tile_.bytes();
-        size_t place = packed + tile_end - static_cast<size_t>(tile_.codewords - k % tile_.codewords) * sizeof(float2);
-        std::memcpy(image_.at<char>(place), &bounds[k], sizeof(float2));
-      }
-    }
-  }
-
-  // Element i of a codeword in the screen's space, as a function of i.
-  auto elements_in_space(const float* codeword) {
-    const float* centre = image_.at<float>(offsets_.centre);
-    double unit = std::ldexp(1.0, exponent_);
-    return
-        [this, codeword, centre, unit](size_t i) { return root_weight(i) * (double{codeword[i]} - centre[i]) * unit; };
-  }
-
-  // Codewords as float16, and their bounds. Returns the largest squared norm.
-  double pack_as_halves(const float* codewords, const std::vector<bool>& repeated, size_t packed) {
-    float2* bounds = image_.at<float2>(offsets_.bounds);
-    std::vector<size_t> places = places_in_rows();
-    double largest_squared_norm = 0;
-    for (size_t k = 0; k < count_; k++) {
-      if (repeated[k]) continue;
-      auto element = elements_in_space(codewords + k * dim_);
-      double squared_norm = 0;
-      double squared_error = 0;
-      char* row = image_.at<char>(packed + tile_.offset(k, 0));
-      const size_t* place = places.data() + k % kGroup * dim_;
-      for (size_t i = 0; i < dim_; i++) {
-        double x = element(i);
-        Half rounded(static_cast<float>(x));
-        double error = double{rounded.value} - x;
-        squared_norm += x * x;
-        squared_error += error * error;
-        std::memcpy(row + place[i], &rounded.bits, sizeof rounded.bits);
-      }
-      CodewordBound bound = codeword_bound(static_cast<int>(dim_), tile_.warpgroup, squared_norm, squared_error);
-      bounds[k] = {bound.start, bound.slope};
-      largest_squared_norm = std::max(largest_squared_norm, squared_norm);
-    }
-    return largest_squared_norm;
-  }
-
-  // The same as limbs.
-  double pack_as_limbs(const float* codewords, const std::vector<bool>& repeated, size_t packed, StageView& view) {
-    float2* bounds = image_.at<float2>(offsets_.bounds);
-    std::vector<size_t> places = places_in_rows();
-    std::vector<LimbSums> sums(count_);
-    double largest_squared_norm = 0;
-    for (size_t k = 0; k < count_; k++) {
-      if (repeated[k]) continue;
-      auto element = elements_in_space(codewords + k * dim_);
-      unsigned char* high = image_.at<unsigned char>(packed + tile_.offset(k, 0));
-      sums[k] = pack_limbs(element, dim_, limb_scale_, places.data() + k % kGroup * dim_, high, tile_.limb_bytes());
-      largest_squared_norm = std::max(largest_squared_norm, sums[k].squared_norm);
-    }
-    int dim = static_cast<int>(dim_);
-    LimbRow row = limb_row(dim, mean_peak(sums, dim));
-    view.limb_scale = limb_scale_;
-    view.inverse_row_error = static_cast<float>((1 + 0x1p-20) / row.error);
-    view.inverse_row_unit = static_cast<float>((1 + 0x1p-20) / row.unit);
-    for (size_t k = 0; k < count_; k++) {
-      CodewordBound bound = limb_codeword_bound(row, limb_scale_, sums[k]);
-      bounds[k] = {bound.start, bound.slope};
-    }
-    return largest_squared_norm;
-  }
-
-  // Puts a codeword's bound into the slots that follow its dimensions, as screen_bound.h says; returns what they hold.
-  float2 pack_slots(float2 bound, size_t packed, size_t k) {
-    auto put = [&](int slot, Half value) {
-      size_t place = packed + tile_.offset(k, 16 * (tile_.steps - 1) + slot);
-      std::memcpy(image_.at<char>(place), &value.bits, sizeof value.bits);
-      return double{value.value};
-    };
-    double start = 0;
-    for (int limb = 0; limb < kStartLimbs; limb++) {
-      double rest = (bound.x - start) / start_scale(limb);
-      start += put(limb, limb + 1 < kStartLimbs ? Half(static_cast<float>(rest)) : Half::up(rest)) * start_scale(limb);
-    }
-    double slope = put(kStartLimbs, Half::up(double{bound.y} / kSlopeScale)) * kSlopeScale;
-    return {static_cast<float>(start), static_cast<float>(slope)};
-  }
-
-  // Bytes from the first dimension of a codeword to each, [kGroup][dim]: where they stand in a tile depends on the
-  // codeword's place in its group alone. A trainer prepares codebooks at every step, and an offset has divisions.
-  std::vector<size_t> places_in_rows() const {
-    std::vector<size_t> places;
-    for (size_t k = 0; k < kGroup; k++) {
-      for (size_t i = 0; i < dim_; i++) places.push_back(tile_.offset(k, static_cast<int>(i)) - tile_.offset(k, 0));
-    }
-    return places;
-  }
-
-  const CodebookSpec& spec_;
-  size_t dim_;
-  size_t count_;
-  TileShape tile_;
-  bool trusted_;
-  Image& image_;
-  Offsets offsets_{};
-  std::vector<double> root_weights_;  // [dim] or empty
-  int exponent_ = 0;
-  float limb_scale_ = 1;
+  size_t num_codewords_;
+  size_t tiles_;
+  size_t places_;
+  bool weighted_;
+  const StagePlaces& at_;
+  unsigned char* base_;
 };
+
+void copy_to(void* device, const void* host, size_t bytes, CUstream_st* stream) {
+  check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copy of codebooks");
+}
 
 }  // namespace
 
@@ -311,12 +175,16 @@ struct Codebooks::Content {
   bool cosine;
   int device;
   TileShape tile;
-  std::vector<StageView> stages;
+  bool screened;  // as far as it does not depend on the codewords
+  std::vector<size_t> first_codewords;
   std::vector<size_t> first_tiles;
   DeviceArray<unsigned char> memory;
+  float* codewords;  // of all stages
+  float* searched;
   const unsigned char* packed;
   const StageView* views;
   const float* weights;
+  PackRequest packing;
 };
 
 Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_unique<Content>()) {
@@ -327,57 +195,102 @@ Codebooks::Codebooks(const CodebookSpec& spec, int device) : content_(std::make_
   ProductTest products = test_products(device);
   content.tile = tile_for(spec.dim, products.warpgroup);
   if (screens_by_limbs(content.tile, device)) content.tile = limb_tile(content.tile.steps);
-  Image image;
-  size_t weights = image.reserve(spec.weights == nullptr ? 0 : spec.dim * sizeof(float));
-  if (spec.weights != nullptr) std::memcpy(image.at<float>(weights), spec.weights, spec.dim * sizeof(float));
-  size_t views = image.reserve(spec.stages.size() * sizeof(StageView));
-  std::vector<StageBuilder> builders;
-  size_t tiles = 0;
-  for (size_t s = 0; s < spec.stages.size(); s++) {
-    builders.emplace_back(spec, s, content.tile, content.tile.limbs || products.trusted, image);
-    content.first_tiles.push_back(tiles);
-    tiles += builders.back().tiles();
-  }
-  content.first_tiles.push_back(tiles);
-  size_t tile_bytes = static_cast<size_t>(content.tile.bytes());
-  // Every stage's tiles follow the one's before: the kernel reads them as one sequence.
-  size_t packed = image.reserve(tiles * tile_bytes);
-  for (size_t s = 0; s < builders.size(); s++) {
-    content.stages.push_back(builders[s].build(packed + content.first_tiles[s] * tile_bytes));
-  }
+  content.screened = (content.tile.limbs || products.trusted) && spec.dim <= size_t{kMostScreenedDim};
+  Places at(spec, content.tile, content.screened);
 
   CurrentDevice current(device);
-  content.memory = DeviceArray<unsigned char>(allocate_resident(image.bytes().size()));
+  content.memory = DeviceArray<unsigned char>(allocate_resident(at.end));
   unsigned char* base = content.memory.data();
-  for (size_t s = 0; s < builders.size(); s++) {
-    builders[s].point(content.stages[s], base);
-    image.at<StageView>(views)[s] = content.stages[s];
+  std::vector<unsigned char> made(at.made_end);
+  auto make = [&](auto* first, size_t place) { return reinterpret_cast<decltype(first)>(made.data() + place); };
+  size_t most_codewords = 0;
+  content.first_codewords = {0};
+  content.first_tiles = {0};
+  for (size_t s = 0; s < spec.stages.size(); s++) {
+    StageMaker stage(spec, s, content.tile, at.stages[s], base);
+    make(static_cast<StageView*>(nullptr), at.views)[s] = stage.view();
+    make(static_cast<PackedStage*>(nullptr), at.packed_stages)[s] =
+        stage.packed(reinterpret_cast<StageView*>(base + at.views) + s);
+    most_codewords = std::max(most_codewords, spec.stages[s].num_codewords);
+    content.first_codewords.push_back(content.first_codewords[s] + spec.stages[s].num_codewords);
+    content.first_tiles.push_back(content.first_tiles[s] + tiles_of(spec.stages[s], content.tile));
   }
-  content.packed = base + packed;
-  content.views = reinterpret_cast<const StageView*>(base + views);
-  content.weights = spec.weights == nullptr ? nullptr : reinterpret_cast<const float*>(base + weights);
+  double largest_root = 0;
+  for (size_t i = 0; spec.weights != nullptr && i < spec.dim; i++) {
+    double root = std::sqrt(double{spec.weights[i]});
+    make(static_cast<float*>(nullptr), at.weights)[i] = spec.weights[i];
+    make(static_cast<double*>(nullptr), at.root_weights)[i] = root;
+    largest_root = std::max(largest_root, root);
+  }
+  bool weighted = spec.weights != nullptr;
+  content.codewords = reinterpret_cast<float*>(base + at.codewords);
+  content.searched = reinterpret_cast<float*>(base + at.searched);
+  content.packed = base + at.packed;
+  content.views = reinterpret_cast<const StageView*>(base + at.views);
+  content.weights = weighted ? reinterpret_cast<const float*>(base + at.weights) : nullptr;
+  content.packing = {reinterpret_cast<const PackedStage*>(base + at.packed_stages),
+                     spec.stages.size(),
+                     most_codewords,
+                     static_cast<int>(spec.dim),
+                     content.tile,
+                     content.weights,
+                     weighted ? reinterpret_cast<const double*>(base + at.root_weights) : nullptr,
+                     largest_root,
+                     base + at.cleared,
+                     at.cleared_end - at.cleared};
+
   Stream stream;
-  check(cudaMemcpyAsync(base, image.bytes().data(), image.bytes().size(), cudaMemcpyHostToDevice, stream.get()),
-        "copy of codebooks");
-  // A copy from pageable memory may return before it has arrived, and the streams that search do not wait for this one.
-  stream.wait("copy of codebooks");
+  check(cudaMemsetAsync(base, 0, at.end, stream.get()), "copy of codebooks");
+  copy_to(base, made.data(), made.size(), stream.get());
+  replace(spec.stages, stream.get());
+  // The streams that search do not wait for this one.
+  stream.wait("packing of codebooks");
 }
 
 Codebooks::~Codebooks() = default;
 
+void Codebooks::replace(const std::vector<CodebookSpec::Stage>& stages, CUstream_st* stream) {
+  CurrentDevice current(content_->device);
+  for (size_t s = 0; s < stages.size(); s++) {
+    copy_to(codewords(s), stages[s].codewords, num_codewords(s) * dim() * sizeof(float), stream);
+  }
+  pack(stream);
+}
+
+void Codebooks::pack(CUstream_st* stream) {
+  const Content& content = *content_;
+  CurrentDevice current(content.device);
+  if (content.cosine) {
+    make_unit_rows(content.codewords, content.first_codewords.back(), content.dim, content.searched, nullptr, stream);
+  }
+  if (content.screened) pack_codebooks(content.packing, stream);
+}
+
 size_t Codebooks::dim() const { return content_->dim; }
 bool Codebooks::cosine() const { return content_->cosine; }
 int Codebooks::device() const { return content_->device; }
-size_t Codebooks::num_stages() const { return content_->stages.size(); }
+size_t Codebooks::num_stages() const { return content_->first_tiles.size() - 1; }
 size_t Codebooks::num_codewords(size_t stage) const {
-  return static_cast<size_t>(content_->stages[stage].num_codewords);
+  return content_->first_codewords[stage + 1] - content_->first_codewords[stage];
 }
-const float* Codebooks::codewords(size_t stage) const { return content_->stages[stage].codewords; }
+float* Codebooks::codewords(size_t stage) {
+  return content_->codewords + content_->first_codewords[stage] * content_->dim;
+}
+const float* Codebooks::codewords(size_t stage) const {
+  return content_->codewords + content_->first_codewords[stage] * content_->dim;
+}
 const float* Codebooks::weights() const { return content_->weights; }
 size_t Codebooks::size_bytes() const { return content_->memory.size_bytes(); }
 const char* Codebooks::screen() const {
-  for (const StageView& stage : content_->stages) {
-    if (!stage.screened) return "none";
+  CurrentDevice current(content_->device);
+  std::vector<StageView> views(num_stages());
+  Stream stream;
+  check(cudaMemcpyAsync(views.data(), content_->views, views.size() * sizeof(StageView), cudaMemcpyDeviceToHost,
+                        stream.get()),
+        "copy of views");
+  stream.wait("copy of views");
+  for (const StageView& view : views) {
+    if (!view.screened) return "none";
   }
   return content_->tile.warpgroup ? "wgmma" : content_->tile.limbs ? "int8" : "float16";
 }

@@ -1,4 +1,5 @@
-// The codebooks of a quantizer on one device, prepared once and then only read, by any number of streams.
+// The codebooks of a quantizer on one device: searched by any number of streams, and packed again where a kernel has
+// changed codewords.
 
 #pragma once
 
@@ -6,6 +7,8 @@
 #include <cstdint>
 #include <memory>
 #include <vector>
+
+struct CUstream_st;
 
 namespace rvq::cuda {
 
@@ -33,6 +36,14 @@ class Codebooks {
   Codebooks(const Codebooks&) = delete;
   Codebooks& operator=(const Codebooks&) = delete;
 
+  // Enqueues that all stages are made ready for searches again, after codewords(…) have been changed in the stream's
+  // order. Allocates nothing and waits for nothing. Meanwhile, and until the work before it has been done, nobody else
+  // uses the object's memory: no other stream searches or packs it. Codewords are to be finite, and with the cosine
+  // metric none zero; with others searches give codes without meaning, but codes of these codebooks.
+  void pack(CUstream_st* stream);
+  // The same after other codewords, as many in each stage, have come from the host: they stay until that has been done.
+  void replace(const std::vector<CodebookSpec::Stage>& stages, CUstream_st* stream);
+
   size_t dim() const;
   bool cosine() const;
   int device() const;
@@ -40,12 +51,13 @@ class Codebooks {
   size_t num_codewords(size_t stage) const;
   // Device [num_codewords][dim], as given: dense, no padding.
   const float* codewords(size_t stage) const;
+  float* codewords(size_t stage);
   // Device [dim] or null.
   const float* weights() const;
   // Bytes of device memory.
   size_t size_bytes() const;
   // How the search screens rows on the device: "wgmma", "float16" or "int8"; "none" where a stage of them, or all of
-  // the device, has no screen that is right.
+  // the device, has no screen that is right. Waits for the device: for tests.
   const char* screen() const;
 
   // For the search kernels: views of all stages, the packed tiles of all of them, and the place of a stage's first tile

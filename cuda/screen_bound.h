@@ -1,8 +1,8 @@
 // How far the tensor-core screen's score can be from what decides the search, and the proof. Host and device.
 //
 // The screen's space, of one stage. C_k,i = p·a_i·(c_k,i − m_i), with a_i = sqrt(weight_i), m a float32 vector near the
-// codewords' mean and p a power of two that brings the largest |C_k,i| into [2^6, 2^7). X likewise from a row. Exactly:
-// the nearest codeword has the largest S_k = X·C_k − h_k, h_k = ½|C_k|².
+// codewords' mean and p a power of two that brings the largest |C_k,i| between 2^5 and 2^7 (kLargestExponent). X
+// likewise from a row. Exactly: the nearest codeword has the largest S_k = X·C_k − h_k, h_k = ½|C_k|².
 //
 // What is computed. x̂ = float16(q·X), with q = 1, or for rows far out a smaller power of two; ĉ_k = float16(C_k). The
 // tensor cores sum x̂·ĉ_k; the score is Ŝ_k = (x̂·ĉ_k)/q − h_k in float32. Measured, not assumed: e_x = |x̂ − q·X|/q and
@@ -61,19 +61,34 @@ struct CodewordBound {
   float slope;
 };
 
-// From |C_k|² and |ĉ_k − C_k|², exact but for float64's rounding.
-inline CodewordBound codeword_bound(int dim, bool in_products, double squared_norm, double squared_error) {
+// What has been measured of a codeword, where C_k,i is exact but for float64's rounding: |C_k|² in float64; and in
+// float32 the sum of the squares of ĉ_k,i, or w_i/g, less C_k,i as a float32: a subtraction that is exact, as what is
+// rounded to fewer bits lies near. Eight threads have dim/8 elements each, and three more.
+struct CodewordSums {
+  double squared_norm;
+  double squared_error;
+  double squared_low;  // norm of the low limbs over g
+};
+
+// |ĉ_k − C_k| at least: as a float32 C_k,i is off by 2^-24 of itself.
+RVQ_HOST_DEVICE inline double codeword_error(int dim, const CodewordSums& sums) {
+  return std::sqrt(sums.squared_error) * (1 + (dim / 8 + 32) * 0x1p-24) + std::sqrt(sums.squared_norm) * 0x1p-24;
+}
+
+RVQ_HOST_DEVICE inline CodewordBound codeword_bound(int dim, bool in_products, const CodewordSums& sums) {
   constexpr double kInflation = 1 + 0x1p-20;
-  double norm = std::sqrt(squared_norm) * kInflation;
-  double error = std::sqrt(squared_error) * kInflation;
+  double norm = std::sqrt(sums.squared_norm) * kInflation;
+  double error = codeword_error(dim, sums) * kInflation;
   double gamma = double{product_rounding(dim)};
   double slope = (kRowRounding * norm + error + gamma * (norm + error) + kFloor) * (1 + gamma);
-  double start = -0.5 * squared_norm * (1 - double{norm_rounding(dim, in_products)});
+  double start = -0.5 * sums.squared_norm * (1 - double{norm_rounding(dim, in_products)});
   return {static_cast<float>(start), static_cast<float>(slope * kInflation)};
 }
 
 // For places without a codeword of their own: an upper end below that of every codeword, for any row. `largest` is n.
-inline CodewordBound bound_of_none(float largest) { return {-0.53125f * largest * largest, -1.0625f * largest}; }
+RVQ_HOST_DEVICE inline CodewordBound bound_of_none(float largest) {
+  return {-0.53125f * largest * largest, -1.0625f * largest};
+}
 
 // All upper ends of a row are less than this from 0, those of places without a codeword too.
 RVQ_HOST_DEVICE inline float largest_score(float radius, float largest) {
@@ -89,6 +104,12 @@ RVQ_HOST_DEVICE inline float largest_score(float radius, float largest) {
 constexpr int kStartLimbs = 3;
 RVQ_HOST_DEVICE constexpr float start_scale(int limb) { return limb == 0 ? 0x1p12f : limb == 1 ? 0x1p1f : 0x1p-10f; }
 constexpr float kSlopeScale = 0x1p-4f;
+
+// log2 of the bound below which the largest |C_k,i| is brought; kHeadroom below it, so that where n is the largest that
+// it can be, 2^7·32/kHeadroom, the slope of places without a codeword, 1.0625·n/kSlopeScale, is still a float16.
+constexpr int kLargestExponent = 7;
+constexpr double kHeadroom = 1.07;
+static_assert(1.0625 * 0x1p7 * 32 / kHeadroom * (1 + 0x1p-19) / kSlopeScale < 65504);
 
 // Limbs: operands of two int8, where float16 products with float32 sums take longer than three of integers. A row has
 // v = round(q·X), with q such that the largest |v_i| is kMostLimbs at most, a codeword w = round(g·C_k), with one g for
@@ -115,23 +136,15 @@ struct LimbRow {
 };
 
 // `peak`: the largest element of such a row over its norm.
-inline LimbRow limb_row(int dim, double peak) {
+RVQ_HOST_DEVICE inline LimbRow limb_row(int dim, double peak) {
   double unit = peak / double{kMostLimbs};
   return {static_cast<float>(unit * std::sqrt(dim / 12.0)), static_cast<float>(unit)};
 }
 
-// |C_k|², |w/g − C_k|² and the squared norm of the low limbs over g, exact but for float64's rounding.
-struct LimbSums {
-  double squared_norm = 0;
-  double squared_error = 0;
-  double squared_low = 0;
-  double largest = 0;  // element of C_k
-};
-
-inline CodewordBound limb_codeword_bound(LimbRow row, double scale, const LimbSums& sums) {
+RVQ_HOST_DEVICE inline CodewordBound limb_codeword_bound(int dim, LimbRow row, double scale, const CodewordSums& sums) {
   constexpr double kInflation = 1 + 0x1p-20;
   double norm = std::sqrt(sums.squared_norm) * kInflation;
-  double error = std::sqrt(sums.squared_error) * kInflation;
+  double error = codeword_error(dim, sums) * kInflation;
   double low = std::sqrt(sums.squared_low) * kInflation;
   double slope = row.error * (norm + 0x1p8 * low) + error + row.unit * 0x1p15 / scale + kLimbRounding * (norm + error);
   double start = -0.5 * sums.squared_norm * (1 - double{norm_rounding(0, false)});

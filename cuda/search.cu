@@ -8,12 +8,12 @@
 
 #include "array_layout.h"
 #include "bulk_stream.cuh"
-#include "canonical.cuh"
 #include "encode_kernel.cuh"
 #include "failure.h"
 #include "launch.cuh"
 #include "split_search.h"
 #include "stage.cuh"
+#include "unit_rows.h"
 #include "unit_stream.cuh"
 
 namespace rvq::cuda {
@@ -141,27 +141,6 @@ __global__ void __launch_bounds__(most_threads(kEngine, kSteps), least_blocks(kE
       encode(stream);
     }
 #endif
-  }
-}
-
-// units[row] = the row brought to unit length, by eight threads a row. A row of zeros has no direction: its unit row is
-// marked by the infinity that gets code 0. With `bad` not null, rows that are zero or not finite are reported there.
-// launch on 100: stack 16, spills 28
-__global__ void __launch_bounds__(256)
-    make_unit_rows(const float* rows, float* units, size_t count, int dim, unsigned long long* bad) {
-  int lane = static_cast<int>(threadIdx.x) % kSumLanes;
-  unsigned mask = 0xffu << (threadIdx.x % 32 / kSumLanes * kSumLanes);
-  size_t rows_at_once = static_cast<size_t>(gridDim.x) * blockDim.x / kSumLanes;
-  for (size_t row = (static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kSumLanes; row < count;
-       row += rows_at_once) {
-    const float* x = rows + row * dim;
-    double squared_norm = canonical_squared_norm(x, dim, lane, mask);
-    bool zero = squared_norm == 0;
-    for (int i = lane; i < dim; i += kSumLanes) {
-      units[row * dim + i] = zero ? INFINITY : unit_element(x[i], squared_norm);
-      if (bad != nullptr && magnitude(x[i]) >= kInfinityBits) atomicMin(bad, 2ull * (row * dim + i));
-    }
-    if (bad != nullptr && zero && lane == 0) atomicMin(bad, 2ull * (row * dim) + 1);
   }
 }
 
@@ -346,9 +325,7 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     parameters.keep_residuals = request.keep_residuals || s + stages_a_launch < request.stages;
     parameters.fragments = static_cast<unsigned char*>(workspace) + at.fragments;
     if (codebooks.cosine()) {
-      auto blocks = static_cast<unsigned>(std::min<size_t>((request.count * kSumLanes + 255) / 256, 1 << 16));
-      launch("unit rows", {dim3(blocks), dim3(256), 0, stream}, make_unit_rows, parameters.rows, units, request.count,
-             parameters.dim, s == 0 ? request.bad : nullptr);
+      make_unit_rows(parameters.rows, request.count, codebooks.dim(), units, s == 0 ? request.bad : nullptr, stream);
       parameters.queries = units;
     } else {
       parameters.bad = request.bad;

@@ -1,4 +1,4 @@
-// What both cores ask of a stage's codewords before they pack them.
+// What is asked of a stage's codewords before they are packed.
 
 #include "codewords.h"
 
@@ -87,11 +87,6 @@ void choose_centre(const float* codewords, size_t stride, size_t dim, const std:
     if (distances[k] <= kFar * *median) near.push_back(codes[k]);
   }
   if (near.size() < codes.size()) mean_of(codewords, stride, dim, near, centre);
-}
-
-void unit_rows(const float* rows, size_t count, size_t dim, float* units) {
-  AlignedArray<float> found = searched_copy(*supported_kernels().front(), Metric::kCosine, rows, count, dim);
-  for (size_t n = 0; n < count; n++) std::memcpy(units + n * dim, found.data() + n * padded(dim), dim * sizeof(float));
 }
 
 }  // namespace rvq::cpu

@@ -1,4 +1,4 @@
-// What both cores ask of a stage's codewords before they pack them, each in its own form. C++17: nvcc includes it too.
+// What is asked of a stage's codewords before they are packed. cuda/ has its own, for codewords on a device.
 
 #pragma once
 
@@ -17,8 +17,5 @@ std::vector<uint32_t> distinct_codes(const float* codewords, size_t count, size_
 // Distances are measured with elements times scale[dim], or as they are where that is null.
 void choose_centre(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& codes,
                    const double* scale, float* centre);
-
-// units[count][dim] = rows[count][dim] brought to unit length (docs/exactness.md); zero where a row is zero.
-void unit_rows(const float* rows, size_t count, size_t dim, float* units);
 
 }  // namespace rvq::cpu

@@ -60,6 +60,8 @@ export interface CudaCodebooks {
   passOnResident: ResidentCodebooks["passOn"];
   /** Only in builds for tests: which screen the search has on this device. */
   testScreen?(): "wgmma" | "float16" | "int8" | "none";
+  /** The same: puts other codewords, as many in each stage, in the place of these, and packs them again. */
+  testReplace?(spec: CodebookSpec): void;
   dispose(): void;
 }
 

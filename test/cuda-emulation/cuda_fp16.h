@@ -52,10 +52,11 @@ inline float __half2float(__half half) {
   return floats[half.bits];
 }
 
-// Upwards, for what is not negative and fits.
+// Upwards: what is too far below zero becomes the lowest that is finite.
 inline __half __float2half_ru(float value) {
   __half nearest = __float2half_rn(value);
-  if (__half2float(nearest) < value) nearest.bits++;
+  // Of what is below zero the next has the lower bits.
+  if (__half2float(nearest) < value) nearest.bits += nearest.bits < 0x8000 ? 1 : -1;
   return nearest;
 }
 

@@ -236,6 +236,20 @@ inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline float __double2float_rn(double a) { return static_cast<float>(a); }
+inline float __double2float_ru(double a) {
+  auto nearest = static_cast<float>(a);
+  return nearest < a ? std::nextafter(nearest, INFINITY) : nearest;
+}
+inline long long __double_as_longlong(double x) {
+  long long bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline double __longlong_as_double(long long bits) {
+  double x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
@@ -285,6 +299,12 @@ T atomicAdd(T* at, Value value) {
   return std::atomic_ref(*at).fetch_add(static_cast<T>(value), std::memory_order_relaxed);
 }
 // Kernels run one at a time, and a thread until it waits for others: nothing comes in between.
+template <typename T, typename Value>
+T atomicCAS(T* at, Value expected, Value value) {
+  T before = static_cast<T>(expected);
+  std::atomic_ref(*at).compare_exchange_strong(before, static_cast<T>(value), std::memory_order_relaxed);
+  return before;
+}
 template <typename T, typename Value>
 T atomicMin(T* at, Value value) {
   std::atomic_ref<T> all(*at);
