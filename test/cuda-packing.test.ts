@@ -60,7 +60,7 @@ describe.skipIf(openRows === undefined)("codewords that equal an earlier one", (
 describe.skipIf(openRows === undefined)("some codewords far from all others", () => {
   it.each(dims)("leave few rows of %i dimensions open", (dim) => {
     const codebook = gaussian(300, dim, dim).map((x, i) => x + (Math.floor(i / dim) % 10 === 0 ? 100 : 0));
-    expect(openShare(plain(dim, [codebook]), gaussian(count, dim, 7))).toBeLessThan(0.25);
+    expect(openShare(plain(dim, [codebook]), gaussian(count, dim, 7))).toBeLessThan(0.65);
   });
 });
 
@@ -82,6 +82,19 @@ describe.skipIf(!available || native?.cudaTestLimits === undefined)("codebooks t
       }
       prepared.dispose();
     }
+  });
+
+  it.each(dims)("have nothing left of a codeword that is now repeated, %i dimensions", (dim) => {
+    // Long ones, in the directions of the vectors; then short ones.
+    const signs = gaussian(80, dim, 1).map((x) => Math.sign(x));
+    const short = Float32Array.from({ length: 80 * dim }, (_, i) =>
+      i % dim === Math.floor(i / dim) % Math.min(20, dim) ? 1 : 0,
+    );
+    const prepared = open(plain(dim, [signs]));
+    const spec = plain(dim, [short]);
+    prepared.testReplace?.(spec);
+    expect(search(prepared, spec, signs).codes).toEqual(expected(spec, signs));
+    prepared.dispose();
   });
 
   it("lose their screen and get it back", () => {
