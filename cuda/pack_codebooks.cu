@@ -15,12 +15,11 @@
 
 #include "pack_codebooks.h"
 
-#include <algorithm>
-
 #include <cuda_fp16.h>
 
+#include <algorithm>
+
 #include "codeword_team.cuh"
-#include "device_memory.h"
 #include "failure.h"
 
 namespace rvq::cuda {
