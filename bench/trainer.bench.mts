@@ -1,21 +1,26 @@
-// Codebook learning: one EMA step and its phases, and the throughput of `step`, on every backend.
+// Codebook learning: one EMA step and its phases, and the throughput of `step`, on every backend; and what of a step on a device is the
+// JavaScript thread's.
 //
-//   npm run bench -- trainer [--backend=cpu,js] [--rounds=5] [--only=phases,steps] [--json=file]
+//   npm run bench -- trainer [--backend=cpu,js] [--rounds=5] [--only=phases,steps,device] [--json=file]
 
 import type { Backend, BackendName } from "../lib/backend.js";
 import { gatherCounting } from "../lib/counting-rows.js";
 import { CodebookTrainer, status } from "../lib/index.js";
 import { averageSteps, emptyState, type StageState, standFor } from "../lib/moving-average.js";
 import { openBackend } from "../lib/open-backend.js";
+import { type PartMemory, stepOnBatch } from "../lib/part-step.js";
 import { checkRows } from "../lib/row-options.js";
 import { addRows, emptySums, stageGrids } from "../lib/stage-sums.js";
 import { walkStages } from "../lib/stage-walk.js";
 import { runInSlices } from "../lib/time-slice.js";
+import { checkStep } from "../lib/trainer-options.js";
+import { startFromCodebooks } from "../lib/trainer-start.js";
 import { gaussian, type Shape } from "./data.js";
+import { instantDevice } from "./instant-device.js";
 import { flag, machine, printTable, type Row, saveJson } from "./results.js";
 
 const rounds = Number(flag("rounds") ?? 5);
-const only = flag("only") ?? "phases,steps";
+const only = flag("only") ?? "phases,steps,device";
 const wanted = flag("backend")?.split(",");
 const names = status().backends.filter(({ name, available }) => available && (wanted?.includes(name) ?? true));
 const contenders = names.flatMap(({ name }) => (name === "js" ? [1] : [1, 2]).map((threads) => ({ name, threads })));
@@ -164,6 +169,33 @@ async function benchSteps() {
   return rows;
 }
 
+/** Steps on vectors of a device that takes no time. */
+async function benchDeviceSteps() {
+  const backend = instantDevice();
+  const rows: Row[] = [];
+  for (const stages of [1, 8]) {
+    const { count, dim, codebookSize } = emaShape;
+    const { codebooks } = gaussian({ ...emaShape, count: 1, stages });
+    const { checkpoint } = startFromCodebooks(codebooks, { dim });
+    const memory = backend.prepare({ dim, metric: "l2", weights: null, codebooks }).resident?.().allocate(0);
+    if (memory === undefined) throw new Error("no device");
+    const batch = { memory, device: 0, count, dim, giveBack: () => {} };
+    const shared = { backend, workers: null, checkedRows: checkRows({}, count), step: checkStep({}) };
+    const spare = codebooks.map((codebook) => emptyState(codebook.length / dim, dim));
+    const partMemory: PartMemory = { spare, device: null };
+    const times: number[] = [];
+    // Every time from the same state; the first times the code is not compiled yet.
+    for (let round = 0; round < 4 * (rounds + 1); round++) {
+      const start = performance.now();
+      await stepOnBatch(shared, checkpoint.parts[0], partMemory, batch);
+      if (round >= 4) times.push(performance.now() - start);
+    }
+    rows.push({ "batch rows": count, dim, codewords: codebookSize, stages, "JavaScript thread ms": median(times) });
+  }
+  printTable(`A step on a device that takes no time, ${machine()}`, rows);
+  return rows;
+}
+
 function title(name: BackendName, threads: number): string {
   return `${name}, ${threads} thread${threads > 1 ? "s" : ""}`;
 }
@@ -174,4 +206,5 @@ function median(values: number[]): number {
 
 const phaseRows = only.includes("phases") ? await benchPhases() : [];
 const stepRows = only.includes("steps") ? await benchSteps() : [];
-saveJson("trainer", [...phaseRows, ...stepRows]);
+const deviceRows = only.includes("device") ? await benchDeviceSteps() : [];
+saveJson("trainer", [...phaseRows, ...stepRows, ...deviceRows]);

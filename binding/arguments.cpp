@@ -2,7 +2,9 @@
 
 #include "arguments.h"
 
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 namespace rvq {
 
@@ -21,6 +23,17 @@ bool read_typed_array(const Napi::Value& value, TypedArray* array) {
   napi_status status =
       napi_get_typedarray_info(value.Env(), value, &array->type, &array->length, &array->data, nullptr, nullptr);
   return status == napi_ok;
+}
+
+// The elements of a typed array of one of these types.
+void* elements_of_any(const Napi::Value& value, const char* name, std::initializer_list<napi_typedarray_type> types,
+                      const char* expected, size_t* bytes) {
+  TypedArray array{};
+  if (!read_typed_array(value, &array) || std::find(types.begin(), types.end(), array.type) == types.end()) {
+    throw Napi::TypeError::New(value.Env(), std::string(name) + ": expected " + expected);
+  }
+  *bytes = array.length * value.As<Napi::TypedArray>().ElementSize();
+  return array.data;
 }
 
 }  // namespace
@@ -46,6 +59,12 @@ int Arguments::integer(const char* name) const {
   double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
   if (!(std::fabs(number) <= 1e6) || std::floor(number) != number) throw error(name, "an integer");
   return static_cast<int>(number);
+}
+
+double Arguments::number(const char* name) const {
+  Napi::Value value = get(name);
+  if (!value.IsNumber()) throw error(name, "a number");
+  return value.As<Napi::Number>().DoubleValue();
 }
 
 bool Arguments::boolean(const char* name) const {
@@ -107,7 +126,9 @@ cpu::Codes Arguments::codes(const char* name, size_t length) {
 
 void* Arguments::numbers(const char* name, size_t* bytes) {
   Napi::Value value = get(name);
-  void* data = number_elements(value, name, bytes);
+  void* data =
+      elements_of_any(value, name, {napi_float32_array, napi_float64_array, napi_uint16_array, napi_uint32_array},
+                      "a Float32Array, Float64Array, Uint16Array or Uint32Array", bytes);
   arrays_.push_back(value.As<Napi::Object>());
   return data;
 }
@@ -137,15 +158,8 @@ const float* float_elements(const Napi::Value& value, const char* name, size_t* 
 }
 
 void* number_elements(const Napi::Value& value, const char* name, size_t* bytes) {
-  TypedArray array{};
-  bool is_array = read_typed_array(value, &array);
-  bool narrow = is_array && array.type == napi_uint16_array;
-  if (!narrow && !(is_array && (array.type == napi_float32_array || array.type == napi_uint32_array))) {
-    throw Napi::TypeError::New(value.Env(),
-                               std::string(name) + ": expected a Float32Array, Uint16Array or Uint32Array");
-  }
-  *bytes = array.length * (narrow ? 2 : 4);
-  return array.data;
+  return elements_of_any(value, name, {napi_float32_array, napi_uint16_array, napi_uint32_array},
+                         "a Float32Array, Uint16Array or Uint32Array", bytes);
 }
 
 size_t product(Napi::Env env, size_t a, size_t b) {

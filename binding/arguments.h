@@ -23,6 +23,7 @@ class Arguments {
   size_t size(const char* name) const;
   size_t size_between(const char* name, size_t least, size_t most) const;
   int integer(const char* name) const;
+  double number(const char* name) const;
   bool boolean(const char* name) const;
   std::string string(const char* name) const;
   Napi::Array array(const char* name) const;
@@ -38,7 +39,7 @@ class Arguments {
   uint8_t* bytes(const char* name, size_t length);
   uint32_t* words(const char* name, size_t length);
   cpu::Codes codes(const char* name, size_t length);
-  // A Float32Array, Uint16Array or Uint32Array of any length.
+  // A Float32Array, Float64Array, Uint16Array or Uint32Array of any length.
   void* numbers(const char* name, size_t* bytes);
 
   // The arrays read so far.

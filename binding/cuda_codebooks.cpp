@@ -104,7 +104,10 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
                          InstanceMethod("assign", &CudaCodebooks::assign),
                          InstanceMethod("encodeResident", &CudaCodebooks::encode_resident),
                          InstanceMethod("decodeResident", &CudaCodebooks::decode_resident),
-                         InstanceMethod("passOnResident", &CudaCodebooks::pass_on_resident),
+                         InstanceMethod("learnResident", &CudaCodebooks::learn_resident),
+                         InstanceMethod("codewordMagnitudesResident", &CudaCodebooks::codeword_magnitudes_resident),
+                         InstanceMethod("loadCodewordsResident", &CudaCodebooks::load_codewords_resident),
+                         InstanceMethod("readCodewordsResident", &CudaCodebooks::read_codewords_resident),
 #ifdef RVQ_TESTING
                          InstanceMethod("testScreen", &CudaCodebooks::test_screen),
                          InstanceMethod("testReplace", &CudaCodebooks::test_replace),

@@ -28,11 +28,14 @@ class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
   Napi::Value distances_sync(const Napi::CallbackInfo& info);
   Napi::Value assign(const Napi::CallbackInfo& info);
   // With CudaMemory: encodeResident({ vectors, count, stages, codes, wide, residuals }), decodeResident({ codes, wide,
-  // count, codeStages, stages, vectors }); promises of a resident_answer. passOnResident({ vectors, count, codes, wide,
-  // codeStages, stage, distances, plainDistances, residuals }): `distances` and `plainDistances` are the host's.
+  // count, codeStages, stages, vectors }); promises of a resident_answer. Requests of the others, for steps of
+  // learning, as in lib/backend.ts: outputs on the host are masses, usageAfter, errors and magnitudes.
   Napi::Value encode_resident(const Napi::CallbackInfo& info);
   Napi::Value decode_resident(const Napi::CallbackInfo& info);
-  Napi::Value pass_on_resident(const Napi::CallbackInfo& info);
+  Napi::Value learn_resident(const Napi::CallbackInfo& info);
+  Napi::Value codeword_magnitudes_resident(const Napi::CallbackInfo& info);
+  Napi::Value load_codewords_resident(const Napi::CallbackInfo& info);
+  Napi::Value read_codewords_resident(const Napi::CallbackInfo& info);
 #ifdef RVQ_TESTING
   // testScreen(): "wgmma", "float16", "int8" or "none".
   Napi::Value test_screen(const Napi::CallbackInfo& info);

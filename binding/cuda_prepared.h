@@ -14,6 +14,8 @@ struct CudaPrepared {
   CudaOptions options;
   Shape shape;
   std::unique_ptr<cuda::Codebooks> codebooks;
+  // Codewords have changed on the device since they were packed. Of the JavaScript thread.
+  mutable bool changed = false;
 };
 
 }  // namespace rvq

@@ -14,6 +14,7 @@
 #include "failure.h"
 #include "host_accumulate.h"
 #include "lane.h"
+#include "resident_call.h"
 
 namespace rvq::cuda {
 
@@ -60,30 +61,6 @@ class Timer {
   cudaEvent_t start_ = nullptr;
   cudaEvent_t stop_ = nullptr;
 };
-
-// Runs `work(lane)` with a lane of the device that suits the memory that `need()` says is needed.
-template <typename Need, typename Work>
-void with_lane(int device, const Need& need, const Work& work) {
-  on_device(device, [&] {
-    PieceMemory memory = need();
-    LanePool::Lease lane = LanePool::of(device).acquire(memory.device_bytes);
-    work(*lane);
-  });
-}
-
-// A failed reserve that may still come off: false once nobody else's idle memory is left.
-bool reserve(Lane& lane, PieceMemory memory, bool least) {
-  try {
-    lane.reserve(memory.host_bytes, memory.device_bytes);
-    return true;
-  } catch (const Failure& failure) {
-    if (failure.kind != Failure::Kind::kOutOfMemory) throw;
-  }
-  release_idle_lanes();
-  if (!least) return false;
-  lane.reserve(memory.host_bytes, memory.device_bytes);
-  return true;
-}
 
 struct EncodePlaces {
   size_t bad, residuals, workspace;
@@ -137,7 +114,7 @@ bool HostCopy::finish(size_t first, size_t rows, Lane& lane) {
   return true;
 }
 
-ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncodeRequest& request) {
+ResidentOutcome encode_resident(Codebooks& codebooks, const ResidentEncodeRequest& request) {
   ResidentOutcome outcome;
   if (request.count == 0) return outcome;
   size_t dim = codebooks.dim();
@@ -151,6 +128,7 @@ ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncode
     size_t pieces = (request.count + rows - 1) / rows;
     std::fill_n(lane.host<unsigned long long>(at.bad), pieces, kNothingBad);
     lane.upload(at.bad, at.bad + pieces * sizeof(unsigned long long));
+    if (request.pack) codebooks.pack(lane.stream());
     Timer timer(lane.stream());
     timer.start();
     for (size_t piece = 0; piece < pieces; piece++) {

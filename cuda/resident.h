@@ -59,8 +59,9 @@ struct ResidentEncodeRequest {
   size_t stages;
   DeviceCodes codes;  // out, device [count][stages]
   float* residuals;   // out, device [count][dim] or null; not `vectors`
+  bool pack;          // the codewords have changed
 };
-ResidentOutcome encode_resident(const Codebooks& codebooks, const ResidentEncodeRequest& request);
+ResidentOutcome encode_resident(Codebooks& codebooks, const ResidentEncodeRequest& request);
 
 struct ResidentDecodeRequest {
   DeviceCodes codes;  // device [count][code_stages]

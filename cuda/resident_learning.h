@@ -1,10 +1,13 @@
-// The operations of a step of learning on rows that stay on the device; what they find comes to the host.
+// The operations of a step of learning on rows that stay on the device.
 
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "codebooks.h"
+#include "moving_average.h"
+#include "resident.h"
 #include "row_stream.h"
 #include "search.h"
 
@@ -30,39 +33,33 @@ class ResidentMagnitudes final : public RowOperation {
   float* const largest_;
 };
 
-struct ResidentPassOnRequest {
-  const float* vectors;  // device [count][dim]
-  size_t count;
-  DeviceCodes codes;  // device [count][code_stages]
-  size_t code_stages;
-  size_t stage;             // of the codebooks, and the column of `codes`
-  double* distances;        // out, host [count], weighted where there are weights
-  double* plain_distances;  // out, host [count], the same without weights, or null
-  float* residuals;         // out, device [count][dim] or null; may be `vectors`
+// The same of the codewords of every stage: `largest`: out, host [stages][dim].
+ResidentOutcome codeword_magnitudes(const Codebooks& codebooks, float* largest);
+
+// A stage of a step of learning, from the codes of its rows to its codewords after the step.
+struct ResidentLearnRequest {
+  const float* vectors;            // device [count][dim]: what the stage quantizes
+  size_t count;                    // below 2^30
+  DeviceCodes codes;               // device [count][code_stages]
+  size_t code_stages;              // all stages of the step
+  size_t stage;                    // of the codebooks, and the column of `codes`
+  const uint16_t* stages_of_row;   // device, as of CountedRows
+  const double* distances_before;  // device, as of CountedRows
+  double* distances;               // out, device [count], weighted where there are weights
+  double* plain_distances;         // out, device [count], the same without weights; null where there are none
+  float* residuals;                // out, device [count][dim] or null; may be `vectors`
+  const int32_t* grid_exponents;   // host [dim]
+  double decay;
+  double epsilon;
+  bool encodec;
+  bool unused;
+  double* usage;        // in and out, device [num_codewords]
+  double* averages;     // in and out, device [num_codewords][dim]
+  double* masses;       // out, host [num_codewords]: rows of each codeword
+  double* usage_after;  // out, host [num_codewords]
+  StageErrors* errors;  // out, host [1]
 };
-
-// Distances of rows to their codewords of a stage, and what these leave over.
-class ResidentPassOn final : public RowOperation {
- public:
-  ResidentPassOn(const Codebooks& codebooks, const ResidentPassOnRequest& request)
-      : codebooks_(codebooks), request_(request) {}
-
-  size_t count() const override { return request_.count; }
-  size_t row_bytes() const override;
-  PieceMemory memory(size_t rows) const override;
-  void submit(size_t first, size_t rows, Lane& lane) override;
-  bool finish(size_t first, size_t rows, Lane& lane) override;
-
-  // A code had no codeword; what was written is then unspecified.
-  bool code_out_of_range() const { return out_of_range_; }
-
- private:
-  struct Places;
-  Places places(size_t rows) const;
-
-  const Codebooks& codebooks_;
-  const ResidentPassOnRequest request_;
-  bool out_of_range_ = false;
-};
+// Changes the codewords of the stage, which are to be packed again before the next search.
+ResidentOutcome learn_resident(Codebooks& codebooks, const ResidentLearnRequest& request);
 
 }  // namespace rvq::cuda

@@ -209,9 +209,9 @@ export interface ProjectRequest extends ChunkRequest {
 /** Bytes on a device; a call in flight keeps what it uses. */
 export interface DeviceMemory {
   /** Copies an array to the bytes from `offset` on. */
-  upload(copy: { source: Float32Array | CodeArray; offset: number }): Promise<void>;
+  upload(copy: { source: Float32Array | Float64Array | CodeArray; offset: number }): Promise<void>;
   /** Fills an array from there. */
-  download(copy: { target: Float32Array | CodeArray; offset: number }): Promise<void>;
+  download(copy: { target: Float32Array | Float64Array | CodeArray; offset: number }): Promise<void>;
   dispose(): void;
 }
 
@@ -264,23 +264,62 @@ export interface ResidentCodebooks {
     /** In and out magnitudes[D], on the host. */
     readonly magnitudes: Float32Array;
   }): Promise<void>;
-  /**
-   * From one stage of a step of learning to the next, c being codeword codes[n][stage] of the stage: distances[n] = d64(vectors[n], c)
-   * with weights, plainDistances[n] the same without, residuals[n] = fround(vectors[n] − c) element by element.
-   */
-  passOn(request: {
-    readonly vectors: DeviceMemory;
-    readonly count: number;
-    readonly codes: DeviceMemory;
-    readonly wide: boolean;
-    readonly codeStages: number;
-    readonly stage: number;
-    /** Outputs distances[count], on the host. */
-    readonly distances: Float64Array;
-    readonly plainDistances?: Float64Array | undefined;
-    /** Output residuals[count][D], where wanted; may be `vectors`. */
-    readonly residuals?: DeviceMemory | undefined;
+  /** magnitudes[s][i] = the largest |c_i| of the codewords of stage s. */
+  codewordMagnitudes(request: {
+    /** Output magnitudes[S][D], on the host. */
+    readonly magnitudes: Float32Array;
   }): Promise<void>;
+  /**
+   * One stage of a step of learning; it changes the codewords of these codebooks, as `loadCodewords` does. They are for one caller then,
+   * who makes one call of `resident` after the other; stages may overlap.
+   */
+  learn(request: LearnRequest): Promise<void>;
+  /** The codewords of a stage become source[K][D], finite, with the cosine metric none zero. */
+  loadCodewords(request: { readonly stage: number; readonly source: Float32Array }): Promise<void>;
+  /** Fills target[K][D] with the codewords of a stage. */
+  readCodewords(request: { readonly stage: number; readonly target: Float32Array }): Promise<void>;
+}
+
+/**
+ * A stage of a step of learning, from the codes of its rows to its codewords after the step. c being codeword codes[n][stage]:
+ * distances[n] = d64(vectors[n], c) with weights, plainDistances[n] the same without, residuals[n] = fround(vectors[n] − c) element by
+ * element. Rows are summed up as in `AccumulateRequest`, and the state of the stage is averaged as by `averageSteps` of
+ * lib/moving-average.ts. A row does not count whose stagesOfRow[n] ≤ stage, nor one with distancesBefore[n] = 0.
+ */
+export interface LearnRequest {
+  readonly vectors: DeviceMemory;
+  readonly count: number;
+  readonly codes: DeviceMemory;
+  readonly wide: boolean;
+  /** Of the step. */
+  readonly codeStages: number;
+  readonly stage: number;
+  /** stagesOfRow[count], 16 bits each. */
+  readonly stagesOfRow?: DeviceMemory | undefined;
+  /** distancesBefore[count] of float64, of the stage before. */
+  readonly distancesBefore?: DeviceMemory | undefined;
+  /** Output distances[count] of float64. */
+  readonly distances: DeviceMemory;
+  /** The same, only with weights. */
+  readonly plainDistances?: DeviceMemory | undefined;
+  /** Output residuals[count][D], where wanted; may be `vectors`. */
+  readonly residuals?: DeviceMemory | undefined;
+  /** gridExponents[D] */
+  readonly gridExponents: Int32Array;
+  readonly decay: number;
+  readonly epsilon: number;
+  /** The form "encodec", else "simple". */
+  readonly encodec: boolean;
+  /** The usage is all zero. */
+  readonly unused: boolean;
+  /** In and out usage[K] and averages[K][D] of float64. */
+  readonly usage: DeviceMemory;
+  readonly averages: DeviceMemory;
+  /** Outputs masses[K] and usageAfter[K], on the host. */
+  readonly masses: Float64Array;
+  readonly usageAfter: Float64Array;
+  /** Output { mass, weighted, plain, last } of lib/stage-errors.ts, on the host. */
+  readonly errors: Float64Array;
 }
 
 /** Codebooks in the form a backend searches: packed, centred, with norms. Made once, used by every call, then disposed. */

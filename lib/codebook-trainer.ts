@@ -14,7 +14,7 @@ import { computeGroupedStep } from "./grouped-step.js";
 import { Statistics } from "./mergeable-statistics.js";
 import { emptyState, type StageState } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
-import type { StepBatch } from "./part-step.js";
+import type { PartMemory, StepBatch } from "./part-step.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { type CheckedRows, checkRows } from "./row-options.js";
@@ -49,8 +49,8 @@ export class CodebookTrainer {
   private readonly backendOptions: BackendChoiceOptions;
   /** One a group, after the last step that is done; replaced as a whole. */
   private parts: readonly TrainerPart[];
-  /** Memory for the states after the next step. */
-  private spares: readonly (readonly StageState[])[];
+  /** One a part. */
+  private readonly memories: readonly PartMemory[];
   private workers: RowWorkers | null = null;
   /** Settles when the last call in line is done. */
   private lastInLine: Promise<unknown> = Promise.resolve();
@@ -70,7 +70,10 @@ export class CodebookTrainer {
     const { backend, threads, device } = backendOptions;
     this.backendOptions = { backend, threads, device };
     this.parts = parts;
-    this.spares = parts.map(({ model, state }) => state.stages.map(({ usage }) => emptyState(usage.length, model.dim)));
+    this.memories = parts.map(({ model, state }) => {
+      const spare = state.stages.map(({ usage }) => emptyState(usage.length, model.dim));
+      return { spare, device: null };
+    });
   }
 
   /**
@@ -161,7 +164,7 @@ export class CodebookTrainer {
     if (!(statistics instanceof Statistics)) throw invalidArgument("statistics", "Statistics", statistics);
     if (this.groups !== null) throw invalidArgument("statistics", "a batch for step(): groups have none", "Statistics");
     return this.inLine(async () => {
-      this.advance([await stepByStatistics(this.parts[0], this.spares[0], statistics)]);
+      this.advance([await stepByStatistics(this.parts[0], this.memories[0].spare, statistics)]);
     });
   }
 
@@ -210,12 +213,12 @@ export class CodebookTrainer {
   private stepInLine(batch: StepBatch, checkedRows: CheckedRows, step: CheckedStep): Promise<StepResult> {
     return this.inLine(async () => {
       step.signal?.throwIfAborted();
-      const { engine: backend, parts, spares, layout } = this;
+      const { engine: backend, parts, memories, layout } = this;
       const workers = this.workersOf(step.workers);
       const shape = { dim: this.dim, vectors: checkedRows.count, stages: this.stages };
       const event = () => ({ method: "step", backend: backend.name, sync: false, ...shape }) as const;
       const { next, result } = await traced(trainCalls, event, () =>
-        computeGroupedStep({ backend, workers, checkedRows, step }, parts, spares, layout, batch),
+        computeGroupedStep({ backend, workers, checkedRows, step }, parts, memories, layout, batch),
       );
       this.advance(next);
       return result;
@@ -245,7 +248,7 @@ export class CodebookTrainer {
   /** All parts step, or none does. */
   private advance(next: readonly TrainerState[]): void {
     if (next[0] === this.parts[0].state) return;
-    this.spares = this.parts.map(({ state }) => state.stages);
+    for (const [group, { state }] of this.parts.entries()) this.memories[group].spare = state.stages;
     this.parts = this.parts.map(({ model }, group) => ({ model, state: next[group] }));
   }
 

@@ -4,7 +4,7 @@ import { isZeroRow } from "./check.js";
 import { type AverageForm, type StageState, setAverage, sum } from "./moving-average.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
-import type { PickedRows, StepStage } from "./step-rows.js";
+import type { MeasuredRows, PickedRows, StepStage } from "./step-rows.js";
 import { runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 /** A codeword is dead when its usage (rows per step, averaged) is under either. */
@@ -39,7 +39,7 @@ export async function reseed(
   random: Random,
 ): Promise<number> {
   if (dead.length === 0) return 0;
-  const { drawn, rowsThatCount } = await runInSlices(drawSteps(dead.length, rows, weights, random));
+  const { drawn, rowsThatCount } = await runInSlices(drawSteps(dead.length, await rows.measured(), weights, random));
   if (drawn.length === 0) return 0;
   const share = Math.min(1, Math.sqrt(state.usage.length / rowsThatCount));
   await runInSlices(placeSteps(state, dead, await rows.pick(drawn), share, form));
@@ -49,16 +49,15 @@ export async function reseed(
 /** At most `wanted` rows, all different. */
 function* drawSteps(
   wanted: number,
-  rows: StepStage,
+  { distances, counts }: MeasuredRows,
   weights: Float32Array | null,
   random: Random,
 ): Steps<{ drawn: Uint32Array; rowsThatCount: number }> {
-  const { distances } = rows;
   const meter = new StepMeter();
   const eligible = new Float64Array(distances.length);
   let rowsThatCount = 0;
   for (let n = 0; n < eligible.length; n++) {
-    if (rows.counts(n)) {
+    if (counts(n)) {
       rowsThatCount++;
       if (distances[n] > 0) eligible[n] = weights === null ? 1 : weights[n];
     }

@@ -6,27 +6,25 @@ import { newCodeArray } from "./code-array.js";
 import type { ColumnGroup } from "./column-groups.js";
 import { type CountingRows, gatherCounting } from "./counting-rows.js";
 import { columnsInSlices, type GroupLayout } from "./group-layout.js";
-import type { StageState } from "./moving-average.js";
-import { type PartStep, type StepBatch, stepOnBatch, stepOnRows } from "./part-step.js";
+import { type PartMemory, type PartStep, type StepBatch, stepOnBatch, stepOnRows } from "./part-step.js";
 import { inSlices } from "./time-slice.js";
 import type { StepResult, TrainerPart, TrainerState } from "./training-step.js";
 
 /**
- * The result of a step on batch[N][dim], and the state of each part after it, in the memory of its `spare`; the states before are left
- * alone. Parts differ in nothing but their dimensions from trainers of their own, save that with quantize dropout the first draws for
+ * The result of a step on batch[N][dim], and the state of each part after it, in its own memory; the states before are left alone. Parts differ in nothing but their dimensions from trainers of their own, save that with quantize dropout the first draws for
  * all: a row that stops after a stage does so in every group, as a stream that is cut there. With groups the batch is an array.
  */
 export async function computeGroupedStep(
   shared: PartStep,
   parts: readonly TrainerPart[],
-  spares: readonly (readonly StageState[])[],
+  memories: readonly PartMemory[],
   layout: GroupLayout,
   batch: StepBatch,
 ): Promise<{ next: TrainerState[]; result: StepResult }> {
   const { checkedRows, step } = shared;
   const { dim, stages, groups } = layout;
   if (parts.length === 1 || !(batch instanceof Float32Array)) {
-    const { next, result } = await stepOnBatch(shared, parts[0], spares[0], batch);
+    const { next, result } = await stepOnBatch(shared, parts[0], memories[0], batch);
     return { next: [next], result };
   }
 
@@ -38,7 +36,7 @@ export async function computeGroupedStep(
   let drawn: Uint16Array | null | undefined;
   for (const [group, part] of parts.entries()) {
     const own = await rowsOfGroup(rows, dim, layout.columns[group], group);
-    const done = await stepOnRows(shared, part, spares[group], own, drawn);
+    const done = await stepOnRows(shared, part, memories[group], own, drawn);
     drawn = done.stagesOfRow;
     next.push(done.next);
     results.push(done.result);

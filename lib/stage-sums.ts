@@ -27,18 +27,20 @@ export interface StageGrid {
  * The grids of every stage for the rows of a range. Residuals need not be looked at: with |x_i| ≤ a_0 and |c_{s,k,i}| ≤ b_s for all
  * k, |r_{s,i}| ≤ a_s = fround(a_{s−1} + b_{s−1}), since rounding is monotone. A few of the 50 bits pay for it.
  * @param name what to call the source of the range in an error
+ * @param codewordMagnitudes [stages][D], the largest |c_i| of every stage, where they are known
  * @throws RvqError INVALID_ARGUMENT where that bound overflows float32
  */
 export async function stageGrids(
   name: string,
   range: VectorRange,
   { dim, codebooks }: CodebookSpec,
+  codewordMagnitudes: Float32Array | null = null,
 ): Promise<StageGrid[]> {
   const { rows, maxWeight } = range;
   const magnitudes = Float32Array.from(range.magnitudes);
   const weightExponent = maxWeight === null ? 0 : gridExponentFor(maxWeight, rows);
   const grids: StageGrid[] = [];
-  for (const codebook of codebooks) {
+  for (const [stage, codebook] of codebooks.entries()) {
     const weighted = magnitudes.map((magnitude) => magnitude * (maxWeight ?? 1));
     const bad = weighted.indexOf(Infinity);
     if (bad >= 0) {
@@ -47,16 +49,18 @@ export async function stageGrids(
     }
     const gridExponents = Int32Array.from(weighted, (magnitude) => gridExponentFor(magnitude, rows));
     grids.push({ gridExponents, weightExponent });
-    await addColumnMaxima(magnitudes, codebook, dim);
+    const known = codewordMagnitudes?.subarray(stage * dim, (stage + 1) * dim);
+    const largest = known ?? (await columnMagnitudes(codebook, dim));
+    for (let i = 0; i < dim; i++) magnitudes[i] += largest[i];
   }
   return grids;
 }
 
-/** magnitudes[i] += the largest |c_i|. */
-async function addColumnMaxima(magnitudes: Float32Array, codebook: Float32Array, dim: number): Promise<void> {
+/** The largest |m_i| of every column of matrix[…][dim]. */
+async function columnMagnitudes(matrix: Float32Array, dim: number): Promise<Float32Array> {
   const largest = new Float32Array(dim);
-  await inSlices(codebook.length, dim, (from, to) => raiseToMagnitudes(largest, codebook, from, to));
-  for (let i = 0; i < dim; i++) magnitudes[i] += largest[i];
+  await inSlices(matrix.length, dim, (from, to) => raiseToMagnitudes(largest, matrix, from, to));
+  return largest;
 }
 
 /** largest[i] = max(largest[i], |matrix[n][i]|) over the elements from … to, which are whole rows; NaN raises nothing. */

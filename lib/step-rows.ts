@@ -1,26 +1,41 @@
-// The rows of a step, which hand on their codes, distances and exact sums stage by stage: by arrays of the host, on this thread or in
+// The rows of a step, which hand on what every stage came to, and update it: by arrays of the host, on this thread or in
 // parts by workers, to the same numbers. lib/device/device-rows.ts has those on a device.
 
 import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
 import { newCodeArray } from "./code-array.js";
 import type { CountingRows } from "./counting-rows.js";
+import { type AverageRule, averageSteps, type StageState } from "./moving-average.js";
 import { type RowWorkers, sharedCopy, type WalkResult } from "./row-workers.js";
-import { addRows, addSums, emptySums, type StageGrid, type StageSums, type VectorRange } from "./stage-sums.js";
+import { type StageErrors, stageErrors } from "./stage-errors.js";
+import {
+  addRows,
+  addSums,
+  emptySums,
+  massesOf,
+  type StageGrid,
+  type StageSums,
+  type VectorRange,
+} from "./stage-sums.js";
 import { type StageOfRows, type WalkOptions, walkStages } from "./stage-walk.js";
-import { inSlices } from "./time-slice.js";
+import { inSlices, runInSlices } from "./time-slice.js";
 
-/** One stage of the M rows of a step that count, by the codebooks before the update. */
+/** One stage of the M rows of a step that count, by the codebooks before the update, when its update is done. */
 export interface StepStage {
   readonly stage: number;
+  /** masses[K]: rows of every codeword, or sums of their weights. */
+  readonly masses: Float64Array;
+  readonly errors: StageErrors;
+  /** Only until the visit is over, as `pick`. */
+  measured(): Promise<MeasuredRows>;
+  /** Codes and residuals of a few rows. */
+  pick(rows: Uint32Array): Promise<PickedRows>;
+}
+
+export interface MeasuredRows {
   /** distances[M] = d64(residual, codeword), with the weights of the metric. */
   readonly distances: Float64Array;
-  /** The same without weights. */
-  readonly plainDistances: Float64Array;
-  readonly sums: StageSums;
   /** Whether a row counts in this stage. */
   counts(row: number): boolean;
-  /** Codes and residuals of a few rows. Only until the visit is over. */
-  pick(rows: Uint32Array): Promise<PickedRows>;
 }
 
 export interface PickedRows {
@@ -30,10 +45,20 @@ export interface PickedRows {
   readonly residuals: Float32Array;
 }
 
+/** What a step makes of the state of every stage. */
+export interface StepUpdate {
+  readonly before: readonly StageState[];
+  /** Output. */
+  readonly after: readonly StageState[];
+  readonly decay: number;
+  readonly average: AverageRule;
+}
+
 export interface StepWalk {
   readonly grids: readonly StageGrid[];
   /** stagesOfRow[M]: a row counts in so many stages; null: in all. */
   readonly stagesOfRow: Uint16Array | null;
+  readonly update: StepUpdate;
   readonly signal: AbortSignal | undefined;
   /** Output codes[N][stages] of the batch; rows that do not count are left alone. */
   readonly codes: CodeArray;
@@ -45,8 +70,10 @@ export interface StepRows {
   /** weights[M]; null: each counts as 1. */
   readonly weights: Float32Array | null;
   readonly range: VectorRange;
-  /** Once: hands every stage on, in order. */
-  walk(step: StepWalk, visit: (stage: StepStage) => Promise<void>): Promise<void>;
+  /** [stages][D], the largest |c_i| of every stage; null where nobody has looked yet. */
+  readonly codewordMagnitudes: Float32Array | null;
+  /** Once: hands every stage on, in order. `visit` says whether it has changed the state after. */
+  walk(step: StepWalk, visit: (stage: StepStage) => Promise<boolean>): Promise<void>;
 }
 
 /** Rows in memory of the host. Their vectors become residuals. */
@@ -54,6 +81,7 @@ export class HostRows implements StepRows {
   readonly rows: Uint32Array | null;
   readonly weights: Float32Array | null;
   readonly range: VectorRange;
+  readonly codewordMagnitudes = null;
 
   constructor(
     private readonly backend: Backend,
@@ -66,11 +94,14 @@ export class HostRows implements StepRows {
     this.range = counting.range;
   }
 
-  async walk(step: StepWalk, visit: (stage: StepStage) => Promise<void>): Promise<void> {
+  async walk(step: StepWalk, visit: (stage: StepStage) => Promise<boolean>): Promise<void> {
     const { backend, workers, spec, counting } = this;
-    const { grids, stagesOfRow, signal } = step;
+    const { grids, stagesOfRow, update, signal } = step;
     const visitRows = async (rows: StageOfRows, sums: StageSums) => {
-      await visit(stageOf(rows, sums, spec.dim));
+      const errors = await stageErrors(rows, counting.weights, stagesOfRow, spec.codebooks.length);
+      const { before, after, decay, average } = update;
+      await runInSlices(averageSteps(before[rows.stage], sums, decay, average, after[rows.stage]));
+      await visit(stageOf(rows, massesOf(sums), errors, spec.dim));
       await scatterCodes(rows, counting.rows, step.codes, spec.codebooks.length);
     };
     const results = workers === null ? null : await this.walkInWorkers(workers, step);
@@ -160,13 +191,14 @@ export class HostRows implements StepRows {
 }
 
 function stageOf(
-  { stage, residuals, codes, counted, distances, plainDistances }: StageOfRows,
-  sums: StageSums,
+  { stage, residuals, codes, counted, distances }: StageOfRows,
+  masses: Float64Array,
+  errors: StageErrors,
   dim: number,
 ): StepStage {
   return {
-    ...{ stage, distances, plainDistances, sums },
-    counts: (row) => counted[row] === codes[row],
+    ...{ stage, masses, errors },
+    measured: async () => ({ distances, counts: (row) => counted[row] === codes[row] }),
     pick: async (rows) => ({ codes: rows.map((row) => codes[row]), residuals: pickRows(residuals, dim, rows) }),
   };
 }

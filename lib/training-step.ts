@@ -4,13 +4,13 @@ import type { CodebookSpec, Metric } from "./backend.js";
 import type { Codes } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import { deadCodewords, reseed } from "./dead-codewords.js";
-import { averageSteps, decayAt, type StageState } from "./moving-average.js";
+import { decayAt, type StageState } from "./moving-average.js";
 import { Random } from "./random.js";
 import type { CheckedRows } from "./row-options.js";
-import { massesOf, stageGrids } from "./stage-sums.js";
+import { stageGrids } from "./stage-sums.js";
 import { type Usage, usageOfCounts } from "./statistics.js";
-import type { StepRows, StepStage } from "./step-rows.js";
-import { inSlices, runInSlices } from "./time-slice.js";
+import type { StepRows } from "./step-rows.js";
+import { inSlices } from "./time-slice.js";
 import type { CheckedStep, LearningRule } from "./trainer-options.js";
 
 export interface TrainerState {
@@ -105,28 +105,26 @@ export async function computeStep(
   const random = Random.fromState(state.random);
   const draws = given === undefined && rule.dropout.probability > 0;
   const stagesOfRow = draws ? drawStages(rows.range.rows, numStages, rule, random) : (given ?? null);
-  const grids = await stageGrids("batch", rows.range, spec);
-
-  const decay = decayAt(rule.decay, state.steps);
-  const averageRule = { form: rule.average, epsilon: rule.epsilon, metric };
+  const grids = await stageGrids("batch", rows.range, spec, rows.codewordMagnitudes);
+  const average = { form: rule.average, epsilon: rule.epsilon, metric };
+  const update = { before: state.stages, after: spare, decay: decayAt(rule.decay, state.steps), average };
   const reports: StageReport[] = [];
   let lastErrors = 0;
-  await rows.walk({ grids, stagesOfRow, signal, codes: data }, async (stageRows) => {
-    const { stage, sums } = stageRows;
-    const errors = await stageErrors(stageRows, rows.weights, stagesOfRow, numStages);
+  await rows.walk({ grids, stagesOfRow, update, signal, codes: data }, async (stageRows) => {
+    const { stage, errors, masses } = stageRows;
     const after = spare[stage];
-    await runInSlices(averageSteps(state.stages[stage], sums, decay, averageRule, after));
     const dead = deadCodewords(after.usage, rule.deadBelow);
     const wanted = rule.reseed ? dead : [];
     const reseeded = await reseed(after, wanted, stageRows, rows.weights, rule.average, random);
     reports.push({
       distortion: errors.weighted / errors.mass,
       mse: errors.plain / (errors.mass * dim),
-      usage: usageOfCounts(massesOf(sums)),
+      usage: usageOfCounts(masses),
       dead: dead.length,
       reseeded,
     });
     lastErrors += errors.last;
+    return reseeded > 0;
   });
 
   const idle = rows.range.rows === 0;
@@ -153,41 +151,6 @@ function drawStages(count: number, stages: number, { dropout }: LearningRule, ra
     drawn[n] = random.fraction() < probability ? minStages + random.below(stages - minStages + 1) : stages;
   }
   return drawn;
-}
-
-interface StageErrors {
-  /** Σ of the weights of the rows that count in the stage. */
-  readonly mass: number;
-  /** Σ of weights times distances, by the metric. */
-  readonly weighted: number;
-  /** The same without weights of the metric. */
-  readonly plain: number;
-  /** The part of `plain` of rows whose last stage this is. */
-  readonly last: number;
-}
-
-/** Sums over the rows in order. */
-async function stageErrors(
-  { stage, distances, plainDistances }: StepStage,
-  rowWeights: Float32Array | null,
-  stagesOfRow: Uint16Array | null,
-  numStages: number,
-): Promise<StageErrors> {
-  const errors = { mass: 0, weighted: 0, plain: 0, last: 0 };
-  await inSlices(distances.length, 1, (from, to) => {
-    let { mass, weighted, plain, last } = errors;
-    for (let n = from; n < to; n++) {
-      const stages = stagesOfRow === null ? numStages : stagesOfRow[n];
-      if (stages <= stage) continue;
-      const weight = rowWeights === null ? 1 : rowWeights[n];
-      mass += weight;
-      weighted += weight * distances[n];
-      plain += weight * plainDistances[n];
-      if (stages === stage + 1) last += weight * plainDistances[n];
-    }
-    Object.assign(errors, { mass, weighted, plain, last });
-  });
-  return errors;
 }
 
 function scatterStages(stagesOfRow: Uint16Array, { rows }: StepRows, count: number): Uint16Array {

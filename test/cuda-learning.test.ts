@@ -1,6 +1,6 @@
 // Steps of CodebookTrainer on a device: the results of other backends, what goes over the bus, and a state that no failure changes.
 
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
 import {
@@ -8,9 +8,11 @@ import {
   type LearningOptions,
   ResidualQuantizer,
   RvqError,
+  Statistics,
   type StepOptions,
   type StepResult,
   status,
+  vectorRange,
 } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { familyNames, makeData, normal, withoutZeroRows } from "./contract/families.js";
@@ -91,11 +93,18 @@ function intercept(before: (call: NativeCall) => void): void {
   };
   const { CudaCodebooks, CudaMemory } = original;
   const Codebooks = class extends CudaCodebooks {};
-  wrap(Codebooks.prototype, CudaCodebooks.prototype, ["encode", "encodeResident", "passOnResident"]);
+  wrap(Codebooks.prototype, CudaCodebooks.prototype, [
+    "encode",
+    "encodeResident",
+    "learnResident",
+    "codewordMagnitudesResident",
+    "loadCodewordsResident",
+    "readCodewordsResident",
+  ]);
   const Memory = class extends CudaMemory {};
   wrap(Memory.prototype, CudaMemory.prototype, ["upload", "download", "dispose"]);
   Object.assign(native, { CudaCodebooks: Codebooks, CudaMemory: Memory });
-  wrap(native, original, ["cudaMagnitudesResident", "cudaAccumulateResident"]);
+  wrap(native, original, ["cudaMagnitudesResident"]);
 }
 
 function restore(): void {
@@ -109,6 +118,7 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
     native.cudaTestLimits?.({ pieceRows: 0, memoryBytes: 0, ...limits });
   afterEach(() => {
     restore();
+    vi.useRealTimers();
     limit({});
     delete process.env.RVQ_EMULATED_MEMORY;
   });
@@ -175,7 +185,7 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
     }
   });
 
-  it("brings the vectors up once and nothing of their size down", async () => {
+  it("brings the vectors up once and nothing of their size down, and the state up once and down at every step", async () => {
     const count = 500;
     const calls: NativeCall[] = [];
     intercept((call) => calls.push(call));
@@ -183,16 +193,65 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
     const numberOf = (wanted: string) => calls.filter(({ method }) => method === wanted).length;
     const bytesOf = (key: "source" | "target") =>
       calls.reduce((sum, { request }) => sum + ((request?.[key] as Float32Array | undefined)?.byteLength ?? 0), 0);
+    const numCodewords = sizes.reduce((sum, size) => sum + size, 0);
+    const down = count * sizes.length * 2 + numCodewords * dim * 12;
     await gpu.step(gaussian(count, 2));
     expect(numberOf("encode")).toBe(0);
     expect(numberOf("encodeResident")).toBe(1);
+    expect(bytesOf("source")).toBe(count * dim * 4 + numCodewords * (8 + dim * 12));
+    expect(bytesOf("target")).toBe(down);
+    calls.length = 0;
+    await gpu.step(gaussian(count, 2));
     expect(bytesOf("source")).toBe(count * dim * 4);
-    expect(bytesOf("target")).toBe(count * sizes.length * 2);
+    expect(bytesOf("target")).toBe(down);
     const resident = await gpu.quantizer().device.upload(gaussian(count, 2));
     calls.length = 0;
     await gpu.step(resident);
     expect(bytesOf("source")).toBe(0);
-    expect(bytesOf("target")).toBe(count * sizes.length * 2);
+    expect(bytesOf("target")).toBe(down);
+  });
+
+  it("follows what other steps have made of the state", async () => {
+    const { js, gpu } = await open(trainings[1], gaussian(300));
+    const weights = Float32Array.from({ length: 200 }, (_, n) => n % 3);
+    for (const [step, options] of [{}, { weights }, {}, {}].entries()) {
+      const batch = gaussian(200, 60 + step);
+      expect(await gpu.step(batch, options), `step ${step}`).toEqual(await js.step(batch, options));
+    }
+    expect(gpu.toBytes()).toEqual(js.toBytes());
+    const { js: here, gpu: there } = await open({ title: "", learning: {} }, gaussian(300));
+    for (const seed of [1, 2, 3]) {
+      const batch = gaussian(200, seed);
+      if (seed === 2) {
+        const statistics = await Statistics.start(here.quantizer(), await vectorRange(batch, { dim }));
+        await statistics.add(batch);
+        for (const trainer of [here, there]) await trainer.update(statistics);
+      } else {
+        expect(await there.step(batch)).toEqual(await here.step(batch));
+      }
+      expect(there.toBytes()).toEqual(here.toBytes());
+    }
+  });
+
+  it("keeps its memory for the next step, but not for long", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const made: unknown[] = [];
+    const disposed = new Set<unknown>();
+    intercept(({ method, self, request }) => {
+      if (method === "dispose") disposed.add(self);
+      if (method === "learnResident") made.push(request.usage, request.distances);
+    });
+    const { js, gpu } = await open({ title: "", learning: {} }, gaussian(300));
+    for (const seed of [1, 2]) {
+      await js.step(gaussian(400, seed));
+      await gpu.step(gaussian(400, seed));
+    }
+    expect(new Set(made).size).toBe(2 * sizes.length);
+    expect(made.some((memory) => disposed.has(memory))).toBe(false);
+    vi.advanceTimersByTime(5_000);
+    expect(made.every((memory) => disposed.has(memory))).toBe(true);
+    expect(await gpu.step(gaussian(100, 3))).toEqual(await js.step(gaussian(100, 3)));
+    expect(gpu.toBytes()).toEqual(js.toBytes());
   });
 
   it("frees all the memory that it takes, however it ends", async () => {
@@ -201,7 +260,8 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
     intercept(({ method, self, request }) => {
       if (method === "upload" || method === "download") used.add(self);
       if (method === "encodeResident") for (const memory of [request.vectors, request.codes]) used.add(memory);
-      if (method === "passOnResident" && request.residuals !== undefined) used.add(request.residuals);
+      const { residuals, distances, usage, averages } = method === "learnResident" ? request : {};
+      for (const memory of [residuals, distances, usage, averages]) if (memory !== undefined) used.add(memory);
       if (method === "dispose") disposed.add(self);
     });
     const { gpu } = await open(trainings[1], gaussian(300));
@@ -337,8 +397,9 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
           expect(trainer.toBytes()).toEqual(js.toBytes());
         },
       );
-      // Vectors up, magnitudes, search, codes down, and for each stage codes that count, sums, and distances.
-      expect(calls).toBe(12);
+      // Vectors up, magnitudes of both kinds, search, codes down, stages of rows up; of each stage three calls for the state up, one for
+      // the step, two for the state down, and distances down for dead codewords.
+      expect(calls).toBe(6 + 7 * sizes.length);
     },
   );
 
@@ -362,8 +423,8 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
           expect(trainer.toBytes()).toEqual(start);
         }
       });
-      // The rows that codewords start again on come from the device too.
-      expect(calls).toBe(14);
+      // The rows that codewords start again on come from the device too, and the vectors are there.
+      expect(calls).toBe(5 + 8 * sizes.length);
     },
   );
 
@@ -371,7 +432,7 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
     const controller = new AbortController();
     let calls = 0;
     intercept(({ method }) => {
-      if (method === "cudaAccumulateResident" && ++calls === 2) controller.abort(new Error("enough"));
+      if (method === "learnResident" && ++calls === 2) controller.abort(new Error("enough"));
     });
     const { gpu } = await open({ title: "", learning: {} }, gaussian(300));
     const before = gpu.toBytes();

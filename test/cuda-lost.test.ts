@@ -3,6 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
+import type { ResidentCodebooks } from "../lib/backend.js";
 import { CodebookTrainer } from "../lib/codebook-trainer.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
 import { smallestDeviceWork } from "../lib/cuda/device-work.js";
@@ -58,20 +59,23 @@ describe.skipIf(!available || native?.cudaTestLose === undefined)("a lost device
     const open = (backend: "cuda" | "auto" | "cpu") => CodebookTrainer.fromCodebooks(stages, { dim: wide, backend });
     const expected = await open("cpu").step(more);
 
-    const { cudaAccumulateResident } = native as CudaAddon;
-    let sums = 0;
-    const accumulate: typeof cudaAccumulateResident = (request, options) => {
-      if (request.count === count + 1 && ++sums === 2) native?.cudaTestLose?.({ device: 0 });
-      return cudaAccumulateResident(request, options);
+    const { CudaCodebooks } = native as CudaAddon;
+    const learnResident: ResidentCodebooks["learn"] = CudaCodebooks.prototype.learnResident;
+    let learnt = 0;
+    const learn: ResidentCodebooks["learn"] = function (this: unknown, request) {
+      if (request.count === count + 1 && ++learnt === 2) native?.cudaTestLose?.({ device: 0 });
+      return learnResident.call(this, request);
     };
-    Object.defineProperty(native, "cudaAccumulateResident", { value: accumulate, configurable: true });
+    const Losing = class extends CudaCodebooks {};
+    Object.defineProperty(Losing.prototype, "learnResident", { value: learn });
+    Object.defineProperty(native, "CudaCodebooks", { value: Losing, configurable: true });
     const trainers = [open("auto"), open("cuda"), open("cuda")];
     const before = trainers[1].toBytes();
     const resident = await trainers[2].quantizer().device.upload(batch);
     const [auto, ...others] = await Promise.allSettled(
       [more, batch, resident].map((vectors, place) => trainers[place].step(vectors)),
     );
-    expect(sums).toBe(2);
+    expect(learnt).toBe(2);
     expect(auto).toEqual({ status: "fulfilled", value: expected });
     // The others have failed, unless they were done with the device before.
     for (const [place, outcome] of others.entries()) {

@@ -57,7 +57,10 @@ export interface CudaCodebooks {
   assign(request: AssignRequest & ResidentRows): Promise<void>;
   encodeResident: ResidentCodebooks["encode"];
   decodeResident: ResidentCodebooks["decode"];
-  passOnResident: ResidentCodebooks["passOn"];
+  codewordMagnitudesResident: ResidentCodebooks["codewordMagnitudes"];
+  learnResident: ResidentCodebooks["learn"];
+  loadCodewordsResident: ResidentCodebooks["loadCodewords"];
+  readCodewordsResident: ResidentCodebooks["readCodewords"];
   /** Only in builds for tests: which screen the search has on this device. */
   testScreen?(): "wgmma" | "float16" | "int8" | "none";
   /** The same: puts other codewords, as many in each stage, in the place of these, and packs them again. */

@@ -88,7 +88,10 @@ export class CudaPreparedCodebooks implements PreparedCodebooks {
       decode: (request) => asRvqError(async () => this.onlyDevice().decodeResident(request)),
       accumulate: (request) => asRvqError(async () => accumulate(request)),
       magnitudes: (request) => asRvqError(async () => magnitudes(request)),
-      passOn: (request) => asRvqError(async () => this.onlyDevice().passOnResident(request)),
+      codewordMagnitudes: (request) => asRvqError(async () => this.onlyDevice().codewordMagnitudesResident(request)),
+      learn: (request) => asRvqError(async () => this.onlyDevice().learnResident(request)),
+      loadCodewords: (request) => asRvqError(async () => this.onlyDevice().loadCodewordsResident(request)),
+      readCodewords: (request) => asRvqError(async () => this.onlyDevice().readCodewordsResident(request)),
     };
   }
 

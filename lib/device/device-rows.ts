@@ -1,18 +1,13 @@
-// The rows of a step of learning on a device. Codes, distances, counts and sums come to the host; vectors and residuals stay there.
+// The rows of a step of learning on a device. Codes, counts and the state after the step come to the host; vectors, residuals and
+// distances stay there.
 
-import type {
-  Backend,
-  CodeArray,
-  CodebookSpec,
-  DeviceMemory,
-  PreparedCodebooks,
-  ResidentCodebooks,
-} from "../backend.js";
-import { newCodeArray } from "../code-array.js";
-import { emptySums, type StageSums, type VectorRange } from "../stage-sums.js";
-import type { PickedRows, StepRows, StepStage, StepWalk } from "../step-rows.js";
+import type { CodeArray, DeviceMemory } from "../backend.js";
+import type { StageErrors } from "../stage-errors.js";
+import type { VectorRange } from "../stage-sums.js";
+import type { MeasuredRows, PickedRows, StepRows, StepStage, StepWalk } from "../step-rows.js";
 import { inSlices } from "../time-slice.js";
-import { noDevice } from "./device-quantizer.js";
+import { specOf, type TrainerPart } from "../training-step.js";
+import type { DeviceState } from "./device-state.js";
 import type { BroughtRows, RowSource } from "./row-source.js";
 
 export class DeviceRows implements StepRows {
@@ -20,74 +15,74 @@ export class DeviceRows implements StepRows {
   readonly weights = null;
 
   private constructor(
-    private readonly spec: CodebookSpec,
-    private readonly prepared: PreparedCodebooks,
-    private readonly resident: ResidentCodebooks,
+    private readonly part: TrainerPart,
+    private readonly device: DeviceState,
     private readonly source: RowSource,
     private readonly brought: BroughtRows,
     readonly range: VectorRange,
+    readonly codewordMagnitudes: Float32Array,
   ) {
     this.rows = source.rows;
   }
 
-  /** Brings the rows to the device, and the codebooks that they will be encoded by. */
+  /** Brings the rows to the device, and what it has not yet of the part's state. */
   static async open(
-    backend: Backend,
-    spec: CodebookSpec,
+    part: TrainerPart,
+    device: DeviceState,
     source: RowSource,
     signal: AbortSignal | undefined,
   ): Promise<DeviceRows> {
-    const prepared = backend.prepare(spec);
-    let brought: BroughtRows | null = null;
-    try {
-      const resident = prepared.resident?.();
-      if (resident === undefined) throw noDevice("batch", backend);
-      brought = await source.bring(resident, signal);
-      const range = source.range ?? (await rangeOf(source, spec.dim, resident, brought.memory));
-      return new DeviceRows(spec, prepared, resident, source, brought, range);
-    } catch (error) {
-      if (brought?.own) brought.memory.dispose();
-      prepared.dispose();
-      throw error;
-    }
+    const { dim } = part.model;
+    const { resident } = device;
+    await device.bring(part.state);
+    const brought = await source.bring(device, signal);
+    const codewordMagnitudes = new Float32Array(part.state.stages.length * dim);
+    const magnitudes = new Float32Array(dim);
+    const { count } = source;
+    await Promise.all([
+      resident.codewordMagnitudes({ magnitudes: codewordMagnitudes }),
+      source.range ?? resident.magnitudes({ vectors: brought.memory, count, dim, magnitudes }),
+    ]);
+    const range = source.range ?? (await rangeOf(source, magnitudes));
+    return new DeviceRows(part, device, source, brought, range, codewordMagnitudes);
   }
 
-  dispose(): void {
-    if (this.brought.own) this.brought.memory.dispose();
-    this.prepared.dispose();
-  }
-
-  async walk(step: StepWalk, visit: (stage: StepStage) => Promise<void>): Promise<void> {
-    const { resident, spec, source } = this;
-    const { memory, own } = this.brought;
-    const numStages = spec.codebooks.length;
+  async walk(step: StepWalk, visit: (stage: StepStage) => Promise<boolean>): Promise<void> {
+    const { device, source, brought } = this;
+    const { dim, codebooks } = specOf(this.part);
+    const { count } = source;
+    const numStages = codebooks.length;
     const wide = step.codes instanceof Uint32Array;
-    const codes = resident.allocate(source.count * numStages * step.codes.BYTES_PER_ELEMENT);
-    let residuals: DeviceMemory | null = null;
-    let ahead: Promise<StepStage> | null = null;
-    try {
-      if (own || numStages === 1) residuals = memory;
-      else residuals = resident.allocate(source.count * spec.dim * Float32Array.BYTES_PER_ELEMENT);
-      const request = { vectors: memory, count: source.count, stages: numStages, codes, wide };
-      const { bad } = await resident.encode(request);
-      if (bad !== null) throw source.refuse(bad);
-      step.signal?.throwIfAborted();
-      const found = await this.bringCodes(codes, step.codes);
+    const codes = device.take("codes", count * numStages * step.codes.BYTES_PER_ELEMENT);
+    let residuals = brought.memory;
+    if (!brought.own && numStages > 1) {
+      residuals = device.take("residuals", count * dim * Float32Array.BYTES_PER_ELEMENT);
+    }
+    const { bad } = await device.resident.encode({ vectors: brought.memory, count, stages: numStages, codes, wide });
+    if (bad !== null) throw source.refuse(bad);
+    step.signal?.throwIfAborted();
 
-      const walked = { step, found, codes, wide, residuals };
-      ahead = this.stageAt(0, walked, null);
+    let stagesOfRow: DeviceMemory | undefined;
+    if (step.stagesOfRow !== null) {
+      stagesOfRow = device.take("stages of rows", step.stagesOfRow.byteLength);
+      await stagesOfRow.upload({ source: step.stagesOfRow, offset: 0 });
+    }
+    const walked = { step, codes, wide, residuals, stagesOfRow };
+    let ahead = this.learn(0, walked);
+    try {
+      const [found] = await Promise.all([this.bringCodes(codes, step.codes), ahead]);
       for (let stage = 0; stage < numStages; stage++) {
-        const current: StepStage = await ahead;
+        const learnt = await ahead;
         // The device has the next stage while the host works on this one.
-        if (stage + 1 < numStages) ahead = this.stageAt(stage + 1, walked, current);
+        if (stage + 1 < numStages) ahead = this.learn(stage + 1, walked);
         ahead.catch(() => {});
-        await visit(current);
+        const measured = () => this.measured(stage, step.stagesOfRow);
+        const pick = (rows: Uint32Array) => this.pick(rows, found, stage);
+        if (await visit({ stage, ...learnt, measured, pick })) device.change(stage);
         step.signal?.throwIfAborted();
       }
     } finally {
-      await ahead?.catch(() => {});
-      codes.dispose();
-      if (residuals !== memory) residuals?.dispose();
+      await ahead.catch(() => {});
     }
   }
 
@@ -95,7 +90,7 @@ export class DeviceRows implements StepRows {
   private async bringCodes(codes: DeviceMemory, all: CodeArray): Promise<CodeArray> {
     const { source } = this;
     const { rows } = source;
-    const stages = this.spec.codebooks.length;
+    const stages = this.part.state.stages.length;
     const length = source.count * stages;
     const found = rows === null ? all : all instanceof Uint32Array ? new Uint32Array(length) : new Uint16Array(length);
     await codes.download({ target: found, offset: 0 });
@@ -109,79 +104,59 @@ export class DeviceRows implements StepRows {
     return found;
   }
 
-  /** Sums and distances of a stage, after those of the stage `before`; what it leaves over takes the place of the residuals. */
-  private async stageAt(
-    stage: number,
-    { step, found, codes, wide, residuals }: Walked,
-    before: StepStage | null,
-  ): Promise<StepStage> {
-    const { resident, spec, source } = this;
-    const { dim, codebooks, metric } = spec;
+  /** A stage of the step, after the stage before it; what it leaves over takes the place of the residuals. */
+  private async learn(stage: number, { step, codes, wide, residuals, stagesOfRow }: Walked): Promise<LearntStage> {
+    const { device, source, brought } = this;
+    const { metric, weights } = this.part.model;
+    const { before, after, decay, average } = step.update;
     const { count } = source;
-    const { stagesOfRow } = step;
-    // A residual is zero exactly where the one before met its codeword; with the cosine metric it does not count.
-    const met = metric === "cosine" && before !== null ? before.plainDistances : null;
+    const state = after[stage];
+    const masses = new Float64Array(state.usage.length);
+    const errors = new Float64Array(4);
+    const doubles = count * Float64Array.BYTES_PER_ELEMENT;
+    await device.resident.learn({
+      ...{ vectors: stage === 0 ? brought.memory : residuals, count, codes, wide },
+      ...{ codeStages: before.length, stage, stagesOfRow, gridExponents: step.grids[stage].gridExponents },
+      // A residual is zero exactly where the one before met its codeword; with the cosine metric it does not count.
+      distancesBefore: metric === "cosine" && stage > 0 ? this.distances(stage - 1) : undefined,
+      distances: this.distances(stage),
+      plainDistances: weights === null ? undefined : device.take("plain distances", doubles),
+      residuals: stage === before.length - 1 ? undefined : residuals,
+      ...{ decay, epsilon: average.epsilon, encodec: average.form === "encodec" },
+      unused: before[stage].usage.every((usage) => usage === 0),
+      ...device.stages[stage],
+      ...{ masses, usageAfter: state.usage, errors },
+    });
+    await Promise.all([
+      device.stages[stage].averages.download({ target: state.averages, offset: 0 }),
+      device.resident.readCodewords({ stage, target: state.codebook }),
+    ]);
+    const [mass, weighted, plain, last] = errors;
+    return { masses, errors: { mass, weighted, plain, last } };
+  }
+
+  /** Those of a stage, which are there until the stage after the next one. */
+  private distances(stage: number): DeviceMemory {
+    const bytes = this.source.count * Float64Array.BYTES_PER_ELEMENT;
+    return this.device.take(`distances ${stage % 3}`, bytes);
+  }
+
+  private async measured(stage: number, stagesOfRow: Uint16Array | null): Promise<MeasuredRows> {
+    const bring = async (of: number) => {
+      const target = new Float64Array(this.source.count);
+      await this.distances(of).download({ target, offset: 0 });
+      return target;
+    };
+    const distances = await bring(stage);
+    const met = this.part.model.metric === "cosine" && stage > 0 ? await bring(stage - 1) : null;
     const counts = (row: number) =>
       (stagesOfRow === null || stagesOfRow[row] > stage) && (met === null || met[row] !== 0);
-    const vectors = stage === 0 ? this.brought.memory : residuals;
-    const numCodewords = codebooks[stage].length / dim;
-    const sums = emptySums(numCodewords, step.grids[stage], false);
-
-    const all = stagesOfRow === null && met === null;
-    const counted = all ? null : await this.countedCodes(found, stage, counts, numCodewords);
-    if (counted === null) await this.addTo(sums, vectors, { codes, wide, codeStages: codebooks.length, stage });
-    else await this.addCounted(sums, vectors, counted);
-
-    const distances = new Float64Array(count);
-    const plainDistances = spec.weights === null ? distances : new Float64Array(count);
-    await resident.passOn({
-      ...{ vectors, count, codes, wide, codeStages: codebooks.length, stage, distances },
-      plainDistances: plainDistances === distances ? undefined : plainDistances,
-      residuals: stage === codebooks.length - 1 ? undefined : residuals,
-    });
-    const pick = (rows: Uint32Array) => this.pick(rows, found, stage);
-    return { stage, distances, plainDistances, sums, counts, pick };
-  }
-
-  /** counted[M]: the codes, but K in rows that do not count; null where all do. */
-  private async countedCodes(
-    found: CodeArray,
-    stage: number,
-    counts: (row: number) => boolean,
-    leftOut: number,
-  ): Promise<CodeArray | null> {
-    const stages = this.spec.codebooks.length;
-    const counted = newCodeArray(this.source.count, [leftOut + 1]);
-    let some = false;
-    await inSlices(counted.length, 1, (from, to) => {
-      for (let n = from; n < to; n++) {
-        const counting = counts(n);
-        counted[n] = counting ? found[n * stages + stage] : leftOut;
-        if (!counting) some = true;
-      }
-    });
-    return some ? counted : null;
-  }
-
-  private async addCounted(sums: StageSums, vectors: DeviceMemory, counted: CodeArray): Promise<void> {
-    const codes = this.resident.allocate(counted.byteLength);
-    try {
-      await codes.upload({ source: counted, offset: 0 });
-      await this.addTo(sums, vectors, { codes, wide: counted instanceof Uint32Array, codeStages: 1, stage: 0 });
-    } finally {
-      codes.dispose();
-    }
-  }
-
-  private async addTo({ statistics }: StageSums, vectors: DeviceMemory, column: CodeColumn): Promise<void> {
-    const { dim, counts, sums, gridExponents } = statistics;
-    const rows = { vectors, count: this.source.count, dim, ...column };
-    await this.resident.accumulate({ ...rows, numCodewords: counts.length, gridExponents, counts, sums });
+    return { distances, counts };
   }
 
   /** The residuals are those on the device: the same subtractions, in the same order. */
   private async pick(rows: Uint32Array, found: CodeArray, stage: number): Promise<PickedRows> {
-    const { dim, codebooks } = this.spec;
+    const { dim, codebooks } = specOf(this.part);
     const stages = codebooks.length;
     const residuals = await this.source.pick(rows);
     await inSlices(residuals.length, dim, (from, to) => {
@@ -200,31 +175,22 @@ export class DeviceRows implements StepRows {
 /** What the stages of a walk share. */
 interface Walked {
   readonly step: StepWalk;
-  /** codes[M][stages] on the host, and on the device. */
-  readonly found: CodeArray;
+  /** codes[M][stages] */
   readonly codes: DeviceMemory;
   readonly wide: boolean;
   /** residuals[M][D] before every stage but the first. */
   readonly residuals: DeviceMemory;
+  /** stagesOfRow[M] of 16 bits, where rows have some. */
+  readonly stagesOfRow: DeviceMemory | undefined;
 }
 
-/** A column of codes on the device. */
-interface CodeColumn {
-  readonly codes: DeviceMemory;
-  readonly wide: boolean;
-  readonly codeStages: number;
-  readonly stage: number;
+interface LearntStage {
+  readonly masses: Float64Array;
+  readonly errors: StageErrors;
 }
 
 /** As `gatherCounting` finds it. */
-async function rangeOf(
-  source: RowSource,
-  dim: number,
-  resident: ResidentCodebooks,
-  vectors: DeviceMemory,
-): Promise<VectorRange> {
-  const magnitudes = new Float32Array(dim);
-  await resident.magnitudes({ vectors, count: source.count, dim, magnitudes });
+async function rangeOf(source: RowSource, magnitudes: Float32Array): Promise<VectorRange> {
   const bad = magnitudes.includes(Infinity) ? await source.firstNotFinite() : null;
   if (bad !== null) throw source.refuse(bad);
   return { rows: source.count, magnitudes: [...magnitudes], maxWeight: null };

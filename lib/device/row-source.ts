@@ -1,6 +1,6 @@
 // Where the rows of a step come from that is done on a device: an array of the host, or memory that is there already.
 
-import type { Backend, BadInput, DeviceMemory, ResidentCodebooks } from "../backend.js";
+import type { Backend, BadInput, DeviceMemory } from "../backend.js";
 import { firstBadInput } from "../bad-input.js";
 import { badInput } from "../check.js";
 import type { CountingRows } from "../counting-rows.js";
@@ -10,6 +10,7 @@ import { checkLeftAlone } from "../staging.js";
 import { pickRows } from "../step-rows.js";
 import { inSlices } from "../time-slice.js";
 import type { LentVectors } from "./device-arrays.js";
+import type { DeviceState } from "./device-state.js";
 import { uploadRows } from "./upload-rows.js";
 
 export interface RowSource {
@@ -19,7 +20,7 @@ export interface RowSource {
   readonly rows: Uint32Array | null;
   /** Null where nobody has looked yet. */
   readonly range: VectorRange | null;
-  bring(resident: ResidentCodebooks, signal: AbortSignal | undefined): Promise<BroughtRows>;
+  bring(device: DeviceState, signal: AbortSignal | undefined): Promise<BroughtRows>;
   /** Some of the vectors, one after the other. */
   pick(rows: Uint32Array): Promise<Float32Array>;
   /** The first number that is not finite. */
@@ -31,7 +32,7 @@ export interface RowSource {
 /** vectors[M][D] on the device. */
 export interface BroughtRows {
   readonly memory: DeviceMemory;
-  /** Whether it may be written to, and is to be freed. */
+  /** Whether it may be written to. */
   readonly own: boolean;
 }
 
@@ -51,16 +52,11 @@ export function rowsOfArray(
     count: length / dim,
     rows: counting?.rows ?? null,
     range: counting?.range ?? null,
-    bring: async (resident, signal) => {
-      const memory = resident.allocate(length * Float32Array.BYTES_PER_ELEMENT);
-      try {
-        if (uploader !== null)
-          await uploadRows(uploader, memory, name, array, dim, signal === undefined ? {} : { signal });
-        else await memory.upload({ source: array, offset: 0 });
-      } catch (error) {
-        memory.dispose();
-        throw error;
-      }
+    bring: async (device, signal) => {
+      const memory = device.take("vectors", length * Float32Array.BYTES_PER_ELEMENT);
+      if (uploader !== null)
+        await uploadRows(uploader, memory, name, array, dim, signal === undefined ? {} : { signal });
+      else await memory.upload({ source: array, offset: 0 });
       return { memory, own: true };
     },
     pick: async (rows) => {
@@ -87,7 +83,7 @@ export function rowsOfDevice(name: string, { memory, device, count, dim }: LentV
     count,
     rows: null,
     range: null,
-    bring: async (resident) => {
+    bring: async ({ resident }) => {
       if (device !== resident.device) throw invalidArgument(`${name}.device`, `device ${resident.device}`, device);
       return { memory, own: false };
     },

@@ -1,0 +1,36 @@
+// A backend with a device that answers at once: what is left of a step of learning is the JavaScript thread's part.
+
+import type { Backend, DeviceMemory, ResidentCodebooks } from "../lib/backend.js";
+import { openBackend } from "../lib/open-backend.js";
+
+/** Every row has code 0 and is at distance 1; codewords become zero. */
+export function instantDevice(): Backend {
+  const nothing = async () => {};
+  const timed = async () => ({ kernelMs: 0 });
+  const resident: ResidentCodebooks = {
+    device: 0,
+    allocate: (): DeviceMemory => ({ upload: nothing, download: nothing, dispose: () => {} }),
+    encode: async () => ({ bad: null, kernelMs: 0 }),
+    decode: timed,
+    accumulate: timed,
+    magnitudes: async ({ magnitudes }) => void magnitudes.fill(1),
+    codewordMagnitudes: async ({ magnitudes }) => void magnitudes.fill(1),
+    loadCodewords: nothing,
+    readCodewords: nothing,
+    learn: async ({ count, masses, usageAfter, errors }) => {
+      masses.fill(count / masses.length);
+      usageAfter.fill(count / masses.length);
+      errors.fill(count);
+    },
+  };
+  const js = openBackend("js", undefined);
+  return {
+    ...{ name: "cuda", description: "a device that answers at once", chunksInFlight: 1 },
+    chunkRows: js.chunkRows.bind(js),
+    prepare: (spec) => ({ ...js.prepare(spec), resident: () => resident, dispose: () => {} }),
+    prepareProjection: js.prepareProjection.bind(js),
+    stepsOnDevice: () => true,
+    accumulate: js.accumulate.bind(js),
+    lowerDistances: js.lowerDistances.bind(js),
+  };
+}
