@@ -57,5 +57,7 @@ export async function forEachChunk<Result>(
     }
   } finally {
     await Promise.allSettled(inFlight.map(({ promise }) => promise));
+    // Also calls that fail one after the other, as fast: a worker that is terminated can only end when the loop turns.
+    if (sliceOver()) await nextSlice();
   }
 }

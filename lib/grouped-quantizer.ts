@@ -413,6 +413,8 @@ export class GroupedQuantizer {
     } finally {
       this.callsInFlight--;
       if (this.disposed) this.dispose();
+      // Also calls that are refused one after the other, as in lib/chunks.ts.
+      if (sliceOver()) await nextSlice();
     }
   }
 }

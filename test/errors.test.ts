@@ -1,7 +1,16 @@
 // Bad input: one typed error each, naming the argument, what was expected and what came.
 
 import { describe, expect, it } from "vitest";
-import { type Codes, packCodes, packedSizeBytes, ResidualQuantizer, RvqError, unpackCodes } from "../lib/index.js";
+import {
+  type Codes,
+  GroupedQuantizer,
+  packCodes,
+  packedSizeBytes,
+  ResidualQuantizer,
+  RvqError,
+  status,
+  unpackCodes,
+} from "../lib/index.js";
 
 const codebook = Float32Array.of(1, 1, 0, -1, -1, 0);
 const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 3 });
@@ -424,6 +433,38 @@ describe("typed errors", () => {
       const error = await errorOf(call);
       expect(error.code).toBe(code);
       expect(error.message).toMatch(message);
+    });
+  }
+});
+
+describe("calls that are refused again and again", () => {
+  const bad = new Float32Array(3).fill(Number.NaN);
+  const outOfRange: Codes = { count: 1, stages: 2, data: Uint16Array.of(0, 2) };
+  for (const backend of status().backends.filter(({ available }) => available)) {
+    const options = { dim: 3, backend: backend.name };
+    const quantizer = ResidualQuantizer.fromCodebooks([codebook, codebook], options);
+    const grouped = GroupedQuantizer.fromCodebooks([[codebook.slice(0, 2)], [codebook.slice(0, 4)]], {
+      ...options,
+      groups: [1, 2],
+    });
+    const calls = {
+      encode: () => quantizer.encode(bad),
+      decode: () => quantizer.decode(outOfRange),
+      distortion: () => quantizer.distortion(bad, codes),
+      "encode of groups": () => grouped.encode(bad),
+    };
+    it.each(Object.entries(calls))(`leave the event loop its turns, %s on ${backend.name}`, async (_, call) => {
+      let turned = false;
+      setTimeout(() => (turned = true), 1);
+      const start = performance.now();
+      let refused = 0;
+      while (!turned && performance.now() - start < 2_000) {
+        await call().catch(({ code }: RvqError) => {
+          if (code === "NOT_FINITE" || code === "CODE_OUT_OF_RANGE") refused++;
+        });
+      }
+      expect(turned).toBe(true);
+      expect(refused).toBeGreaterThan(0);
     });
   }
 });
