@@ -10,10 +10,8 @@
 #include "accumulate.h"
 #include "array_layout.h"
 #include "decode.h"
-#include "device_state.h"
 #include "failure.h"
 #include "host_accumulate.h"
-#include "lane.h"
 #include "resident_call.h"
 
 namespace rvq::cuda {

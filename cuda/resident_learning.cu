@@ -9,8 +9,6 @@
 
 #include "accumulate.h"
 #include "array_layout.h"
-#include "failure.h"
-#include "lane.h"
 #include "learning.h"
 #include "resident_call.h"
 
@@ -18,12 +16,16 @@ namespace rvq::cuda {
 
 namespace {
 
+CountedRows counted_rows(const ResidentLearnRequest& request) {
+  return {request.count, request.stage, request.stages_of_row, request.distances_before};
+}
+
 struct LearnPlaces {
   size_t grids, flag, in_end;
   size_t errors, masses, usage, out_end;
   size_t counts, sums, sums_end, totals, partial, counted, workspace, end;
 
-  LearnPlaces(const ResidentLearnRequest& request, size_t num_codewords, size_t dim, bool all_count) {
+  LearnPlaces(const ResidentLearnRequest& request, size_t num_codewords, size_t dim) {
     ArrayLayout layout;
     grids = layout.add(dim * sizeof(int32_t));
     flag = layout.add(sizeof(unsigned));
@@ -38,14 +40,14 @@ struct LearnPlaces {
     sums_end = layout.size();
     totals = layout.add(2 * sizeof(double));
     partial = layout.add(error_blocks(request.count) * sizeof(StageErrors));
-    counted = layout.add(all_count ? 0 : request.count * sizeof(uint32_t));
+    counted = layout.add(counted_rows(request).all() ? 0 : request.count * sizeof(uint32_t));
     workspace = layout.add(accumulate_workspace_bytes(request.count, false, num_codewords + 1));
     end = layout.size();
   }
 };
 
 void add_up(const ResidentLearnRequest& request, size_t num_codewords, size_t dim, const LearnPlaces& at, Lane& lane) {
-  CountedRows counted{request.count, request.stage, request.stages_of_row, request.distances_before};
+  CountedRows counted = counted_rows(request);
   size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
   AccumulateRequest rows{};
   rows.vectors = request.vectors;
@@ -149,8 +151,7 @@ ResidentOutcome learn_resident(Codebooks& codebooks, const ResidentLearnRequest&
   ResidentOutcome outcome;
   size_t num_codewords = codebooks.num_codewords(request.stage);
   size_t dim = codebooks.dim();
-  bool all_count = request.stages_of_row == nullptr && request.distances_before == nullptr;
-  LearnPlaces at(request, num_codewords, dim, all_count);
+  LearnPlaces at(request, num_codewords, dim);
   auto need = [&] { return PieceMemory{at.out_end, at.end}; };
   with_lane(codebooks.device(), need, [&](Lane& lane) {
     reserve(lane, need(), true);

@@ -95,7 +95,7 @@ async function stepOnDevice(
 ): Promise<StepDone> {
   memory.device ??= DeviceState.open(backend, part);
   const { device } = memory;
-  // Its memory is nobody else's until the step is over.
+  // After an error, since nobody knows then what is there, and when no step comes.
   const drop = () => {
     device.dispose();
     memory.device = null;

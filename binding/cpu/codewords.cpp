@@ -4,11 +4,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <numeric>
-
-#include "codebook.h"
-#include "instruction_set.h"
 
 namespace rvq::cpu {
 

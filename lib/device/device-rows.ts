@@ -2,7 +2,6 @@
 // distances stay there.
 
 import type { CodeArray, DeviceMemory } from "../backend.js";
-import type { StageErrors } from "../stage-errors.js";
 import type { VectorRange } from "../stage-sums.js";
 import type { MeasuredRows, PickedRows, StepRows, StepStage, StepWalk } from "../step-rows.js";
 import { inSlices } from "../time-slice.js";
@@ -184,10 +183,7 @@ interface Walked {
   readonly stagesOfRow: DeviceMemory | undefined;
 }
 
-interface LearntStage {
-  readonly masses: Float64Array;
-  readonly errors: StageErrors;
-}
+type LearntStage = Pick<StepStage, "masses" | "errors">;
 
 /** As `gatherCounting` finds it. */
 async function rangeOf(source: RowSource, magnitudes: Float32Array): Promise<VectorRange> {

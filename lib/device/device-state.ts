@@ -33,16 +33,19 @@ export class DeviceState {
   private constructor(
     private readonly prepared: PreparedCodebooks,
     readonly resident: ResidentCodebooks,
-    sizes: readonly { readonly usage: number; readonly averages: number }[],
+    state: TrainerState,
   ) {
     const allocated: DeviceMemory[] = [];
-    const allocate = (length: number) => {
-      const memory = resident.allocate(length * Float64Array.BYTES_PER_ELEMENT);
+    const allocate = ({ byteLength }: Float64Array) => {
+      const memory = resident.allocate(byteLength);
       allocated.push(memory);
       return memory;
     };
     try {
-      this.stages = sizes.map(({ usage, averages }) => ({ usage: allocate(usage), averages: allocate(averages) }));
+      this.stages = state.stages.map(({ usage, averages }) => ({
+        usage: allocate(usage),
+        averages: allocate(averages),
+      }));
     } catch (error) {
       for (const memory of allocated) memory.dispose();
       throw error;
@@ -55,11 +58,7 @@ export class DeviceState {
     try {
       const resident = prepared.resident?.();
       if (resident === undefined) throw noDevice("batch", backend);
-      const sizes = part.state.stages.map(({ usage, averages }) => ({
-        usage: usage.length,
-        averages: averages.length,
-      }));
-      return new DeviceState(prepared, resident, sizes);
+      return new DeviceState(prepared, resident, part.state);
     } catch (error) {
       prepared.dispose();
       throw error;
