@@ -1,4 +1,4 @@
-// A backend with a device that answers at once: what is left of a step of learning is the JavaScript thread's part.
+// A backend with a device that answers at once: what is left of learning is the JavaScript thread's part.
 
 import type { Backend, DeviceMemory, ResidentCodebooks } from "../lib/backend.js";
 import { openBackend } from "../lib/open-backend.js";
@@ -22,13 +22,19 @@ export function instantDevice(): Backend {
       usageAfter.fill(count / masses.length);
       errors.fill(count);
     },
+    means: async ({ count, countsAfter, totals }) => {
+      countsAfter.fill(count / countsAfter.length);
+      totals.fill(count);
+    },
   };
+  const memory = resident.allocate(0);
   const js = openBackend("js", undefined);
   return {
     ...{ name: "cuda", description: "a device that answers at once", chunksInFlight: 1 },
-    chunkRows: js.chunkRows.bind(js),
+    chunkRows: () => 2 ** 30,
     prepare: (spec) => ({ ...js.prepare(spec), resident: () => resident, dispose: () => {} }),
     prepareProjection: js.prepareProjection.bind(js),
+    hold: async () => ({ memory, dispose: () => {} }),
     stepsOnDevice: () => true,
     accumulate: js.accumulate.bind(js),
     lowerDistances: js.lowerDistances.bind(js),

@@ -1,14 +1,16 @@
-// Codebook learning: one EMA step and its phases, and the throughput of `step`, on every backend; and what of a step on a device is the
-// JavaScript thread's.
+// Codebook learning: one EMA step and its phases, and the throughput of `step`, on every backend; and what of learning on a device is
+// the JavaScript thread's.
 //
 //   npm run bench -- trainer [--backend=cpu,js] [--rounds=5] [--only=phases,steps,device] [--json=file]
 
 import type { Backend, BackendName } from "../lib/backend.js";
 import { gatherCounting } from "../lib/counting-rows.js";
 import { CodebookTrainer, status } from "../lib/index.js";
+import { trainCodebook } from "../lib/kmeans.js";
 import { averageSteps, emptyState, type StageState, standFor } from "../lib/moving-average.js";
 import { openBackend } from "../lib/open-backend.js";
 import { type PartMemory, stepOnBatch } from "../lib/part-step.js";
+import { Random } from "../lib/random.js";
 import { checkRows } from "../lib/row-options.js";
 import { addRows, emptySums, stageGrids } from "../lib/stage-sums.js";
 import { walkStages } from "../lib/stage-walk.js";
@@ -169,7 +171,7 @@ async function benchSteps() {
   return rows;
 }
 
-/** Steps on vectors of a device that takes no time. */
+/** Steps on vectors of a device that takes no time, and iterations of k-means there. */
 async function benchDeviceSteps() {
   const backend = instantDevice();
   const rows: Row[] = [];
@@ -190,10 +192,30 @@ async function benchDeviceSteps() {
       await stepOnBatch(shared, checkpoint.parts[0], partMemory, batch);
       if (round >= 4) times.push(performance.now() - start);
     }
-    rows.push({ "batch rows": count, dim, codewords: codebookSize, stages, "JavaScript thread ms": median(times) });
+    const what = "step of moving averages";
+    rows.push({ what, rows: count, dim, codewords: codebookSize, stages, "JavaScript thread ms": median(times) });
   }
-  printTable(`A step on a device that takes no time, ${machine()}`, rows);
+  rows.push(await benchDeviceIterations(backend));
+  printTable(`Learning on a device that takes no time, ${machine()}`, rows);
   return rows;
+}
+
+async function benchDeviceIterations(backend: Backend): Promise<Row> {
+  const { count, dim, codebookSize } = emaShape;
+  const { vectors, codebooks } = gaussian({ ...emaShape, stages: 1 });
+  const times: number[] = [];
+  let start = 0;
+  await trainCodebook(backend, vectors, new Random(1), {
+    ...{ dim, metric: "l2", weights: null, numCodewords: codebookSize, shrinkage: 0, room: Infinity },
+    ...{ init: codebooks[0], sampleSize: 1, iterations: 4 * (rounds + 2), minClusterSize: 1 },
+    onIteration: ({ iteration }) => {
+      const end = performance.now();
+      if (iteration > 4) times.push(end - start);
+      start = end;
+    },
+  });
+  const shape = { what: "iteration of k-means", rows: count, dim, codewords: codebookSize, stages: 1 };
+  return { ...shape, "JavaScript thread ms": median(times) };
 }
 
 function title(name: BackendName, threads: number): string {

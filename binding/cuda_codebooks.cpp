@@ -105,6 +105,7 @@ Napi::Function CudaCodebooks::define(Napi::Env env) {
                          InstanceMethod("encodeResident", &CudaCodebooks::encode_resident),
                          InstanceMethod("decodeResident", &CudaCodebooks::decode_resident),
                          InstanceMethod("learnResident", &CudaCodebooks::learn_resident),
+                         InstanceMethod("meansResident", &CudaCodebooks::means_resident),
                          InstanceMethod("codewordMagnitudesResident", &CudaCodebooks::codeword_magnitudes_resident),
                          InstanceMethod("loadCodewordsResident", &CudaCodebooks::load_codewords_resident),
                          InstanceMethod("readCodewordsResident", &CudaCodebooks::read_codewords_resident),

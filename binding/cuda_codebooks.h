@@ -27,12 +27,13 @@ class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
   Napi::Value distances(const Napi::CallbackInfo& info);
   Napi::Value distances_sync(const Napi::CallbackInfo& info);
   Napi::Value assign(const Napi::CallbackInfo& info);
-  // With CudaMemory: encodeResident({ vectors, count, stages, codes, wide, residuals }), decodeResident({ codes, wide,
-  // count, codeStages, stages, vectors }); promises of a resident_answer. Requests of the others, for steps of
-  // learning, as in lib/backend.ts: outputs on the host are masses, usageAfter, errors and magnitudes.
+  // With CudaMemory: encodeResident({ vectors, first, count, stages, codes, wide, residuals }), decodeResident({ codes,
+  // wide, count, codeStages, stages, vectors }); promises of a resident_answer. Requests of the others, for learning,
+  // as in lib/backend.ts: outputs on the host are masses, usageAfter, errors, countsAfter, totals and magnitudes.
   Napi::Value encode_resident(const Napi::CallbackInfo& info);
   Napi::Value decode_resident(const Napi::CallbackInfo& info);
   Napi::Value learn_resident(const Napi::CallbackInfo& info);
+  Napi::Value means_resident(const Napi::CallbackInfo& info);
   Napi::Value codeword_magnitudes_resident(const Napi::CallbackInfo& info);
   Napi::Value load_codewords_resident(const Napi::CallbackInfo& info);
   Napi::Value read_codewords_resident(const Napi::CallbackInfo& info);

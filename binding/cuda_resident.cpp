@@ -27,9 +27,10 @@ Memory read_matrix(const Prepared& prepared, Napi::Env env, const Arguments& arg
   return CudaMemory::of(arguments.value(name), name, prepared->codebooks->device(), bytes);
 }
 
-Memory read_codes(const Prepared& prepared, Napi::Env env, const Arguments& arguments, size_t count, size_t stages) {
+Memory read_codes(const Prepared& prepared, Napi::Env env, const Arguments& arguments, const char* name, size_t count,
+                  size_t stages) {
   size_t bytes = product(env, product(env, count, stages), arguments.boolean("wide") ? 4 : 2);
-  return CudaMemory::of(arguments.value("codes"), "codes", prepared->codebooks->device(), bytes);
+  return CudaMemory::of(arguments.value(name), name, prepared->codebooks->device(), bytes);
 }
 
 Memory read_doubles(const Prepared& prepared, Napi::Env env, const Arguments& arguments, const char* name, size_t a,
@@ -45,6 +46,30 @@ T* start_of(const Memory& memory) {
 
 size_t read_stage(const Prepared& prepared, const Arguments& arguments) {
   return arguments.size_between("stage", 0, prepared->shape.codebook_sizes.size() - 1);
+}
+
+// What every end of a stage has; the memory goes to `used`.
+cuda::CodedRows read_coded_rows(const Prepared& prepared, Napi::Env env, Arguments& arguments,
+                                std::vector<Memory>* used) {
+  cuda::CodedRows rows{};
+  rows.count = arguments.size_between("count", 0, kMostResidentRows);
+  rows.stage = read_stage(prepared, arguments);
+  rows.code_stages = arguments.size_between("codeStages", rows.stage + 1, 1u << 20);
+  Memory vectors = read_matrix(prepared, env, arguments, "vectors", rows.count);
+  Memory codes = read_codes(prepared, env, arguments, "codes", rows.count, rows.code_stages);
+  if (codes == vectors) throw arguments.error("codes", "memory apart from the vectors'");
+  Memory distances = read_doubles(prepared, env, arguments, "distances", rows.count);
+  Memory plain_distances;
+  if (prepared->codebooks->weights() != nullptr) {
+    plain_distances = read_doubles(prepared, env, arguments, "plainDistances", rows.count);
+  }
+  rows.vectors = start_of<const float>(vectors);
+  rows.codes = {codes->bytes.data(), arguments.boolean("wide")};
+  rows.distances = start_of<double>(distances);
+  rows.plain_distances = start_of<double>(plain_distances);
+  rows.grid_exponents = arguments.integers("gridExponents", prepared->shape.dim);
+  *used = {vectors, codes, distances, plain_distances};
+  return rows;
 }
 
 // `work` keeps the memory that it uses.
@@ -76,23 +101,28 @@ Napi::Value CudaCodebooks::encode_resident(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
   const Shape& shape = prepared->shape;
   size_t count = arguments.size_between("count", 0, kMostResidentRows);
+  size_t first = arguments.has("first") ? arguments.size_between("first", 0, kMostResidentRows - count) : 0;
   size_t stages = arguments.size_between("stages", 1, shape.codebook_sizes.size());
   bool wide = arguments.boolean("wide");
   for (size_t s = 0; s < stages; s++) {
     if (!wide && shape.codebook_sizes[s] > 65536) throw arguments.error("wide", "true for more than 65536 codewords");
   }
-  Memory vectors = read_matrix(prepared, env, arguments, "vectors", count);
-  Memory codes = read_codes(prepared, env, arguments, count, stages);
+  Memory vectors = read_matrix(prepared, env, arguments, "vectors", first + count);
+  Memory codes = read_codes(prepared, env, arguments, "codes", first + count, stages);
   Memory residuals;
-  if (arguments.has("residuals")) residuals = read_matrix(prepared, env, arguments, "residuals", count);
+  if (arguments.has("residuals")) residuals = read_matrix(prepared, env, arguments, "residuals", first + count);
   if (codes == vectors || codes == residuals || residuals == vectors) {
     throw arguments.error("codes", "vectors, codes and residuals to be three memories");
   }
-  bool pack = std::exchange(prepared->changed, false);
-  return run(env, [=] {
-    return cuda::encode_resident(
-        *prepared->codebooks,
-        {start_of<const float>(vectors), count, stages, {codes->bytes.data(), wide}, start_of<float>(residuals), pack});
+  cuda::ResidentEncodeRequest request{};
+  request.vectors = start_of<const float>(vectors) + first * shape.dim;
+  request.count = count;
+  request.stages = stages;
+  request.codes = {start_of<char>(codes) + first * stages * (wide ? 4 : 2), wide};
+  if (residuals) request.residuals = start_of<float>(residuals) + first * shape.dim;
+  request.pack = std::exchange(prepared->changed, false);
+  return run(env, [prepared, request, used = std::vector<Memory>{vectors, codes, residuals}] {
+    return cuda::encode_resident(*prepared->codebooks, request);
   });
 }
 
@@ -104,7 +134,7 @@ Napi::Value CudaCodebooks::decode_resident(const Napi::CallbackInfo& info) {
   size_t stages = arguments.size_between("stages", 1, prepared->shape.codebook_sizes.size());
   size_t code_stages = arguments.size_between("codeStages", stages, 1u << 20);
   bool wide = arguments.boolean("wide");
-  Memory codes = read_codes(prepared, env, arguments, count, code_stages);
+  Memory codes = read_codes(prepared, env, arguments, "codes", count, code_stages);
   Memory vectors = read_matrix(prepared, env, arguments, "vectors", count);
   if (codes == vectors) throw arguments.error("vectors", "memory apart from the codes'");
   return run(env, [=] {
@@ -118,46 +148,30 @@ Napi::Value CudaCodebooks::learn_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Prepared prepared = this->prepared(env);
   Arguments arguments(info[0]);
-  const Shape& shape = prepared->shape;
+  std::vector<Memory> used;
   cuda::ResidentLearnRequest request{};
-  request.count = arguments.size_between("count", 0, kMostResidentRows);
-  request.stage = read_stage(prepared, arguments);
-  request.code_stages = arguments.size_between("codeStages", request.stage + 1, 1u << 20);
-  size_t num_codewords = shape.codebook_sizes[request.stage];
-  Memory vectors = read_matrix(prepared, env, arguments, "vectors", request.count);
-  Memory codes = read_codes(prepared, env, arguments, request.count, request.code_stages);
-  Memory residuals;
-  if (arguments.has("residuals")) residuals = read_matrix(prepared, env, arguments, "residuals", request.count);
-  if (codes == vectors || codes == residuals) {
-    throw arguments.error("codes", "memory apart from the vectors' and the residuals'");
+  request.rows = read_coded_rows(prepared, env, arguments, &used);
+  const cuda::CodedRows& rows = request.rows;
+  if (arguments.has("residuals")) {
+    used.push_back(read_matrix(prepared, env, arguments, "residuals", rows.count));
+    request.rows.residuals = start_of<float>(used.back());
+    if (request.rows.residuals == rows.codes.data) throw arguments.error("codes", "memory apart from the residuals'");
   }
-  Memory stages_of_row;
   if (arguments.has("stagesOfRow")) {
-    size_t bytes = product(env, request.count, sizeof(uint16_t));
+    size_t bytes = product(env, rows.count, sizeof(uint16_t));
     int device = prepared->codebooks->device();
-    stages_of_row = CudaMemory::of(arguments.value("stagesOfRow"), "stagesOfRow", device, bytes);
+    used.push_back(CudaMemory::of(arguments.value("stagesOfRow"), "stagesOfRow", device, bytes));
+    request.rows.stages_of_row = start_of<const uint16_t>(used.back());
   }
-  Memory distances_before;
   if (arguments.has("distancesBefore")) {
-    distances_before = read_doubles(prepared, env, arguments, "distancesBefore", request.count);
+    used.push_back(read_doubles(prepared, env, arguments, "distancesBefore", rows.count));
+    request.rows.distances_before = start_of<const double>(used.back());
   }
-  Memory distances = read_doubles(prepared, env, arguments, "distances", request.count);
-  Memory plain_distances;
-  if (prepared->codebooks->weights() != nullptr) {
-    plain_distances = read_doubles(prepared, env, arguments, "plainDistances", request.count);
-  }
-  Memory usage = read_doubles(prepared, env, arguments, "usage", num_codewords);
-  Memory averages = read_doubles(prepared, env, arguments, "averages", num_codewords, shape.dim);
-  request.vectors = start_of<const float>(vectors);
-  request.codes = {codes->bytes.data(), arguments.boolean("wide")};
-  request.stages_of_row = start_of<const uint16_t>(stages_of_row);
-  request.distances_before = start_of<const double>(distances_before);
-  request.distances = start_of<double>(distances);
-  request.plain_distances = start_of<double>(plain_distances);
-  request.residuals = start_of<float>(residuals);
-  request.usage = start_of<double>(usage);
-  request.averages = start_of<double>(averages);
-  request.grid_exponents = arguments.integers("gridExponents", shape.dim);
+  size_t num_codewords = prepared->shape.codebook_sizes[rows.stage];
+  used.push_back(read_doubles(prepared, env, arguments, "usage", num_codewords));
+  request.usage = start_of<double>(used.back());
+  used.push_back(read_doubles(prepared, env, arguments, "averages", num_codewords, prepared->shape.dim));
+  request.averages = start_of<double>(used.back());
   request.decay = arguments.number("decay");
   request.epsilon = arguments.number("epsilon");
   request.encodec = arguments.boolean("encodec");
@@ -167,12 +181,36 @@ Napi::Value CudaCodebooks::learn_resident(const Napi::CallbackInfo& info) {
   constexpr size_t kErrors = sizeof(cuda::StageErrors) / sizeof(double);
   request.errors = reinterpret_cast<cuda::StageErrors*>(arguments.doubles("errors", kErrors));
   prepared->changed = true;
-  auto used = {vectors, codes, residuals, stages_of_row, distances_before, distances, plain_distances, usage, averages};
   return run(
-      env,
-      [prepared, request, used = std::vector<Memory>(used)] {
-        return cuda::learn_resident(*prepared->codebooks, request);
-      },
+      env, [prepared, request, used] { return cuda::learn_resident(*prepared->codebooks, request); },
+      arguments.arrays());
+}
+
+Napi::Value CudaCodebooks::means_resident(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Prepared prepared = this->prepared(env);
+  Arguments arguments(info[0]);
+  std::vector<Memory> used;
+  cuda::ResidentMeansRequest request{};
+  request.rows = read_coded_rows(prepared, env, arguments, &used);
+  const cuda::CodedRows& rows = request.rows;
+  if (arguments.has("previousCodes")) {
+    used.push_back(read_codes(prepared, env, arguments, "previousCodes", rows.count, rows.code_stages));
+    request.previous = start_of<const void>(used.back());
+  }
+  size_t num_codewords = prepared->shape.codebook_sizes[rows.stage];
+  used.push_back(read_doubles(prepared, env, arguments, "counts", num_codewords));
+  request.counts = start_of<long long>(used.back());
+  used.push_back(read_doubles(prepared, env, arguments, "sums", num_codewords, prepared->shape.dim));
+  request.sums = start_of<long long>(used.back());
+  request.shrinkage = arguments.number("shrinkage");
+  request.counts_after = arguments.doubles("countsAfter", num_codewords);
+  double* totals = arguments.doubles("totals", 2);
+  request.error = totals;
+  request.moved = totals + 1;
+  prepared->changed = true;
+  return run(
+      env, [prepared, request, used] { return cuda::means_resident(*prepared->codebooks, request); },
       arguments.arrays());
 }
 

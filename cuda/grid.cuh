@@ -35,4 +35,10 @@ __host__ __device__ __forceinline__ long long on_grid(float x, int exponent) {
   return bits >> 31 != 0 ? -magnitude : magnitude;
 }
 
+// An integer in units of 2^exponent, exponent −149 … 1000: the product is rounded once.
+__device__ __forceinline__ double from_grid(long long integer, int exponent) {
+  double unit = __longlong_as_double(static_cast<long long>(exponent + 1023) << 52);
+  return __dmul_rn(static_cast<double>(integer), unit);
+}
+
 }  // namespace rvq::cuda

@@ -10,22 +10,30 @@
 #include "accumulate.h"
 #include "array_layout.h"
 #include "learning.h"
+#include "means.h"
 #include "resident_call.h"
 
 namespace rvq::cuda {
 
 namespace {
 
-CountedRows counted_rows(const ResidentLearnRequest& request) {
-  return {request.count, request.stage, request.stages_of_row, request.distances_before};
+CountedRows counted_rows(const CodedRows& rows) {
+  return {rows.count, rows.stage, rows.stages_of_row, rows.distances_before};
 }
 
+// The stage's column of codes of this shape.
+DeviceCodes column_of(const CodedRows& rows, const void* codes) {
+  size_t code_bytes = rows.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
+  return {static_cast<char*>(const_cast<void*>(codes)) + rows.stage * code_bytes, rows.codes.wide};
+}
+
+// Of a lane: what comes from the host, goes to it, and stays.
 struct LearnPlaces {
   size_t grids, flag, in_end;
   size_t errors, masses, usage, out_end;
   size_t counts, sums, sums_end, totals, partial, counted, workspace, end;
 
-  LearnPlaces(const ResidentLearnRequest& request, size_t num_codewords, size_t dim) {
+  LearnPlaces(const CodedRows& rows, size_t num_codewords, size_t dim) {
     ArrayLayout layout;
     grids = layout.add(dim * sizeof(int32_t));
     flag = layout.add(sizeof(unsigned));
@@ -39,56 +47,116 @@ struct LearnPlaces {
     sums = layout.add((num_codewords + 1) * dim * sizeof(long long));
     sums_end = layout.size();
     totals = layout.add(2 * sizeof(double));
-    partial = layout.add(error_blocks(request.count) * sizeof(StageErrors));
-    counted = layout.add(counted_rows(request).all() ? 0 : request.count * sizeof(uint32_t));
-    workspace = layout.add(accumulate_workspace_bytes(request.count, false, num_codewords + 1));
+    partial = layout.add(error_blocks(rows.count) * sizeof(StageErrors));
+    counted = layout.add(counted_rows(rows).all() ? 0 : rows.count * sizeof(uint32_t));
+    workspace = layout.add(accumulate_workspace_bytes(rows.count, false, num_codewords + 1));
     end = layout.size();
   }
 };
 
-void add_up(const ResidentLearnRequest& request, size_t num_codewords, size_t dim, const LearnPlaces& at, Lane& lane) {
-  CountedRows counted = counted_rows(request);
-  size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
-  AccumulateRequest rows{};
-  rows.vectors = request.vectors;
-  rows.count = request.count;
-  rows.dim = dim;
-  rows.codes = {static_cast<char*>(request.codes.data) + request.stage * code_bytes, request.codes.wide};
-  rows.code_stride = request.code_stages;
+struct MeansPlaces {
+  size_t grids, flag, in_end;
+  size_t errors, moved, counts, out_end;
+  size_t columns, partial, workspace, end;
+
+  // For sums of `piece` rows at a time.
+  MeansPlaces(const CodedRows& rows, size_t piece, bool moving, size_t num_codewords, size_t dim) {
+    ArrayLayout layout;
+    grids = layout.add(dim * sizeof(int32_t));
+    flag = layout.add(sizeof(unsigned));
+    in_end = layout.size();
+    errors = layout.add(sizeof(StageErrors));
+    moved = layout.add(sizeof(unsigned));
+    counts = layout.add(num_codewords * sizeof(double));
+    out_end = layout.size();
+    columns = layout.add(dim * sizeof(long long));
+    partial = layout.add(error_blocks(rows.count) * sizeof(StageErrors));
+    workspace = layout.add(accumulate_workspace_bytes(piece, moving, num_codewords));
+    end = layout.size();
+  }
+};
+
+template <typename Places>
+void bring_grids(const CodedRows& rows, size_t dim, const Places& at, Lane& lane) {
+  std::memcpy(lane.host<int32_t>(at.grids), rows.grid_exponents, dim * sizeof(int32_t));
+  *lane.host<unsigned>(at.flag) = 0;
+  lane.upload(at.grids, at.in_end);
+}
+
+template <typename Places>
+AccumulateRequest sums_of(const CodedRows& rows, size_t num_codewords, size_t dim, const Places& at, Lane& lane) {
+  AccumulateRequest sums{};
+  sums.vectors = rows.vectors;
+  sums.count = rows.count;
+  sums.dim = dim;
+  sums.codes = column_of(rows, rows.codes.data);
+  sums.code_stride = rows.code_stages;
+  sums.num_codewords = num_codewords;
+  sums.grid_exponents = lane.device<int32_t>(at.grids);
+  sums.out_of_range = lane.device<unsigned>(at.flag);
+  return sums;
+}
+
+void add_up(const CodedRows& rows, size_t num_codewords, size_t dim, const LearnPlaces& at, Lane& lane) {
+  AccumulateRequest sums = sums_of(rows, num_codewords + 1, dim, at, lane);
+  CountedRows counted = counted_rows(rows);
   if (!counted.all()) {
     auto* codes = lane.device<uint32_t>(at.counted);
-    choose_counted(counted, request.codes, request.code_stages, num_codewords, codes, lane.stream());
-    rows.codes = {codes, true};
-    rows.code_stride = 1;
+    choose_counted(counted, rows.codes, rows.code_stages, num_codewords, codes, lane.stream());
+    sums.codes = {codes, true};
+    sums.code_stride = 1;
   }
-  rows.num_codewords = num_codewords + 1;
-  rows.grid_exponents = lane.device<int32_t>(at.grids);
-  rows.out_of_range = lane.device<unsigned>(at.flag);
   check(cudaMemsetAsync(lane.device<void>(at.counts), 0, at.sums_end - at.counts, lane.stream()), "accumulate");
-  accumulate(rows, lane.device<long long>(at.counts), lane.device<long long>(at.sums), lane.device<void>(at.workspace),
+  accumulate(sums, lane.device<long long>(at.counts), lane.device<long long>(at.sums), lane.device<void>(at.workspace),
              lane.stream());
 }
 
-void measure(const Codebooks& codebooks, const ResidentLearnRequest& request, const LearnPlaces& at, Lane& lane) {
-  PassOnRequest rows{};
-  rows.vectors = request.vectors;
-  rows.count = request.count;
-  rows.codes = request.codes;
-  rows.code_stages = request.code_stages;
-  rows.stage = request.stage;
-  rows.distances = request.distances;
-  rows.plain_distances = request.plain_distances;
-  rows.residuals = request.residuals;
-  rows.out_of_range = lane.device<unsigned>(at.flag);
-  pass_on(codebooks, rows, lane.stream());
+// Piece by piece, to the sums that there are.
+void move_sums(const ResidentMeansRequest& request, size_t piece, size_t num_codewords, size_t dim,
+               const MeansPlaces& at, Lane& lane) {
+  const CodedRows& rows = request.rows;
+  AccumulateRequest sums = sums_of(rows, num_codewords, dim, at, lane);
+  DeviceCodes previous{nullptr, false};
+  if (request.previous == nullptr) {
+    size_t counts_bytes = num_codewords * sizeof(long long);
+    check(cudaMemsetAsync(request.counts, 0, counts_bytes, lane.stream()), "accumulate");
+    check(cudaMemsetAsync(request.sums, 0, counts_bytes * dim, lane.stream()), "accumulate");
+  } else {
+    previous = column_of(rows, request.previous);
+    sums.previous = &previous;
+    count_moved({rows.count, sums.codes, previous, rows.code_stages, lane.device<unsigned>(at.moved)}, lane.stream());
+  }
+  size_t code_bytes = rows.code_stages * (rows.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t));
+  for (size_t first = 0; first < rows.count; first += piece) {
+    sums.count = std::min(piece, rows.count - first);
+    accumulate(sums, request.counts, request.sums, lane.device<void>(at.workspace), lane.stream());
+    sums.vectors += sums.count * dim;
+    sums.codes.data = static_cast<char*>(sums.codes.data) + sums.count * code_bytes;
+    if (request.previous != nullptr) previous.data = static_cast<char*>(previous.data) + sums.count * code_bytes;
+  }
+}
+
+template <typename Places>
+void measure(const Codebooks& codebooks, const CodedRows& rows, const Places& at, Lane& lane) {
+  PassOnRequest passed{};
+  passed.vectors = rows.vectors;
+  passed.count = rows.count;
+  passed.codes = rows.codes;
+  passed.code_stages = rows.code_stages;
+  passed.stage = rows.stage;
+  passed.distances = rows.distances;
+  passed.plain_distances = rows.plain_distances;
+  passed.residuals = rows.residuals;
+  passed.out_of_range = lane.device<unsigned>(at.flag);
+  pass_on(codebooks, passed, lane.stream());
 
   ErrorsRequest errors{};
-  errors.count = request.count;
-  errors.stage = request.stage;
-  errors.num_stages = request.code_stages;
-  errors.stages_of_row = request.stages_of_row;
-  errors.distances = request.distances;
-  errors.plain_distances = request.plain_distances == nullptr ? request.distances : request.plain_distances;
+  errors.count = rows.count;
+  errors.stage = rows.stage;
+  errors.num_stages = rows.code_stages;
+  errors.stages_of_row = rows.stages_of_row;
+  errors.distances = rows.distances;
+  errors.plain_distances = rows.plain_distances == nullptr ? rows.distances : rows.plain_distances;
   errors.partial = lane.device<StageErrors>(at.partial);
   errors.errors = lane.device<StageErrors>(at.errors);
   sum_errors(errors, lane.stream());
@@ -96,7 +164,7 @@ void measure(const Codebooks& codebooks, const ResidentLearnRequest& request, co
 
 void move(Codebooks& codebooks, const ResidentLearnRequest& request, const LearnPlaces& at, Lane& lane) {
   AverageRequest averages{};
-  averages.num_codewords = codebooks.num_codewords(request.stage);
+  averages.num_codewords = codebooks.num_codewords(request.rows.stage);
   averages.dim = codebooks.dim();
   averages.counts = lane.device<long long>(at.counts);
   averages.sums = lane.device<long long>(at.sums);
@@ -108,11 +176,27 @@ void move(Codebooks& codebooks, const ResidentLearnRequest& request, const Learn
   averages.unused = request.unused;
   averages.usage = request.usage;
   averages.averages = request.averages;
-  averages.codewords = codebooks.codewords(request.stage);
+  averages.codewords = codebooks.codewords(request.rows.stage);
   averages.masses = lane.device<double>(at.masses);
   averages.usage_out = lane.device<double>(at.usage);
   averages.totals = lane.device<double>(at.totals);
   move_averages(averages, lane.stream());
+}
+
+void replace_by_means(Codebooks& codebooks, const ResidentMeansRequest& request, const MeansPlaces& at, Lane& lane) {
+  MeansRequest means{};
+  means.num_codewords = codebooks.num_codewords(request.rows.stage);
+  means.dim = codebooks.dim();
+  means.rows = request.rows.count;
+  means.counts = request.counts;
+  means.sums = request.sums;
+  means.grid_exponents = lane.device<int32_t>(at.grids);
+  means.shrinkage = request.shrinkage;
+  means.cosine = codebooks.cosine();
+  means.codewords = codebooks.codewords(request.rows.stage);
+  means.counts_out = lane.device<double>(at.counts);
+  means.columns = lane.device<long long>(at.columns);
+  become_means(means, lane.stream());
 }
 
 }  // namespace
@@ -149,18 +233,17 @@ ResidentOutcome codeword_magnitudes(const Codebooks& codebooks, float* largest) 
 
 ResidentOutcome learn_resident(Codebooks& codebooks, const ResidentLearnRequest& request) {
   ResidentOutcome outcome;
-  size_t num_codewords = codebooks.num_codewords(request.stage);
+  const CodedRows& rows = request.rows;
+  size_t num_codewords = codebooks.num_codewords(rows.stage);
   size_t dim = codebooks.dim();
-  LearnPlaces at(request, num_codewords, dim);
+  LearnPlaces at(rows, num_codewords, dim);
   auto need = [&] { return PieceMemory{at.out_end, at.end}; };
   with_lane(codebooks.device(), need, [&](Lane& lane) {
     reserve(lane, need(), true);
-    std::memcpy(lane.host<int32_t>(at.grids), request.grid_exponents, dim * sizeof(int32_t));
-    *lane.host<unsigned>(at.flag) = 0;
-    lane.upload(at.grids, at.in_end);
+    bring_grids(rows, dim, at, lane);
     // The codewords before the step measure it.
-    add_up(request, num_codewords, dim, at, lane);
-    measure(codebooks, request, at, lane);
+    add_up(rows, num_codewords, dim, at, lane);
+    measure(codebooks, rows, at, lane);
     move(codebooks, request, at, lane);
     lane.download(at.flag, at.out_end);
     lane.wait(true);
@@ -168,6 +251,34 @@ ResidentOutcome learn_resident(Codebooks& codebooks, const ResidentLearnRequest&
     *request.errors = *lane.host<StageErrors>(at.errors);
     std::memcpy(request.masses, lane.host<double>(at.masses), num_codewords * sizeof(double));
     std::memcpy(request.usage_after, lane.host<double>(at.usage), num_codewords * sizeof(double));
+  });
+  return outcome;
+}
+
+ResidentOutcome means_resident(Codebooks& codebooks, const ResidentMeansRequest& request) {
+  ResidentOutcome outcome;
+  const CodedRows& rows = request.rows;
+  size_t num_codewords = codebooks.num_codewords(rows.stage);
+  size_t dim = codebooks.dim();
+  size_t piece = std::max<size_t>(1, rows.count);
+  auto places = [&] { return MeansPlaces(rows, piece, request.previous != nullptr, num_codewords, dim); };
+  auto need = [&] { return PieceMemory{places().out_end, places().end}; };
+  with_lane(codebooks.device(), need, [&](Lane& lane) {
+    while (!reserve(lane, need(), piece == 1)) {
+      piece = (piece + 1) / 2;
+    }
+    MeansPlaces at = places();
+    bring_grids(rows, dim, at, lane);
+    move_sums(request, piece, num_codewords, dim, at, lane);
+    // The codewords that the rows were assigned to measure them.
+    measure(codebooks, rows, at, lane);
+    replace_by_means(codebooks, request, at, lane);
+    lane.download(at.flag, at.out_end);
+    lane.wait(true);
+    outcome.code_out_of_range = *lane.host<unsigned>(at.flag) != 0;
+    *request.error = lane.host<StageErrors>(at.errors)->plain;
+    *request.moved = request.previous == nullptr ? rows.count : *lane.host<unsigned>(at.moved);
+    std::memcpy(request.counts_after, lane.host<double>(at.counts), num_codewords * sizeof(double));
   });
   return outcome;
 }

@@ -36,8 +36,8 @@ class ResidentMagnitudes final : public RowOperation {
 // The same of the codewords of every stage: `largest`: out, host [stages][dim].
 ResidentOutcome codeword_magnitudes(const Codebooks& codebooks, float* largest);
 
-// A stage of a step of learning, from the codes of its rows to its codewords after the step.
-struct ResidentLearnRequest {
+// Rows with their codes, and what a stage says of them: the codeword c of row x is that of its code.
+struct CodedRows {
   const float* vectors;            // device [count][dim]: what the stage quantizes
   size_t count;                    // below 2^30
   DeviceCodes codes;               // device [count][code_stages]
@@ -45,10 +45,15 @@ struct ResidentLearnRequest {
   size_t stage;                    // of the codebooks, and the column of `codes`
   const uint16_t* stages_of_row;   // device, as of CountedRows
   const double* distances_before;  // device, as of CountedRows
-  double* distances;               // out, device [count], weighted where there are weights
+  double* distances;               // out, device [count]: d64(x, c), weighted where there are weights
   double* plain_distances;         // out, device [count], the same without weights; null where there are none
   float* residuals;                // out, device [count][dim] or null; may be `vectors`
   const int32_t* grid_exponents;   // host [dim]
+};
+
+// A stage of a step of learning, from the codes of its rows to its codewords after the step.
+struct ResidentLearnRequest {
+  CodedRows rows;
   double decay;
   double epsilon;
   bool encodec;
@@ -61,5 +66,20 @@ struct ResidentLearnRequest {
 };
 // Changes the codewords of the stage, which are to be packed again before the next search.
 ResidentOutcome learn_resident(Codebooks& codebooks, const ResidentLearnRequest& request);
+
+// The end of an iteration of k-means, from the codes of its rows to codewords that are their means.
+struct ResidentMeansRequest {
+  CodedRows rows;
+  // The codes of the iteration before, of the same shape and width, under which the rows are in the sums; else null.
+  const void* previous;
+  double shrinkage;
+  long long* counts;     // in and out, device [num_codewords]; without `previous` they start from zero, as the sums do
+  long long* sums;       // in and out, device [num_codewords][dim]
+  double* counts_after;  // out, host [num_codewords]: the counts
+  double* error;         // out, host [1]: Σ of the distances without weights, as of StageErrors
+  double* moved;         // out, host [1]: rows whose code is another than before; without `previous` all
+};
+// As learn_resident.
+ResidentOutcome means_resident(Codebooks& codebooks, const ResidentMeansRequest& request);
 
 }  // namespace rvq::cuda

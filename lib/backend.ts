@@ -40,6 +40,8 @@ export interface BadInput {
 
 /** Rows that a backend has where it computes too; their owner does not change them meanwhile. */
 export interface HeldRows {
+  /** Where `resident` codebooks of the same backend find them: vectors[…][D]. */
+  readonly memory: DeviceMemory;
   dispose(): void;
 }
 
@@ -227,6 +229,8 @@ export interface ResidentCodebooks {
   allocate(bytes: number): DeviceMemory;
   encode(request: {
     readonly vectors: DeviceMemory;
+    /** Rows of all arrays before those that are meant; default 0. */
+    readonly first?: number | undefined;
     readonly count: number;
     readonly stages: number;
     readonly codes: DeviceMemory;
@@ -274,6 +278,8 @@ export interface ResidentCodebooks {
    * who makes one call of `resident` after the other; stages may overlap.
    */
   learn(request: LearnRequest): Promise<void>;
+  /** The end of an iteration of k-means; it changes the codewords too. */
+  means(request: MeansRequest): Promise<void>;
   /** The codewords of a stage become source[K][D], finite, with the cosine metric none zero. */
   loadCodewords(request: { readonly stage: number; readonly source: Float32Array }): Promise<void>;
   /** Fills target[K][D] with the codewords of a stage. */
@@ -281,12 +287,10 @@ export interface ResidentCodebooks {
 }
 
 /**
- * A stage of a step of learning, from the codes of its rows to its codewords after the step. c being codeword codes[n][stage]:
- * distances[n] = d64(vectors[n], c) with weights, plainDistances[n] the same without, residuals[n] = fround(vectors[n] − c) element by
- * element. Rows are summed up as in `AccumulateRequest`, and the state of the stage is averaged as by `averageSteps` of
- * lib/moving-average.ts. A row does not count whose stagesOfRow[n] ≤ stage, nor one with distancesBefore[n] = 0.
+ * Rows on a device with their codes in a stage. c being codeword codes[n][stage]: distances[n] = d64(vectors[n], c) with weights,
+ * plainDistances[n] the same without.
  */
-export interface LearnRequest {
+export interface CodedRows {
   readonly vectors: DeviceMemory;
   readonly count: number;
   readonly codes: DeviceMemory;
@@ -294,18 +298,26 @@ export interface LearnRequest {
   /** Of the step. */
   readonly codeStages: number;
   readonly stage: number;
-  /** stagesOfRow[count], 16 bits each. */
-  readonly stagesOfRow?: DeviceMemory | undefined;
-  /** distancesBefore[count] of float64, of the stage before. */
-  readonly distancesBefore?: DeviceMemory | undefined;
   /** Output distances[count] of float64. */
   readonly distances: DeviceMemory;
   /** The same, only with weights. */
   readonly plainDistances?: DeviceMemory | undefined;
-  /** Output residuals[count][D], where wanted; may be `vectors`. */
-  readonly residuals?: DeviceMemory | undefined;
   /** gridExponents[D] */
   readonly gridExponents: Int32Array;
+}
+
+/**
+ * A stage of a step of learning, from the codes of its rows to its codewords after the step. residuals[n] = fround(vectors[n] − c)
+ * element by element. Rows are summed up as in `AccumulateRequest`, and the state of the stage is averaged as by `averageSteps` of
+ * lib/moving-average.ts. A row does not count whose stagesOfRow[n] ≤ stage, nor one with distancesBefore[n] = 0.
+ */
+export interface LearnRequest extends CodedRows {
+  /** stagesOfRow[count], 16 bits each. */
+  readonly stagesOfRow?: DeviceMemory | undefined;
+  /** distancesBefore[count] of float64, of the stage before. */
+  readonly distancesBefore?: DeviceMemory | undefined;
+  /** Output residuals[count][D], where wanted; may be `vectors`. */
+  readonly residuals?: DeviceMemory | undefined;
   readonly decay: number;
   readonly epsilon: number;
   /** The form "encodec", else "simple". */
@@ -320,6 +332,23 @@ export interface LearnRequest {
   readonly usageAfter: Float64Array;
   /** Output { mass, weighted, plain, last } of lib/stage-errors.ts, on the host. */
   readonly errors: Float64Array;
+}
+
+/**
+ * An iteration of k-means, from the codes of its rows to codewords that are their means: `accumulate` with `previousCodes`, and
+ * `meanSteps` of lib/statistics.ts. With the cosine metric a codeword stays as it is where its mean is exactly zero.
+ */
+export interface MeansRequest extends CodedRows {
+  /** The codes of the iteration before, of the same shape and width, under which the rows are in the sums; else these start from zero. */
+  readonly previousCodes?: DeviceMemory | undefined;
+  readonly shrinkage: number;
+  /** In and out counts[K] and sums[K][D], integers of 64 bits. */
+  readonly counts: DeviceMemory;
+  readonly sums: DeviceMemory;
+  /** Output countsAfter[K], on the host: the counts. */
+  readonly countsAfter: Float64Array;
+  /** Output { Σ distances without weights as `plain` of lib/stage-errors.ts, rows whose code is another }, on the host. */
+  readonly totals: Float64Array;
 }
 
 /** Codebooks in the form a backend searches: packed, centred, with norms. Made once, used by every call, then disposed. */

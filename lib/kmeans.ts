@@ -1,39 +1,26 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
-import { newAssignment } from "./assign-rows.js";
-import type { Backend, CodeArray, HeldRows, Metric } from "./backend.js";
-import { moveExcess } from "./balance.js";
-import { isZeroRow } from "./check.js";
-import { newCodeArray } from "./code-array.js";
+import type { Backend, CodeArray } from "./backend.js";
+import { DeviceKmeansRows } from "./device/device-kmeans-rows.js";
+import { HostKmeansRows, type KmeansRows, type KmeansRule } from "./kmeans-rows.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
-import type { RowWorkers } from "./row-workers.js";
-import { type Seeding, seedCodebook, sumOf } from "./seed-codebook.js";
-import { emptyStatistics, gridExponentFor, meanSteps, type Usage, usageOfCounts } from "./statistics.js";
-import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
-import { RowsHere, RowsOfWorkers } from "./training-rows.js";
+import { type Seeding, seedCodebook } from "./seed-codebook.js";
+import { type Usage, usageOfCounts } from "./statistics.js";
+import { runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
-export interface KmeansOptions {
-  readonly dim: number;
-  readonly metric: Metric;
-  readonly weights: Float32Array | null;
+export interface KmeansOptions extends KmeansRule {
   readonly numCodewords: number;
   readonly iterations: number;
   /** How the first codewords are drawn; or they themselves, [K][D], finite and with the cosine metric not zero. */
   readonly init: Seeding | Float32Array;
   /** Seeds are drawn from a random sample of at most this many rows. */
   readonly sampleSize: number;
-  /** λ of `meanSteps`. */
-  readonly shrinkage: number;
   /** Clusters with fewer vectors than this, or than half the mean if that is less, start again elsewhere, as empty ones do. */
   readonly minClusterSize: number;
-  /** Vectors that a cluster has at most, K · room ≥ N; N and more are no limit. */
-  readonly room: number;
   /** Called after every iteration, with the assignment just made. */
   readonly onIteration: (progress: KmeansProgress) => void;
-  readonly signal?: AbortSignal;
-  /** Who assigns and sums parts of the vectors; undefined: this thread. */
-  readonly workers?: RowWorkers | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface KmeansProgress {
@@ -55,74 +42,49 @@ export async function trainCodebook(
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const held = await backend.hold?.(vectors, options.dim);
+  const { dim, init } = options;
+  const held = await backend.hold?.(vectors, dim);
   try {
-    return await iterate(backend, vectors, held, random, options);
+    const codebook =
+      typeof init === "string"
+        ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: init })
+        : init.slice();
+    const onDevice = held ? await DeviceKmeansRows.open(backend, held, vectors.length / dim, codebook, options) : null;
+    const rows = onDevice ?? (await HostKmeansRows.open(backend, vectors, held, codebook, options));
+    try {
+      return await iterate(rows, vectors, random, options);
+    } finally {
+      rows.dispose();
+    }
   } finally {
     held?.dispose();
   }
 }
 
 async function iterate(
-  backend: Backend,
+  rows: KmeansRows,
   vectors: Float32Array,
-  held: HeldRows | null | undefined,
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { dim, metric, weights, numCodewords, iterations, shrinkage, minClusterSize, room, signal } = options;
-  const count = vectors.length / dim;
-  const here = new RowsHere(backend, vectors, held);
-  const { workers } = options;
-  const rows = workers === undefined ? here : new RowsOfWorkers(workers, here, vectors, dim);
-  const statistics = emptyStatistics(numCodewords, await gridExponentsFor(vectors, dim));
-  const codebook =
-    typeof options.init === "string"
-      ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: options.init })
-      : options.init.slice();
-
-  // In the metric that decides: what weights hide is no reason to re-seed.
-  const assignment = newAssignment(count, numCodewords, weights);
-  const { codes, distances, plainDistances } = assignment;
-  const balanced = room < count;
-  // By distance alone: an assignment starts from the one before.
-  const nearest = balanced ? { ...assignment, codes: codes.slice() } : assignment;
-  // What the assignment before used and gave: the backend searches less for it, and only rows that changed move.
-  let before: { codebook: Float32Array; codes: CodeArray } | undefined;
+  const { dim, numCodewords, iterations, minClusterSize, signal } = options;
+  const meanClusterSize = vectors.length / dim / numCodewords;
   let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
-    // Assign, and measure what was assigned.
-    const spec = { dim, metric, weights, codebooks: [codebook] };
-    await rows.assign(spec, before?.codebook, nearest, signal);
-    if (balanced) {
-      codes.set(nearest.codes);
-      await moveExcess(backend, spec, vectors, assignment, room, signal);
-    }
-    const mse = (await sumOf(plainDistances)) / vectors.length;
-    const settled = before !== undefined && reseeded === 0 && (await sameCodes(codes, before.codes));
-    if (!settled) await rows.accumulate(statistics, codes, before?.codes);
-    options.onIteration({ iteration, mse, usage: usageOfCounts(statistics.counts.slice()) });
-    if (settled) break;
+    const { error, counts, moved } = await rows.iterate(signal);
+    options.onIteration({ iteration, mse: error / vectors.length, usage: usageOfCounts(counts) });
+    if (!moved && reseeded === 0) break;
 
-    // Update: exact means; clusters that lost every vector start again elsewhere.
+    // Clusters that lost every vector, or nearly, start again elsewhere.
     signal?.throwIfAborted();
-    before ??= { codebook: new Float32Array(codebook.length), codes: newCodeArray(count, [numCodewords]) };
-    before.codebook.set(codebook);
-    before.codes.set(codes);
-    await runInSlices(meanSteps(statistics, codebook, shrinkage));
-    if (metric === "cosine") keepNonZero(codebook, before.codebook, dim);
-    const smallest = smallestCluster(iteration, iterations, minClusterSize, count / numCodewords);
-    reseeded = await runInSlices(reseedSmall(smallest, statistics.counts, codebook, vectors, codes, distances, random));
+    const smallest = smallestCluster(iteration, iterations, minClusterSize, meanClusterSize);
+    reseeded = 0;
+    if (counts.every((count) => count >= smallest)) continue;
+    const { codebook, codes, distances } = await rows.outcome();
+    reseeded = await runInSlices(reseedSmall(smallest, counts, codebook, vectors, codes, distances, random));
+    if (reseeded > 0) await rows.restart(codebook);
   }
-  return codebook;
-}
-
-/** With the cosine metric a codeword needs a direction: where the mean is exactly zero it keeps its earlier value. */
-export function keepNonZero(codebook: Float32Array, before: Float32Array, dim: number): void {
-  for (let start = 0; start < codebook.length; start += dim) {
-    if (!isZeroRow(codebook, start, dim)) continue;
-    codebook.set(before.subarray(start, start + dim), start);
-  }
+  return rows.codebook();
 }
 
 /**
@@ -192,26 +154,4 @@ export function smallestCluster(
 ): number {
   if (iteration >= iterations - Math.ceil(iterations / 6)) return 1;
   return Math.min(minClusterSize, Math.max(1, Math.floor(meanClusterSize / 2)));
-}
-
-async function sameCodes(a: CodeArray, b: CodeArray): Promise<boolean> {
-  let same = true;
-  await inSlices(a.length, 1, (from, to) => {
-    for (let i = from; same && i < to; i++) same = a[i] === b[i];
-  });
-  return same;
-}
-
-/** The grid of each dimension of vectors[N][D]: columns of very different scales (with weights to match) all keep their bits. */
-export async function gridExponentsFor(vectors: Float32Array, dim: number): Promise<Int32Array> {
-  const largest = new Float32Array(dim);
-  await inSlices(vectors.length, dim, (from, to) => {
-    for (let start = from; start < to; start += dim) {
-      for (let i = 0; i < dim; i++) {
-        const magnitude = Math.abs(vectors[start + i]);
-        if (magnitude > largest[i]) largest[i] = magnitude;
-      }
-    }
-  });
-  return Int32Array.from(largest, (magnitude) => gridExponentFor(magnitude, vectors.length / dim));
 }

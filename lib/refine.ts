@@ -15,7 +15,7 @@ import { forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { gridExponentsFor, keepNonZero } from "./kmeans.js";
+import { gridExponentsFor, keepNonZero } from "./kmeans-rows.js";
 import { checkBeam } from "./quantizer-options.js";
 import { accumulate, emptyStatistics, meanSteps } from "./statistics.js";
 import { inSlices, runInSlices } from "./time-slice.js";

@@ -122,8 +122,14 @@ async function runResident({ spec, vectors, count }, expected, context) {
   await definition.step(vectors);
   expectSame(onDevice.toBytes(), definition.toBytes(), { key: "a step on the device", ...context });
   expectSame(fromHost.toBytes(), definition.toBytes(), { key: "a step from the host", ...context });
-  for (const array of [uploaded, codes.residuals, codes, decoded]) array.dispose();
-  rq.dispose();
+  const trained = await Promise.all(
+    ["cuda", "js"].map((backend) => {
+      const training = { ...options, init: codebooks.slice(0, 1), stages: 1, iterations: 3, shrinkage: 0.5, backend };
+      return ResidualQuantizer.train(vectors, training);
+    }),
+  );
+  expectSame(...trained.map((quantizer) => quantizer.codebooks()[0]), { key: "k-means on the device", ...context });
+  for (const array of [uploaded, codes.residuals, codes, decoded, rq, ...trained]) array.dispose();
 }
 
 function makeInput({ count, dim, sizes, data }, { metric, weighted }, seed) {

@@ -59,6 +59,7 @@ export interface CudaCodebooks {
   decodeResident: ResidentCodebooks["decode"];
   codewordMagnitudesResident: ResidentCodebooks["codewordMagnitudes"];
   learnResident: ResidentCodebooks["learn"];
+  meansResident: ResidentCodebooks["means"];
   loadCodewordsResident: ResidentCodebooks["loadCodewords"];
   readCodewordsResident: ResidentCodebooks["readCodewords"];
   /** Only in builds for tests: which screen the search has on this device. */

@@ -90,6 +90,7 @@ export class CudaPreparedCodebooks implements PreparedCodebooks {
       magnitudes: (request) => asRvqError(async () => magnitudes(request)),
       codewordMagnitudes: (request) => asRvqError(async () => this.onlyDevice().codewordMagnitudesResident(request)),
       learn: (request) => asRvqError(async () => this.onlyDevice().learnResident(request)),
+      means: (request) => asRvqError(async () => this.onlyDevice().meansResident(request)),
       loadCodewords: (request) => asRvqError(async () => this.onlyDevice().loadCodewordsResident(request)),
       readCodewords: (request) => asRvqError(async () => this.onlyDevice().readCodewordsResident(request)),
     };

@@ -5,7 +5,7 @@ import type { ResidentRows } from "./addon.js";
 
 export class HeldVectors implements HeldRows {
   private constructor(
-    private readonly memory: DeviceMemory,
+    readonly memory: DeviceMemory,
     private readonly vectors: Float32Array,
   ) {}
 

@@ -55,7 +55,7 @@ export interface DeviceStatistics {
 }
 
 /** Rows of a device array at most: kernels count them in 31 bits, twice. */
-const mostRows = 2 ** 30 - 1;
+export const mostRows = 2 ** 30 - 1;
 
 /**
  * `rq.device`: results are those of the quantizer's own methods, bit for bit; only where they are differs. Calls take arrays of the

@@ -1,13 +1,14 @@
-// What a step of learning asks of rows that stay on a device, against the definition: magnitudes, and stages of a step.
+// What learning asks of rows that stay on a device, against the definition: magnitudes, stages of a step, and iterations of k-means.
 
 import { describe, expect, it } from "vitest";
 import type { CodebookSpec, DeviceMemory, ResidentCodebooks } from "../../lib/backend.js";
 import { newCodeArray } from "../../lib/code-array.js";
+import { keepNonZero } from "../../lib/kmeans-rows.js";
 import { averageSteps, emptyState } from "../../lib/moving-average.js";
 import { openBackend } from "../../lib/open-backend.js";
 import { Random } from "../../lib/random.js";
 import { emptySums, massesOf, raiseToMagnitudes, stageGrids } from "../../lib/stage-sums.js";
-import { accumulate } from "../../lib/statistics.js";
+import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "../../lib/statistics.js";
 import { runToEnd } from "../../lib/time-slice.js";
 import { candidates, expectSame } from "./backends.js";
 import { familyNames, makeData, makeStages, normal, type Shape, withoutZeroRows } from "./families.js";
@@ -38,6 +39,23 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
       }
     });
 
+    it(`move, and codewords become their means, as the definition says, ${family} data`, async () => {
+      for (const { metric, weighted } of cases) {
+        for (const [dim, shrinkage] of [
+          [1, 0],
+          [8, 0.75],
+          [13, 0],
+          [70, 2],
+        ]) {
+          const { vectors, spec } = makeSpec(family, { count: 530, dim, numCodewords: 11 }, metric, weighted);
+          if (family === "near overflow") {
+            for (const matrix of [vectors, ...spec.codebooks]) matrix.set(matrix.map((x) => 0.05 * x));
+          }
+          await expectMeans(spec, vectors, shrinkage, { backend: "cuda", family, metric, weighted, dim, shrinkage });
+        }
+      }
+    });
+
     it(`have the largest magnitudes of their columns, ${family} data`, async () => {
       for (const [count, dim] of [
         [0, 3],
@@ -59,6 +77,24 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
       }
     });
   }
+
+  it("keep a codeword without rows, and with the cosine metric one whose mean is zero", async () => {
+    for (const metric of ["l2", "cosine"] as const) {
+      const codebook = Float32Array.from({ length: 4 * 3 }, (_, i) => i + 1);
+      const resident = open({ dim: 3, metric, weights: null, codebooks: [codebook] });
+      const vectors = Float32Array.of(1, 2, 3, -1, -2, -3, 4, 5, 6);
+      const codes = Uint16Array.of(1, 1, 3);
+      const rows = { vectors: await upload(resident, vectors), count: 3, codes: await upload(resident, codes) };
+      const { countsAfter } = await becomeMeans(resident, rows, { stage: 0, codeStages: 1, numCodewords: 4, dim: 3 });
+      expectSame(countsAfter, [0, 2, 0, 1], { metric });
+      const expected = codebook.slice();
+      if (metric === "l2") expected.fill(0, 3, 6);
+      expected.set([4, 5, 6], 9);
+      const target = new Float32Array(codebook.length);
+      await resident.readCodewords({ stage: 0, target });
+      expectSame(target, expected, { metric });
+    }
+  });
 
   it("have the largest magnitudes of codewords, and codewords that can be replaced", async () => {
     const { spec } = makeSpec("gaussian", { count: 40, dim: 70, numCodewords: 300 }, "l2", false);
@@ -105,13 +141,45 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
     codes[39 * 3 + 1] = spec.codebooks[1].length / 5;
     await expect(learn(1)).rejects.toThrow(RangeError);
     await expect(learn(3)).rejects.toThrow(TypeError);
+
+    const means = async (stage: number) => {
+      const shape = { stage, codeStages: 3, numCodewords: spec.codebooks[stage].length / 5, dim: 5, wide: true };
+      return becomeMeans(resident, { vectors: memory, count: 40, codes: await upload(resident, codes) }, shape);
+    };
+    expectSame((await means(2)).countsAfter, [0, 0, 40], {});
+    await expect(means(1)).rejects.toThrow(RangeError);
   });
 
-  function open(spec: CodebookSpec): ResidentCodebooks {
-    const resident = openBackend("cuda", undefined).prepare(spec).resident?.();
-    if (resident === undefined) throw new Error("no resident codebooks");
-    return resident;
-  }
+  it("are encoded from any row on", async () => {
+    const { vectors, spec } = makeSpec("gaussian", { count: 90, dim: 5, numCodewords: 9 }, "l2", false);
+    const resident = open(spec);
+    const rows = { vectors: await upload(resident, vectors), stages: 3 };
+    for (const wide of [false, true]) {
+      const [whole, parts] = [0, 0].map(() => new (wide ? Uint32Array : Uint16Array)(90 * 3));
+      const residuals = [0, 0].map(() => resident.allocate(vectors.byteLength));
+      for (const [place, [target, counts]] of [[whole, [90]] as const, [parts, [1, 7, 82]] as const].entries()) {
+        const codes = resident.allocate(target.byteLength);
+        let first = 0;
+        for (const count of counts) {
+          const request = { ...rows, first, count, codes, wide, residuals: residuals[place] };
+          expectSame([(await resident.encode(request)).bad === null ? 0 : 1], [0], {});
+          first += count;
+        }
+        await codes.download({ target, offset: 0 });
+        await expect(resident.encode({ ...rows, first: 80, count: 11, codes, wide })).rejects.toThrow(TypeError);
+      }
+      expectSame(parts, whole, { wide });
+      const [left, right] = await Promise.all(residuals.map((memory) => download(memory, vectors.length)));
+      expectSame(right, left, { wide, residuals: true });
+    }
+    const spoiled = vectors.slice();
+    spoiled[71 * 5 + 2] = Number.NaN;
+    const codes = resident.allocate(90 * 3 * 2);
+    const request = { vectors: await upload(resident, spoiled), stages: 3, codes, wide: false };
+    const { bad } = await resident.encode({ ...request, first: 60, count: 30 });
+    expectSame([bad?.row ?? -1, bad?.column ?? -1], [11, 2], {});
+    expectSame([(await resident.encode({ ...request, first: 72, count: 18 })).bad === null ? 0 : 1], [0], {});
+  });
 
   /** Any codes, all stages, some rows that do not count; the residuals in place and elsewhere. */
   async function expectLearnt(
@@ -200,6 +268,90 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
     expectSame(await download(original, vectors.length), vectors, { ...context, untouched: true });
   }
 });
+
+/** Any codes in any stage, which move three times. */
+async function expectMeans(
+  spec: CodebookSpec,
+  vectors: Float32Array,
+  shrinkage: number,
+  context: Record<string, unknown>,
+) {
+  const { dim, metric, codebooks, weights } = spec;
+  const count = vectors.length / dim;
+  const codeStages = codebooks.length;
+  const stage = dim % codeStages;
+  const codebook = codebooks[stage].slice();
+  const numCodewords = codebook.length / dim;
+  const random = new Random(9);
+  const resident = open(spec);
+  const magnitudes = new Float32Array(dim);
+  raiseToMagnitudes(magnitudes, vectors, 0, vectors.length);
+  const gridExponents = Int32Array.from(magnitudes, (magnitude) => gridExponentFor(magnitude, count));
+  const [distances, plainDistances] = [0, 0].map(() => resident.allocate(count * 8));
+  const [counts, sums] = [1, dim].map((width) => resident.allocate(numCodewords * width * 8));
+  const original = await upload(resident, vectors);
+  const statistics = emptyStatistics(numCodewords, gridExponents);
+
+  const codes = newCodeArray(count * codeStages, [1]);
+  let before: { codes: DeviceMemory; column: Uint16Array } | undefined;
+  for (const share of [1, 0.3, 0]) {
+    const draw = () => random.below(numCodewords);
+    for (const i of codes.keys()) if (random.fraction() < share) codes[i] = draw() % (codebooks[i % 3].length / dim);
+    const column = Uint16Array.from({ length: count }, (_, n) => codes[n * codeStages + stage]);
+    const measured = (weighting: Float32Array | null) =>
+      Float64Array.from(column, (k, n) => {
+        const row = vectors.subarray(n * dim, (n + 1) * dim);
+        return d64(row, codebook.subarray(k * dim, (k + 1) * dim), weighting);
+      });
+    const [weighted, plain] = [measured(weights), measured(null)];
+    const on = { vectors: original, count, codes: await upload(resident, codes), wide: false, codeStages, stage };
+    const countsAfter = new Float64Array(numCodewords);
+    const totals = new Float64Array(2);
+    await resident.means({
+      ...{ ...on, gridExponents, distances, shrinkage, counts, sums, countsAfter, totals },
+      plainDistances: weights === null ? undefined : plainDistances,
+      previousCodes: before?.codes,
+    });
+
+    await accumulate(openBackend("js", undefined), statistics, vectors, column, before?.column);
+    const unmoved = codebook.slice();
+    runToEnd(meanSteps(statistics, codebook, shrinkage));
+    if (metric === "cosine") keepNonZero(codebook, unmoved, dim);
+    const moved = before?.column.filter((code, n) => code !== column[n]).length ?? count;
+    const [, , error] = errorsOf(weighted, plain, 0, null, 1);
+    const where = { ...context, share };
+    expectSame(totals, [error, moved], { ...where, totals: true });
+    expectSame(countsAfter, statistics.counts, { ...where, counts: true });
+    expectSame(await downloadDoubles(distances, count), weighted, where);
+    if (weights !== null) expectSame(await downloadDoubles(plainDistances, count), plain, { ...where, plain: true });
+    const target = new Float32Array(codebook.length);
+    await resident.readCodewords({ stage, target });
+    expectSame(target, codebook, { ...where, codewords: true });
+    before = { codes: on.codes, column };
+  }
+}
+
+/** From rows alone, without what came before. */
+async function becomeMeans(
+  resident: ResidentCodebooks,
+  rows: { readonly vectors: DeviceMemory; readonly count: number; readonly codes: DeviceMemory },
+  shape: { stage: number; codeStages: number; numCodewords: number; dim: number; wide?: boolean },
+) {
+  const { numCodewords, dim, stage, codeStages, wide = false } = shape;
+  const [counts, sums] = [1, dim].map((width) => resident.allocate(numCodewords * width * 8));
+  const countsAfter = new Float64Array(numCodewords);
+  const totals = new Float64Array(2);
+  const grid = { gridExponents: new Int32Array(dim).fill(-30), shrinkage: 0 };
+  const distances = resident.allocate(rows.count * 8);
+  await resident.means({ ...rows, wide, codeStages, stage, distances, ...grid, counts, sums, countsAfter, totals });
+  return { countsAfter, totals };
+}
+
+function open(spec: CodebookSpec): ResidentCodebooks {
+  const resident = openBackend("cuda", undefined).prepare(spec).resident?.();
+  if (resident === undefined) throw new Error("no resident codebooks");
+  return resident;
+}
 
 /** Blocks of 256 rows, each from zero, then all blocks. */
 function errorsOf(

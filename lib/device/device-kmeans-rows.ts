@@ -1,0 +1,140 @@
+// The rows of a k-means training on a device: vectors, codes, distances and sums stay there, the host gets counts and an error.
+
+import type { Backend, DeviceMemory, HeldRows, PreparedCodebooks, ResidentCodebooks } from "../backend.js";
+import { newCodeArray } from "../code-array.js";
+import { isLoss } from "../errors.js";
+import type { KmeansIteration, KmeansOutcome, KmeansRows, KmeansRule } from "../kmeans-rows.js";
+import { gridExponentFor } from "../statistics.js";
+import { mostRows } from "./device-quantizer.js";
+
+interface Memory {
+  /** codes[N] of now and of the iteration before, of 16 bits or 32. */
+  codes: DeviceMemory;
+  previousCodes: DeviceMemory;
+  /** distances[N] of float64. */
+  readonly distances: DeviceMemory;
+  readonly plainDistances: DeviceMemory | undefined;
+  /** counts[K] and sums[K][D], integers of 64 bits. */
+  readonly counts: DeviceMemory;
+  readonly sums: DeviceMemory;
+}
+
+export class DeviceKmeansRows implements KmeansRows {
+  private iterations = 0;
+
+  private constructor(
+    private readonly backend: Backend,
+    private readonly vectors: DeviceMemory,
+    private readonly count: number,
+    private readonly prepared: PreparedCodebooks,
+    private readonly resident: ResidentCodebooks,
+    /** Of the host, as they were when they were last asked for. */
+    private readonly codewords: Float32Array,
+    private readonly rule: KmeansRule,
+    private readonly memory: Memory,
+    private readonly gridExponents: Int32Array,
+  ) {}
+
+  /**
+   * Of count rows that a device holds and a codebook[K][D], which it changes; null where that is not to be on a device, or the device
+   * has no room for it.
+   */
+  static async open(
+    backend: Backend,
+    held: HeldRows,
+    count: number,
+    codebook: Float32Array,
+    rule: KmeansRule,
+  ): Promise<DeviceKmeansRows | null> {
+    const { dim, metric, weights, room, workers } = rule;
+    if (workers !== undefined || room < count || count > mostRows) return null;
+    if (backend.stepsOnDevice?.(count * codebook.length) !== true) return null;
+    const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
+    const made: DeviceMemory[] = [];
+    try {
+      const resident = prepared.resident?.();
+      if (resident === undefined) throw new Error(`${backend.name} has a device, but no arrays on it`);
+      const allocate = (bytes: number) => {
+        const memory = resident.allocate(bytes);
+        made.push(memory);
+        return memory;
+      };
+      const numCodewords = codebook.length / dim;
+      const codeBytes = newCodeArray(0, [numCodewords]).BYTES_PER_ELEMENT;
+      const memory = {
+        codes: allocate(count * codeBytes),
+        previousCodes: allocate(count * codeBytes),
+        distances: allocate(count * 8),
+        plainDistances: weights === null ? undefined : allocate(count * 8),
+        counts: allocate(numCodewords * 8),
+        sums: allocate(codebook.length * 8),
+      };
+      const magnitudes = new Float32Array(dim);
+      await resident.magnitudes({ vectors: held.memory, count, dim, magnitudes });
+      const grids = Int32Array.from(magnitudes, (magnitude) => gridExponentFor(magnitude, count));
+      // They are there already, unless the choice of a backend is automatic: here it turns out whether there is room.
+      await resident.loadCodewords({ stage: 0, source: codebook });
+      return new DeviceKmeansRows(backend, held.memory, count, prepared, resident, codebook, rule, memory, grids);
+    } catch (error) {
+      for (const memory of made) memory.dispose();
+      prepared.dispose();
+      if (isLoss(error)) return null;
+      throw error;
+    }
+  }
+
+  async iterate(signal: AbortSignal | undefined): Promise<KmeansIteration> {
+    const { backend, vectors, count, resident, memory, gridExponents } = this;
+    const { dim, shrinkage } = this.rule;
+    const numCodewords = this.codewords.length / dim;
+    const shape = { vectors, wide: numCodewords > 65_536 };
+    const { codes, previousCodes } = memory;
+    memory.codes = previousCodes;
+    memory.previousCodes = codes;
+
+    // The rows have been checked. Chunk by chunk, to see the signal.
+    const chunkRows = backend.chunkRows(dim, numCodewords, false);
+    for (let first = 0; first < count; first += chunkRows) {
+      signal?.throwIfAborted();
+      const rows = Math.min(chunkRows, count - first);
+      await resident.encode({ ...shape, first, count: rows, stages: 1, codes: memory.codes });
+    }
+    const countsAfter = new Float64Array(numCodewords);
+    const totals = new Float64Array(2);
+    const later = this.iterations++ > 0;
+    await resident.means({
+      ...memory,
+      ...shape,
+      ...{ count, codeStages: 1, stage: 0, gridExponents, shrinkage, countsAfter, totals },
+      previousCodes: later ? memory.previousCodes : undefined,
+    });
+    const [error, moved] = totals;
+    return { error, counts: countsAfter, moved: moved > 0 };
+  }
+
+  async codebook(): Promise<Float32Array> {
+    await this.resident.readCodewords({ stage: 0, target: this.codewords });
+    return this.codewords;
+  }
+
+  async outcome(): Promise<KmeansOutcome> {
+    const { count, memory } = this;
+    const codes = newCodeArray(count, [this.codewords.length / this.rule.dim]);
+    const distances = new Float64Array(count);
+    const [codebook] = await Promise.all([
+      this.codebook(),
+      memory.codes.download({ target: codes, offset: 0 }),
+      memory.distances.download({ target: distances, offset: 0 }),
+    ]);
+    return { codebook, codes, distances };
+  }
+
+  restart(codebook: Float32Array): Promise<void> {
+    return this.resident.loadCodewords({ stage: 0, source: codebook });
+  }
+
+  dispose(): void {
+    for (const memory of Object.values(this.memory)) memory?.dispose();
+    this.prepared.dispose();
+  }
+}
