@@ -143,6 +143,34 @@ Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info) {
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
+Napi::Value cuda_draw_resident(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Arguments arguments(info[0]);
+  int device = read_device(Arguments(info[1]));
+  cuda::ResidentSeedingRequest request{};
+  request.count = arguments.size_between("count", 1, kMostResidentRows);
+  request.dim = arguments.size_between("dim", 1, 1u << 24);
+  request.weights = arguments.floats_or_null("weights", request.dim);
+  request.fresh = arguments.boolean("fresh");
+  request.last = static_cast<uint32_t>(arguments.size_between("last", 0, request.count - 1));
+  request.draws = arguments.size_between("draws", 0, 1u << 20);
+  request.fractions = arguments.doubles("fractions", request.draws);
+  request.rows = arguments.words("rows", request.draws);
+  size_t vector_bytes = product(env, product(env, request.count, request.dim), sizeof(float));
+  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", device, vector_bytes);
+  auto distances = CudaMemory::of(arguments.value("distances"), "distances", device, request.count * sizeof(double));
+  if (vectors == distances) throw arguments.error("distances", "memory apart from the vectors'");
+  request.vectors = static_cast<const float*>(vectors->bytes.data());
+  request.distances = static_cast<double*>(distances->bytes.data());
+  auto call = std::make_unique<CudaTask>(
+      [=] {
+        cuda::draw_resident(device, request);
+        (void)vectors, (void)distances;
+      },
+      [](Napi::Env env) { return env.Undefined(); });
+  return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
+}
+
 Napi::Value resident_answer(Napi::Env env, const cuda::ResidentOutcome& outcome) {
   if (outcome.code_out_of_range) throw Napi::RangeError::New(env, "codes: a code has no codeword");
   Napi::Object answer = Napi::Object::New(env);

@@ -66,4 +66,8 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info);
 // host's.
 Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info);
 
+// cudaDrawResident({ vectors, count, dim, weights, distances, fresh, last, fractions, draws, rows }, { device }):
+// `vectors` and `distances` are CudaMemory, `weights`, `fractions` and `rows`, the output, the host's; a promise.
+Napi::Value cuda_draw_resident(const Napi::CallbackInfo& info);
+
 }  // namespace rvq

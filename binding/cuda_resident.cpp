@@ -1,5 +1,6 @@
 // The operations of CudaCodebooks on arrays that stay on the device.
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -28,8 +29,8 @@ Memory read_matrix(const Prepared& prepared, Napi::Env env, const Arguments& arg
 }
 
 Memory read_codes(const Prepared& prepared, Napi::Env env, const Arguments& arguments, const char* name, size_t count,
-                  size_t stages) {
-  size_t bytes = product(env, product(env, count, stages), arguments.boolean("wide") ? 4 : 2);
+                  size_t stages, bool wide) {
+  size_t bytes = product(env, product(env, count, stages), wide ? 4 : 2);
   return CudaMemory::of(arguments.value(name), name, prepared->codebooks->device(), bytes);
 }
 
@@ -48,23 +49,33 @@ size_t read_stage(const Prepared& prepared, const Arguments& arguments) {
   return arguments.size_between("stage", 0, prepared->shape.codebook_sizes.size() - 1);
 }
 
-// What every end of a stage has; the memory goes to `used`.
+// Memory that a call writes while it reads the others, or reads them again.
+const Memory& apart(const Arguments& arguments, const char* name, const Memory& memory,
+                    const std::vector<Memory>& others) {
+  if (std::find(others.begin(), others.end(), memory) == others.end()) return memory;
+  throw arguments.error(name, "memory apart from that of other arrays");
+}
+
+// What every end of a stage has; the memory goes to `used`, vectors and codes first.
 cuda::CodedRows read_coded_rows(const Prepared& prepared, Napi::Env env, Arguments& arguments,
                                 std::vector<Memory>* used) {
   cuda::CodedRows rows{};
   rows.count = arguments.size_between("count", 0, kMostResidentRows);
   rows.stage = read_stage(prepared, arguments);
   rows.code_stages = arguments.size_between("codeStages", rows.stage + 1, 1u << 20);
+  bool wide = arguments.boolean("wide");
   Memory vectors = read_matrix(prepared, env, arguments, "vectors", rows.count);
-  Memory codes = read_codes(prepared, env, arguments, "codes", rows.count, rows.code_stages);
-  if (codes == vectors) throw arguments.error("codes", "memory apart from the vectors'");
+  Memory codes = read_codes(prepared, env, arguments, "codes", rows.count, rows.code_stages, wide);
+  apart(arguments, "codes", codes, {vectors});
   Memory distances = read_doubles(prepared, env, arguments, "distances", rows.count);
+  apart(arguments, "distances", distances, {vectors, codes});
   Memory plain_distances;
   if (prepared->codebooks->weights() != nullptr) {
     plain_distances = read_doubles(prepared, env, arguments, "plainDistances", rows.count);
+    apart(arguments, "plainDistances", plain_distances, {vectors, codes, distances});
   }
   rows.vectors = start_of<const float>(vectors);
-  rows.codes = {codes->bytes.data(), arguments.boolean("wide")};
+  rows.codes = {codes->bytes.data(), wide};
   rows.distances = start_of<double>(distances);
   rows.plain_distances = start_of<double>(plain_distances);
   rows.grid_exponents = arguments.integers("gridExponents", prepared->shape.dim);
@@ -108,7 +119,7 @@ Napi::Value CudaCodebooks::encode_resident(const Napi::CallbackInfo& info) {
     if (!wide && shape.codebook_sizes[s] > 65536) throw arguments.error("wide", "true for more than 65536 codewords");
   }
   Memory vectors = read_matrix(prepared, env, arguments, "vectors", first + count);
-  Memory codes = read_codes(prepared, env, arguments, "codes", first + count, stages);
+  Memory codes = read_codes(prepared, env, arguments, "codes", first + count, stages, wide);
   Memory residuals;
   if (arguments.has("residuals")) residuals = read_matrix(prepared, env, arguments, "residuals", first + count);
   if (codes == vectors || codes == residuals || residuals == vectors) {
@@ -134,7 +145,7 @@ Napi::Value CudaCodebooks::decode_resident(const Napi::CallbackInfo& info) {
   size_t stages = arguments.size_between("stages", 1, prepared->shape.codebook_sizes.size());
   size_t code_stages = arguments.size_between("codeStages", stages, 1u << 20);
   bool wide = arguments.boolean("wide");
-  Memory codes = read_codes(prepared, env, arguments, "codes", count, code_stages);
+  Memory codes = read_codes(prepared, env, arguments, "codes", count, code_stages, wide);
   Memory vectors = read_matrix(prepared, env, arguments, "vectors", count);
   if (codes == vectors) throw arguments.error("vectors", "memory apart from the codes'");
   return run(env, [=] {
@@ -153,9 +164,10 @@ Napi::Value CudaCodebooks::learn_resident(const Napi::CallbackInfo& info) {
   request.rows = read_coded_rows(prepared, env, arguments, &used);
   const cuda::CodedRows& rows = request.rows;
   if (arguments.has("residuals")) {
-    used.push_back(read_matrix(prepared, env, arguments, "residuals", rows.count));
-    request.rows.residuals = start_of<float>(used.back());
-    if (request.rows.residuals == rows.codes.data) throw arguments.error("codes", "memory apart from the residuals'");
+    const Memory& codes = used[1];
+    Memory residuals = read_matrix(prepared, env, arguments, "residuals", rows.count);
+    used.push_back(apart(arguments, "residuals", residuals, {codes}));
+    request.rows.residuals = start_of<float>(residuals);
   }
   if (arguments.has("stagesOfRow")) {
     size_t bytes = product(env, rows.count, sizeof(uint16_t));
@@ -195,14 +207,18 @@ Napi::Value CudaCodebooks::means_resident(const Napi::CallbackInfo& info) {
   request.rows = read_coded_rows(prepared, env, arguments, &used);
   const cuda::CodedRows& rows = request.rows;
   if (arguments.has("previousCodes")) {
-    used.push_back(read_codes(prepared, env, arguments, "previousCodes", rows.count, rows.code_stages));
-    request.previous = start_of<const void>(used.back());
+    Memory previous =
+        read_codes(prepared, env, arguments, "previousCodes", rows.count, rows.code_stages, rows.codes.wide);
+    used.push_back(apart(arguments, "previousCodes", previous, used));
+    request.previous = start_of<const void>(previous);
   }
   size_t num_codewords = prepared->shape.codebook_sizes[rows.stage];
-  used.push_back(read_doubles(prepared, env, arguments, "counts", num_codewords));
-  request.counts = start_of<long long>(used.back());
-  used.push_back(read_doubles(prepared, env, arguments, "sums", num_codewords, prepared->shape.dim));
-  request.sums = start_of<long long>(used.back());
+  Memory counts = read_doubles(prepared, env, arguments, "counts", num_codewords);
+  used.push_back(apart(arguments, "counts", counts, used));
+  request.counts = start_of<long long>(counts);
+  Memory sums = read_doubles(prepared, env, arguments, "sums", num_codewords, prepared->shape.dim);
+  used.push_back(apart(arguments, "sums", sums, used));
+  request.sums = start_of<long long>(sums);
   request.shrinkage = arguments.number("shrinkage");
   request.counts_after = arguments.doubles("countsAfter", num_codewords);
   double* totals = arguments.doubles("totals", 2);

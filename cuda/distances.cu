@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cfloat>
+#include <cmath>
 
 #include "canonical.cuh"
 #include "distances.h"
@@ -90,8 +91,10 @@ struct LowerArguments {
   size_t count;
   int dim;
   const float* weights;
-  const float* centre;
+  const float* centre;  // or null
+  const uint32_t* centre_row;
   double* distances;
+  bool fresh;
   double shrink;     // 1 − γ; zero where rows are too long for the bound to mean anything
   double underflow;  // an absolute error
 };
@@ -102,19 +105,24 @@ __global__ void __launch_bounds__(kThreads) lower(const __grid_constant__ LowerA
   if (row >= job.count) return;
   unsigned row_threads = 0xffu << (threadIdx.x % 32 / kSumLanes * kSumLanes);
   const float* x = job.vectors + row * job.dim;
-  double lowest = job.distances[row];
+  const float* centre = job.centre;
+  if (centre == nullptr) {
+    if (*job.centre_row == kNoRow) return;
+    centre = job.vectors + static_cast<size_t>(*job.centre_row) * job.dim;
+  }
+  double lowest = job.fresh ? INFINITY : job.distances[row];
 
   if (job.weights == nullptr) {
     float rough = 0;
     for (int i = lane; i < job.dim; i += kSumLanes) {
-      float difference = __fsub_rn(x[i], job.centre[i]);
+      float difference = __fsub_rn(x[i], centre[i]);
       rough = __fmaf_rn(difference, difference, rough);
     }
     for (int step = 4; step > 0; step /= 2) rough = __fadd_rn(rough, __shfl_xor_sync(row_threads, rough, step));
     // Where float32 overflows it says nothing. The same number in all eight threads: they go on, or stop, together.
     if (rough <= FLT_MAX && rough * job.shrink - job.underflow > lowest) return;
   }
-  double distance = canonical_distance(x, job.centre, job.weights, job.dim, lane, row_threads);
+  double distance = canonical_distance(x, centre, job.weights, job.dim, lane, row_threads);
   // All have read it.
   __syncwarp(row_threads);
   if (lane == 0 && distance < lowest) job.distances[row] = distance;
@@ -161,7 +169,9 @@ void lower_distances(const LowerDistancesRequest& request, CUstream_st* stream) 
                      static_cast<int>(request.dim),
                      request.weights,
                      request.centre,
+                     request.centre_row,
                      request.distances,
+                     request.fresh,
                      roundings < 0.25 ? 1 - 2 * roundings : 0,
                      static_cast<double>(request.dim) * 0x1p-146};
   launch("lower_distances", {blocks_for(request.count, kBlockRows), dim3(kThreads), 0, stream}, lower, job);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "codebooks.h"
 #include "search.h"
@@ -33,9 +34,14 @@ struct LowerDistancesRequest {
   size_t count;          // below 2^31
   size_t dim;
   const float* weights;  // device [dim] or null
-  const float* centre;   // device [dim]
-  double* distances;     // in and out, device [count]
+  const float* centre;   // device [dim]; null: the row of `centre_row`
+  // Device [1]: which of the vectors the centre is; kNoRow: nothing is lowered.
+  const uint32_t* centre_row;
+  double* distances;  // in and out, device [count]
+  bool fresh;         // the distances are all infinite, whatever is in their memory
 };
+
+constexpr uint32_t kNoRow = UINT32_MAX;
 
 // distances[n] = min(distances[n], d64(vector n, centre)). Enqueues the work on the stream.
 //

@@ -88,7 +88,7 @@ bool HostEncode::finish(size_t first, size_t rows, Lane& lane) {
 struct HostAssign::Places {
   size_t vectors, bad, out_of_range, codes, distances, plain_distances;
   size_t in_end, host_end;
-  size_t residuals, encode_workspace, end;
+  size_t encode_workspace, end;
 };
 
 HostAssign::Places HostAssign::places(size_t rows) const {
@@ -102,8 +102,6 @@ HostAssign::Places HostAssign::places(size_t rows) const {
   at.distances = layout.add(rows * sizeof(double));
   at.plain_distances = request_.plain_distances == nullptr ? at.distances : layout.add(rows * sizeof(double));
   at.host_end = layout.size();
-  // The distances are measured from the vectors: they stay.
-  at.residuals = layout.add(rows * codebooks_.dim() * sizeof(float));
   at.encode_workspace = layout.add(encode_workspace_bytes(codebooks_, rows));
   at.end = layout.size();
   return at;
@@ -135,7 +133,6 @@ void HostAssign::submit(size_t first, size_t rows, Lane& lane) {
   search.count = rows;
   search.stages = 1;
   search.codes = {lane.device<void>(at.codes), request_.codes.wide};
-  search.residuals = lane.device<float>(at.residuals);
   search.keep_residuals = false;
   search.bad = lane.device<unsigned long long>(at.bad);
   encode(codebooks_, search, lane.device<void>(at.encode_workspace), lane.stream());

@@ -60,6 +60,11 @@ class Timer {
   cudaEvent_t stop_ = nullptr;
 };
 
+// Between the stages, where the caller has no room for them.
+bool needs_residuals(const ResidentEncodeRequest& request) {
+  return request.residuals == nullptr && writes_residuals(request.stages, false);
+}
+
 struct EncodePlaces {
   size_t bad, residuals, workspace;
   PieceMemory memory;
@@ -69,7 +74,7 @@ struct EncodePlaces {
     ArrayLayout layout;
     bad = layout.add(pieces * sizeof(unsigned long long));
     memory.host_bytes = layout.size();
-    residuals = layout.add(request.residuals == nullptr ? rows * codebooks.dim() * sizeof(float) : 0);
+    residuals = layout.add(needs_residuals(request) ? rows * codebooks.dim() * sizeof(float) : 0);
     workspace = layout.add(encode_workspace_bytes(codebooks, rows));
     memory.device_bytes = layout.size();
   }
@@ -85,7 +90,7 @@ size_t even_rows(size_t count, size_t most) {
 
 // Of one piece of a call: as many as the scratch memory has room for.
 size_t rows_at_once(const Codebooks& codebooks, const ResidentEncodeRequest& request) {
-  size_t arrays = (request.residuals == nullptr ? 1 : 0) + (codebooks.cosine() ? 1 : 0);
+  size_t arrays = (needs_residuals(request) ? 1 : 0) + (codebooks.cosine() ? 1 : 0);
   size_t row_bytes = arrays * codebooks.dim() * sizeof(float);
   return even_rows(request.count, row_bytes == 0 ? request.count : std::max<size_t>(1, kScratchBytes / row_bytes));
 }
@@ -137,8 +142,8 @@ ResidentOutcome encode_resident(Codebooks& codebooks, const ResidentEncodeReques
       search.count = std::min(rows, request.count - first);
       search.stages = request.stages;
       search.codes = {static_cast<char*>(request.codes.data) + first * request.stages * code_bytes, request.codes.wide};
-      search.residuals =
-          request.residuals == nullptr ? lane.device<float>(at.residuals) : request.residuals + first * dim;
+      if (request.residuals != nullptr) search.residuals = request.residuals + first * dim;
+      if (needs_residuals(request)) search.residuals = lane.device<float>(at.residuals);
       search.keep_residuals = request.residuals != nullptr;
       search.bad = lane.device<unsigned long long>(at.bad) + piece;
       encode(codebooks, search, lane.device<void>(at.workspace), lane.stream());

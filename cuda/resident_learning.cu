@@ -1,4 +1,4 @@
-// The operations of a step of learning on rows that stay on the device.
+// The operations of learning on rows that stay on the device.
 
 #include "resident_learning.h"
 
@@ -12,6 +12,7 @@
 #include "learning.h"
 #include "means.h"
 #include "resident_call.h"
+#include "seeding.h"
 
 namespace rvq::cuda {
 
@@ -281,6 +282,41 @@ ResidentOutcome means_resident(Codebooks& codebooks, const ResidentMeansRequest&
     std::memcpy(request.counts_after, lane.host<double>(at.counts), num_codewords * sizeof(double));
   });
   return outcome;
+}
+
+ResidentOutcome draw_resident(int device, const ResidentSeedingRequest& request) {
+  ArrayLayout layout;
+  size_t weight_bytes = request.weights == nullptr ? 0 : request.dim * sizeof(float);
+  size_t row_bytes = (request.draws + 1) * sizeof(uint32_t);
+  size_t weights = layout.add(weight_bytes);
+  size_t fractions = layout.add(request.draws * sizeof(double));
+  size_t rows = layout.add(row_bytes);
+  size_t host_end = layout.size();
+  size_t block_sums = layout.add(seeding_blocks(request.count) * sizeof(double));
+  auto need = [&] { return PieceMemory{host_end, layout.size()}; };
+  with_lane(device, need, [&](Lane& lane) {
+    reserve(lane, need(), true);
+    if (weight_bytes > 0) std::memcpy(lane.host<void>(weights), request.weights, weight_bytes);
+    std::memcpy(lane.host<void>(fractions), request.fractions, request.draws * sizeof(double));
+    *lane.host<uint32_t>(rows) = request.last;
+    lane.upload(weights, rows + sizeof(uint32_t));
+    SeedingRequest draws{};
+    draws.vectors = request.vectors;
+    draws.count = request.count;
+    draws.dim = request.dim;
+    draws.weights = weight_bytes > 0 ? lane.device<float>(weights) : nullptr;
+    draws.distances = request.distances;
+    draws.fresh = request.fresh;
+    draws.fractions = lane.device<double>(fractions);
+    draws.draws = request.draws;
+    draws.rows = lane.device<uint32_t>(rows);
+    draws.block_sums = lane.device<double>(block_sums);
+    draw_apart(draws, lane.stream());
+    lane.download(rows, rows + row_bytes);
+    lane.wait(true);
+    std::memcpy(request.rows, lane.host<uint32_t>(rows) + 1, row_bytes - sizeof(uint32_t));
+  });
+  return {};
 }
 
 }  // namespace rvq::cuda

@@ -1,4 +1,4 @@
-// The operations of a step of learning on rows that stay on the device.
+// The operations of learning on rows that stay on the device.
 
 #pragma once
 
@@ -43,11 +43,11 @@ struct CodedRows {
   DeviceCodes codes;               // device [count][code_stages]
   size_t code_stages;              // all stages of the step
   size_t stage;                    // of the codebooks, and the column of `codes`
-  const uint16_t* stages_of_row;   // device, as of CountedRows
-  const double* distances_before;  // device, as of CountedRows
+  const uint16_t* stages_of_row;   // device, as of CountedRows; of k-means null
+  const double* distances_before;  // the same
   double* distances;               // out, device [count]: d64(x, c), weighted where there are weights
   double* plain_distances;         // out, device [count], the same without weights; null where there are none
-  float* residuals;                // out, device [count][dim] or null; may be `vectors`
+  float* residuals;                // out, device [count][dim] or null; may be `vectors`; of k-means null
   const int32_t* grid_exponents;   // host [dim]
 };
 
@@ -81,5 +81,20 @@ struct ResidentMeansRequest {
 };
 // As learn_resident.
 ResidentOutcome means_resident(Codebooks& codebooks, const ResidentMeansRequest& request);
+
+// Draws of k-means++ (seeding.h) that go on where others of the same rows have ended.
+struct ResidentSeedingRequest {
+  const float* vectors;  // device [count][dim]
+  size_t count;          // 1 … 2^30 − 1
+  size_t dim;
+  const float* weights;     // host [dim] or null
+  double* distances;        // in and out, device [count]
+  bool fresh;               // these are the first
+  uint32_t last;            // the row that was drawn last, below count
+  const double* fractions;  // host [draws], each in [0, 1)
+  size_t draws;
+  uint32_t* rows;  // out, host [draws]; kNoRow from where on all distances are zero
+};
+ResidentOutcome draw_resident(int device, const ResidentSeedingRequest& request);
 
 }  // namespace rvq::cuda

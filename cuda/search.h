@@ -23,8 +23,8 @@ struct EncodeRequest {
   size_t count;          // below 2^31
   size_t stages;
   DeviceCodes codes;  // out, device [count][stages]
-  // Out, device [count][dim]: the residuals after the last stage; never null, may be `vectors`. Used between the
-  // stages.
+  // Out, device [count][dim]: the residuals after the last stage; may be `vectors`. Used between the stages: null only
+  // with one stage whose residuals are not wanted.
   float* residuals;
   bool keep_residuals = true;  // Whether those after the last stage are wanted.
   // In and out, device: lowered to 2 · (index of the first element that is not finite) or, with the cosine metric, to
@@ -34,6 +34,9 @@ struct EncodeRequest {
 };
 
 constexpr unsigned long long kNothingBad = UINT64_MAX;
+
+// Whether a search writes residuals, wanted or not.
+inline bool writes_residuals(size_t stages, bool keep_residuals) { return stages > 1 || keep_residuals; }
 
 // Scratch memory that `encode` needs for so many rows, or fewer.
 size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count);

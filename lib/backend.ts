@@ -45,6 +45,27 @@ export interface HeldRows {
   dispose(): void;
 }
 
+/** The draws of k-means++ from all rows that are held. */
+export interface SeedDrawsRequest {
+  readonly count: number;
+  readonly dim: number;
+  /** weights[D] or null. */
+  readonly weights: Float32Array | null;
+  /** The row that has been drawn. */
+  readonly first: number;
+}
+
+/** Draws rows that lie apart, where they are held. */
+export interface SeedDraws {
+  /**
+   * For each of the fractions, in [0, 1): lowers the distance of every row, +infinity at first, to that from the row before, d64 with
+   * weights; then draws a row by the fraction, as `draw` of lib/proportional-draw.ts. Fewer rows than fractions: after so many
+   * all distances are zero.
+   */
+  draw(fractions: Float64Array): Promise<Uint32Array>;
+  dispose(): void;
+}
+
 /** Of requests that may read rows which are held. */
 export interface HeldRequest {
   /** What `Backend.hold` gave for an array of which `vectors` is a part. */
@@ -208,6 +229,9 @@ export interface ProjectRequest extends ChunkRequest {
   readonly into: "replace" | "add" | "subtract";
 }
 
+/** Rows of an array on a device at most: kernels count them in 31 bits, twice. */
+export const mostResidentRows = 2 ** 30 - 1;
+
 /** Bytes on a device; a call in flight keeps what it uses. */
 export interface DeviceMemory {
   /** Copies an array to the bytes from `offset` on. */
@@ -229,7 +253,7 @@ export interface ResidentCodebooks {
   allocate(bytes: number): DeviceMemory;
   encode(request: {
     readonly vectors: DeviceMemory;
-    /** Rows of all arrays before those that are meant; default 0. */
+    /** Rows of all arrays before those that are meant; default 0. Rows of a `BadInput` count from there. */
     readonly first?: number | undefined;
     readonly count: number;
     readonly stages: number;
@@ -408,7 +432,11 @@ export interface Backend {
    */
   hold?(vectors: Float32Array, dim: number): Promise<HeldRows | null>;
   /**
-   * Whether a step of learning whose search takes so many multiply-adds is to be done by `resident` codebooks. Only backends that have
+   * Null where that is not worth it, or the device has no room for the distances.
+   */
+  drawSeeds?(held: HeldRows, request: SeedDrawsRequest): SeedDraws | null;
+  /**
+   * Whether a step of learning, or an iteration of k-means, whose search takes so many multiply-adds is to be done by `resident` codebooks. Only backends that have
    * a device have it.
    */
   stepsOnDevice?(multiplyAdds: number): boolean;

@@ -7,7 +7,7 @@ import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import type { RowWorkers } from "./row-workers.js";
 import { stageErrors } from "./stage-errors.js";
-import { emptyStatistics, gridExponentFor, meanSteps, type StageStatistics } from "./statistics.js";
+import { emptyStatistics, gridExponentsOf, meanSteps, type StageStatistics } from "./statistics.js";
 import { inSlices, runInSlices } from "./time-slice.js";
 import { RowsHere, RowsOfWorkers, type TrainingRows } from "./training-rows.js";
 
@@ -104,7 +104,6 @@ export class HostKmeansRows implements KmeansRows {
     const moved = this.before === undefined || !(await sameCodes(codes, this.before.codes));
     if (moved) await rows.accumulate(statistics, codes, this.before?.codes);
 
-    signal?.throwIfAborted();
     this.before ??= {
       codebook: new Float32Array(codewords.length),
       codes: newCodeArray(codes.length, [statistics.counts.length]),
@@ -157,5 +156,5 @@ export async function gridExponentsFor(vectors: Float32Array, dim: number): Prom
       }
     }
   });
-  return Int32Array.from(largest, (magnitude) => gridExponentFor(magnitude, vectors.length / dim));
+  return gridExponentsOf(largest, vectors.length / dim);
 }

@@ -1,7 +1,8 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
-import type { Backend, CodeArray } from "./backend.js";
+import type { Backend, CodeArray, HeldRows } from "./backend.js";
 import { DeviceKmeansRows } from "./device/device-kmeans-rows.js";
+import { isLoss } from "./errors.js";
 import { HostKmeansRows, type KmeansRows, type KmeansRule } from "./kmeans-rows.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
@@ -42,22 +43,54 @@ export async function trainCodebook(
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { dim, init } = options;
+  const { dim } = options;
   const held = await backend.hold?.(vectors, dim);
+  if (!held) return trainOnRows(backend, vectors, null, random, options);
+
+  // Where the device has no room for what a call needs, or is lost, the same again from the host: without reports a second time.
+  const before = random.toState();
+  let reported = 0;
+  let refused = false;
+  const onIteration = (progress: KmeansProgress) => {
+    if (progress.iteration < reported) return;
+    reported++;
+    refused = true;
+    options.onIteration(progress);
+    refused = false;
+  };
+  const reporting = { ...options, onIteration };
   try {
-    const codebook =
-      typeof init === "string"
-        ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: init })
-        : init.slice();
-    const onDevice = held ? await DeviceKmeansRows.open(backend, held, vectors.length / dim, codebook, options) : null;
-    const rows = onDevice ?? (await HostKmeansRows.open(backend, vectors, held, codebook, options));
-    try {
-      return await iterate(rows, vectors, random, options);
-    } finally {
-      rows.dispose();
-    }
+    return await trainOnRows(backend, vectors, held, random, reporting);
+  } catch (error) {
+    // What a report throws is the caller's.
+    if (refused || !isLoss(error)) throw error;
   } finally {
-    held?.dispose();
+    held.dispose();
+  }
+  random.restore(before);
+  return trainOnRows(backend, vectors, null, random, reporting);
+}
+
+/** `held`: what the backend holds of the vectors. */
+async function trainOnRows(
+  backend: Backend,
+  vectors: Float32Array,
+  held: HeldRows | null,
+  random: Random,
+  options: KmeansOptions,
+): Promise<Float32Array> {
+  const { dim, init } = options;
+  const codebook =
+    typeof init === "string"
+      ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: init })
+      : init.slice();
+  const onDevice =
+    held === null ? null : await DeviceKmeansRows.open(backend, held, vectors.length / dim, codebook, options);
+  const rows = onDevice ?? (await HostKmeansRows.open(backend, vectors, held, codebook, options));
+  try {
+    return await iterate(rows, vectors, random, options);
+  } finally {
+    rows.dispose();
   }
 }
 
@@ -72,7 +105,7 @@ async function iterate(
   let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
     const { error, counts, moved } = await rows.iterate(signal);
-    options.onIteration({ iteration, mse: error / vectors.length, usage: usageOfCounts(counts) });
+    options.onIteration({ iteration, mse: error / vectors.length, usage: usageOfCounts(counts.slice()) });
     if (!moved && reseeded === 0) break;
 
     // Clusters that lost every vector, or nearly, start again elsewhere.

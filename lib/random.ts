@@ -21,13 +21,18 @@ export class Random {
   /** A generator that goes on where the one with these four words, not all zero, stood. */
   static fromState(words: readonly number[]): Random {
     const random = new Random(0);
-    random.state.set(words);
+    random.restore(words);
     return random;
   }
 
   /** Four 32-bit words that decide all later draws. */
   toState(): number[] {
     return [...this.state];
+  }
+
+  /** Back to where it stood when `toState` gave these words. */
+  restore(words: readonly number[]): void {
+    this.state.set(words);
   }
 
   /** Uniform in 0 … 2^32 − 1. */

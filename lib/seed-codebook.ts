@@ -1,6 +1,6 @@
 // The first codewords of k-means: rows of the data, drawn so that they lie apart.
 
-import type { Backend, HeldRows, Metric } from "./backend.js";
+import type { Backend, HeldRows, Metric, SeedDraws } from "./backend.js";
 import { unitVector } from "./canonical.js";
 import { copyRow } from "./copy-row.js";
 import { ProportionalDraw } from "./proportional-draw.js";
@@ -17,6 +17,10 @@ export const seedings: readonly Seeding[] = ["k-means++", "greedy-k-means++", "r
 
 /** On 1,797 digits, K 64 and 256, 2 + ln K draws (as scikit-learn takes) end 0.5 to 1 % further from the rows than 16. */
 const greedyDraws = 16;
+
+/** Draws that a device makes in one call: some tens of milliseconds, in which nobody sees the signal. */
+const mostDraws = 256;
+const elementsTogether = 3e9;
 
 export interface SeedingOptions {
   readonly dim: number;
@@ -91,6 +95,18 @@ async function drawApart(
 ): Promise<Float32Array> {
   const codebook = new Float32Array(numCodewords * dim);
   const sampleCount = sample.length / dim;
+  const first = random.below(sampleCount);
+  const rows = { count: sampleCount, dim, weights, first };
+  const draws = seeding === "k-means++" && held ? (backend.drawSeeds?.(held, rows) ?? null) : null;
+  if (draws !== null) {
+    try {
+      const drawn = await drawByDevice(draws, first, numCodewords, rows, random, signal);
+      for (const [k, row] of drawn.entries()) copyRow(sample, row, codebook, k, dim);
+      return codebook;
+    } finally {
+      draws.dispose();
+    }
+  }
   const lower = (row: number, distances: Float64Array) => {
     const centre = positions.subarray(row * dim, (row + 1) * dim);
     return backend.lowerDistances({ vectors: positions, count: sampleCount, dim, weights, centre, distances, held });
@@ -101,7 +117,7 @@ async function drawApart(
   for (let k = 0; k < numCodewords; k++) {
     signal?.throwIfAborted();
     if (k === 0 || seeding === "k-means++") {
-      const row = k === 0 ? random.below(sampleCount) : new ProportionalDraw(distances).draw(random);
+      const row = k === 0 ? first : new ProportionalDraw(distances).draw(random);
       copyRow(sample, row, codebook, k, dim);
       if (k < numCodewords - 1) await lower(row, distances);
       continue;
@@ -123,6 +139,38 @@ async function drawApart(
     [distances, best] = [best, distances];
   }
   return codebook;
+}
+
+/** Rows of `numCodewords` seeds by k-means++, the first among them, and the state of `random` after them: as in `drawApart`. */
+async function drawByDevice(
+  draws: SeedDraws,
+  first: number,
+  numCodewords: number,
+  { count, dim }: { count: number; dim: number },
+  random: Random,
+  signal: AbortSignal | undefined,
+): Promise<Uint32Array> {
+  const seeds = new Uint32Array(numCodewords);
+  seeds[0] = first;
+  const together = Math.min(mostDraws, Math.max(1, Math.floor(elementsTogether / (count * dim))));
+  let seeded = 1;
+  while (seeded < numCodewords) {
+    signal?.throwIfAborted();
+    const before = random.toState();
+    const fractions = Float64Array.from({ length: Math.min(together, numCodewords - seeded) }, () => random.fraction());
+    const drawn = await draws.draw(fractions);
+    seeds.set(drawn, seeded);
+    seeded += drawn.length;
+    if (drawn.length === fractions.length) continue;
+    // All distances are zero: from here on every draw is any row, by a number more.
+    random.restore(before);
+    for (let i = 0; i < drawn.length; i++) random.fraction();
+    for (; seeded < numCodewords; seeded++) {
+      random.fraction();
+      seeds[seeded] = random.below(count);
+    }
+  }
+  return seeds;
 }
 
 /** In index order. */

@@ -53,6 +53,11 @@ export function gridExponentFor(maxMagnitude: number, rows: number): number {
   return Math.max(-149, magnitudeBits + rowBits + 1 - 51);
 }
 
+/** The grid of each dimension for so many rows whose numbers there are of magnitude at most maxMagnitudes[D]. */
+export function gridExponentsOf(maxMagnitudes: Float32Array, rows: number): Int32Array {
+  return Int32Array.from(maxMagnitudes, (magnitude) => gridExponentFor(magnitude, rows));
+}
+
 /** Bits of an integer from 1 to 2^53 − 1. */
 function bitLength(integer: number): number {
   const high = Math.floor(integer / 2 ** 32);

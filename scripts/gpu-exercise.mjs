@@ -124,7 +124,8 @@ async function runResident({ spec, vectors, count }, expected, context) {
   expectSame(fromHost.toBytes(), definition.toBytes(), { key: "a step from the host", ...context });
   const trained = await Promise.all(
     ["cuda", "js"].map((backend) => {
-      const training = { ...options, init: codebooks.slice(0, 1), stages: 1, iterations: 3, shrinkage: 0.5, backend };
+      const codebookSize = Math.min(count, codebooks[0].length / dim, 8);
+      const training = { ...options, codebookSize, stages: 1, iterations: 3, shrinkage: 0.5, backend };
       return ResidualQuantizer.train(vectors, training);
     }),
   );

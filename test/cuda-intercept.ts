@@ -47,7 +47,7 @@ export function intercept(before: (call: NativeCall) => void): void {
   };
   wrap(Memory.prototype, CudaMemory.prototype, ["upload", "download", "dispose"]);
   Object.assign(native, { CudaCodebooks: Codebooks, CudaMemory: Memory });
-  wrap(native, original, ["cudaMagnitudesResident", "cudaAccumulate"]);
+  wrap(native, original, ["cudaMagnitudesResident", "cudaDrawResident", "cudaLowerDistances", "cudaAccumulate"]);
 }
 
 export function restore(): void {

@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
-import { ResidualQuantizer, status, type TrainOptions, type TrainProgress } from "../lib/index.js";
+import { ResidualQuantizer, RvqError, status, type TrainOptions, type TrainProgress } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { familyNames, makeData, normal, withoutZeroRows } from "./contract/families.js";
 import { intercept, type NativeCall, restore } from "./cuda-intercept.js";
@@ -49,12 +49,19 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
 
   for (const { title, options } of trainings) {
     it(`gives codebooks and reports of the definition: ${title}`, async () => {
+      let iterations = 0;
+      intercept(({ method }) => {
+        if (method === "meansResident") iterations++;
+      });
       for (const family of familyNames) {
         const data = makeData(family, { count: 700, dim, numCodewords: 30 }, 31);
         // Residuals of numbers near the limit overflow float32, which training refuses.
         const scale = family === "near overflow" ? 0.05 : 1;
         const vectors = withoutZeroRows(data.vectors, dim).map((x) => x * scale);
-        expect(await train("cuda", vectors, options), family).toEqual(await train("js", vectors, options));
+        iterations = 0;
+        const { id, reports } = await train("cuda", vectors, options);
+        expect({ id, reports }, family).toEqual(await train("js", vectors, options));
+        expect(iterations).toBe(options.capacity === undefined ? reports.length : 0);
       }
     });
   }
@@ -66,6 +73,51 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
       const vectors = codebook.length > 65_536 ? rows.subarray(0, 40) : rows;
       expect(await train("cuda", vectors, options)).toEqual(await train("js", vectors, options));
     }
+  });
+
+  it("draws seeds on the device: many in a call, of many blocks of rows, and any rows where no distance is left", async () => {
+    const distinct = gaussian(19, 8);
+    const repeated = Float32Array.from({ length: 2_100 * dim }, (_, i) => distinct[i % distinct.length]);
+    const cases: [title: string, vectors: Float32Array, options: Partial<TrainOptions>][] = [
+      ["many draws", gaussian(2_500), { codebookSize: [600, 2] }],
+      ["a sample", gaussian(5_000), { codebookSize: [40, 3], sampleSize: 1_500 }],
+      ["fewer rows than codewords", gaussian(20), { codebookSize: [24, 300] }],
+      ["few different rows", repeated, { codebookSize: [12, 300] }],
+      ["the same, in one stage", repeated, { codebookSize: 400, stages: 1 }],
+      ["weights of zero", gaussian(300), { weights: new Float32Array(dim).fill(0, 1).with(0, 2) }],
+    ];
+    for (const [title, vectors, options] of cases) {
+      const calls: string[] = [];
+      intercept(({ method }) => calls.push(method));
+      const shallow = { iterations: 1, ...options };
+      expect(await train("cuda", vectors, shallow), title).toEqual(await train("js", vectors, shallow));
+      expect(calls, title).not.toContain("cudaLowerDistances");
+      const draws = calls.filter((method) => method === "cudaDrawResident").length;
+      if (title === "many draws") expect(draws).toBe(Math.ceil(599 / 256) + 1);
+      else expect(draws).toBeGreaterThan(0);
+      restore();
+    }
+  });
+
+  it("draws seeds by arrays of the host where there is no room for distances, or the best of several draws is wanted", async () => {
+    const vectors = gaussian(300);
+    const expected = await train("js", vectors, { iterations: 1 });
+    for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST"]) {
+      let allocated = 0;
+      intercept(({ method }) => {
+        // After the vectors.
+        if (method === "allocate" && ++allocated === 2) throw Object.assign(new Error("by a test"), { code });
+      });
+      expect(await train("cuda", vectors, { iterations: 1 })).toEqual(expected);
+      restore();
+      intercept(({ method }) => {
+        if (method === "cudaDrawResident") throw Object.assign(new Error("by a test"), { code });
+      });
+      expect(await train("cuda", vectors, { iterations: 1 })).toEqual(expected);
+      restore();
+    }
+    const greedy = { init: "greedy-k-means++", iterations: 1, codebookSize: 5 } as const;
+    expect(await train("cuda", vectors, greedy)).toEqual(await train("js", vectors, greedy));
   });
 
   it("leaves vectors, codes and distances there, and asks for codewords once a stage", async () => {
@@ -89,40 +141,66 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
   it("goes over rows in pieces where a lane has no room for all, or fails as a whole", async () => {
     const vectors = gaussian(3000);
     const expected = await train("js", vectors, {});
-    for (const limits of [{ memoryBytes: 20_000 }, { memoryBytes: 60_000 }]) {
+    let calls: string[] = [];
+    let limits: { memoryBytes: number; from?: string } = { memoryBytes: 0 };
+    intercept(({ method }) => {
+      calls.push(method);
+      if (method === limits.from) limit(limits);
+    });
+    for (limits of [{ memoryBytes: 20_000 }, { memoryBytes: 60_000 }]) {
       limit(limits);
+      calls = [];
       expect(await train("cuda", vectors, {}), JSON.stringify(limits)).toEqual(expected);
+      expect(calls.filter((method) => method === "meansResident")).toHaveLength(expected.reports.length);
     }
     if (native.cudaTestLimits === undefined) return;
-    limit({ memoryBytes: 16 });
-    await expect(train("cuda", vectors, {})).rejects.toMatchObject({ code: "OUT_OF_MEMORY" });
+    for (const from of ["cudaDrawResident", "encodeResident", "meansResident"]) {
+      limit({});
+      limits = { memoryBytes: 16, from };
+      await expect(train("cuda", vectors, {}), from).rejects.toMatchObject({ code: "OUT_OF_MEMORY" });
+    }
   });
 
-  it("does without where the device has no room for its arrays, and fails with what happens later", async () => {
+  it("starts over from arrays of the host where the device has no room or is lost, with every report once", async () => {
     const vectors = gaussian(500);
-    const options = { stages: 1, codebookSize: 24, init: "random", minClusterSize: 6 } as const;
+    const options = { stages: 1, codebookSize: 24, minClusterSize: 6 } as const;
     const expected = await train("js", vectors, options);
     for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST", "CUDA"]) {
       let left = 0;
       intercept(({ method }) => {
         if (method !== "dispose" && --left === 0) throw Object.assign(new Error("by a test"), { code });
       });
-      const outcomes: string[] = [];
+      let calls = 0;
       for (let call = 1; left <= 0; call++) {
         left = call;
         const outcome = await train("cuda", vectors, options).catch((error: unknown) => error);
-        const isError = outcome instanceof Error;
-        if (isError) expect(outcome).toMatchObject({ code });
+        if (left > 0) break;
+        calls = call;
+        if (code === "CUDA") expect(outcome, `call ${call}`).toMatchObject({ code });
         else expect(outcome, `call ${call}`).toEqual(expected);
-        outcomes.push(isError ? "fails" : "goes on");
       }
-      // Before the first iteration six arrays are allocated, two filled, and magnitudes asked for.
-      const before = 6 + 2 + 1;
-      expect(outcomes.slice(0, before)).toEqual(new Array(before).fill(code === "CUDA" ? "fails" : "goes on"));
-      // Both calls of six iterations, and some for what starts again.
-      expect(outcomes.length).toBeGreaterThan(before + 2 * 6 + 4);
-      expect(outcomes.slice(before)).toEqual([...outcomes.slice(before + 1).map(() => "fails"), "goes on"]);
+      // Eight arrays are allocated, two filled, seeds drawn, magnitudes asked for; then two calls for each of six iterations, and some for
+      // what starts again.
+      expect(calls).toBeGreaterThan(8 + 2 + 1 + 1 + 2 * 6 + 4);
     }
+  });
+
+  it("does not start over where a report throws, whatever that is", async () => {
+    const error = new RvqError("OUT_OF_MEMORY", "of another call");
+    let reports = 0;
+    const onProgress = () => {
+      reports++;
+      throw error;
+    };
+    const training = ResidualQuantizer.train(gaussian(300), {
+      dim,
+      codebookSize: 9,
+      stages: 1,
+      backend: "cuda",
+      onProgress,
+    });
+    await expect(training).rejects.toBe(error);
+    expect(reports).toBe(1);
   });
 
   it("frees all the memory that it takes, however it ends, and sees the signal between its calls", async () => {
@@ -136,14 +214,14 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
       if (method === aborted) controller.abort(new Error("enough"));
     });
     const weights = new Float32Array(dim).fill(2);
-    for (aborted of ["", "encodeResident", "meansResident"]) {
+    for (aborted of ["", "cudaDrawResident", "encodeResident", "meansResident"]) {
       controller = new AbortController();
       const training = train("cuda", gaussian(500), { weights, signal: controller.signal });
       if (aborted === "") await training;
       else await expect(training).rejects.toThrow("enough");
     }
-    // Of four stages, and the rows of which the seeds are drawn.
-    expect(allocated).toBeGreaterThanOrEqual(4 * 7);
+    // Of two stages, of two in which it was aborted, and distances for seeds.
+    expect(allocated).toBeGreaterThanOrEqual(4 * 7 + 2);
     expect(disposed.size).toBe(allocated);
   });
 });

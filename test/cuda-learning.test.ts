@@ -129,6 +129,17 @@ describe.skipIf(cuda?.available !== true)("a step on a device", () => {
     }
   });
 
+  it("makes a first step of no rows, and one whose rows are all masked", async () => {
+    for (const [rows, options] of [
+      [0, {}],
+      [5, { mask: new Uint8Array(5) }],
+    ] as const) {
+      const { js, gpu } = await open({ title: "", learning: {} }, gaussian(300));
+      expect(await gpu.step(gaussian(rows), options)).toEqual(await js.step(gaussian(rows), options));
+      expect(gpu.toBytes()).toEqual(js.toBytes());
+    }
+  });
+
   it("has 32-bit codes where a codebook is that large", async () => {
     const codebooks = [gaussian(65_536, 1, 2), gaussian(70_000, 2, 2)];
     const options = { dim: 2, dropout: { probability: 0.5 } };

@@ -56,6 +56,7 @@ class FakeAddon {
       CudaMemory: class {},
       cudaAccumulate: () => later("accumulate"),
       cudaMagnitudesResident: () => later("magnitudes"),
+      cudaDrawResident: () => later("draw"),
       cudaLowerDistances: () => later("lowerDistances"),
       cudaStagingRoom: () => later("room"),
       copyElements: () => log.push("copy"),

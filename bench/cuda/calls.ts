@@ -75,6 +75,7 @@ export async function measureCalls({ peers, copies, part }: Surroundings): Promi
     row(`k-means iteration, ${kmeansCount} vectors`, await lloyd(some, codebooks[0]), null, null);
     const peerMs = await peers.kmeans(kmeansCount);
     row(`k-means iteration, ${kmeansCount} vectors, PyTorch on the device`, peerMs, null, null);
+    row(`train, one stage, one iteration, ${kmeansCount} vectors`, await oneIteration(some), null, null, "k-means++");
   });
   auto.dispose();
   rq.dispose();
@@ -152,6 +153,20 @@ async function lloyd(vectors: Float32Array, codebook: Float32Array): Promise<num
   });
   rq.dispose();
   return (reports[reports.length - 1] - reports[0]) / (reports.length - 1);
+}
+
+/** Copying and checking the vectors, seeds from a sample of 65,536, and an iteration. */
+function oneIteration(vectors: Float32Array): Promise<number> {
+  return medianMs(async () => {
+    const rq = await ResidualQuantizer.train(vectors, {
+      dim,
+      codebookSize: size,
+      stages: 1,
+      iterations: 1,
+      backend: "cuda",
+    });
+    rq.dispose();
+  });
 }
 
 /** Half a second of calls, one after another. */

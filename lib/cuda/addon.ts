@@ -93,6 +93,22 @@ export interface CudaAddon {
     request: Parameters<ResidentCodebooks["magnitudes"]>[0],
     options: CudaOptions,
   ): ReturnType<ResidentCodebooks["magnitudes"]>;
+  /** rows[draws] = the rows drawn, 2^32 − 1 from where on all distances are zero; `fresh`: nothing is in `distances` yet. */
+  cudaDrawResident(
+    request: {
+      readonly vectors: DeviceMemory;
+      readonly count: number;
+      readonly dim: number;
+      readonly weights: Float32Array | null;
+      readonly distances: DeviceMemory;
+      readonly fresh: boolean;
+      readonly last: number;
+      readonly fractions: Float64Array;
+      readonly draws: number;
+      readonly rows: Uint32Array;
+    },
+    options: CudaOptions,
+  ): Promise<void>;
   cudaAccumulate(request: AccumulateRequest & ResidentRows, options: CudaOptions): Promise<void>;
   cudaLowerDistances(request: LowerDistancesRequest & ResidentRows, options: CudaOptions): Promise<void>;
   /**

@@ -1,24 +1,28 @@
 // The `cuda` backend: the CUDA core behind the contract of `lib/backend.ts`, with the `cpu` backend for what suits it better.
 
-import type {
-  AccumulateRequest,
-  Backend,
-  BackendOptions,
-  CodebookSpec,
-  HeldRows,
-  LowerDistancesRequest,
-  PreparedCodebooks,
-  PreparedProjection,
-  Projection,
-  StagingMemory,
+import {
+  type AccumulateRequest,
+  type Backend,
+  type BackendOptions,
+  type CodebookSpec,
+  type HeldRows,
+  type LowerDistancesRequest,
+  mostResidentRows,
+  type PreparedCodebooks,
+  type PreparedProjection,
+  type Projection,
+  type SeedDraws,
+  type SeedDrawsRequest,
+  type StagingMemory,
 } from "../backend.js";
 import type { Addon } from "../cpu/addon.js";
 import { invalidArgument, isLoss, RvqError } from "../errors.js";
 import type { CudaAddon, CudaDevice, CudaOptions } from "./addon.js";
 import { CudaPreparedCodebooks } from "./codebooks.js";
 import { smallestDeviceWork } from "./device-work.js";
-import { asRvqError, withRvqErrors } from "./errors.js";
+import { asRvqError, asRvqErrorSync, withRvqErrors } from "./errors.js";
 import { HeldVectors } from "./held-vectors.js";
+import { CudaSeedDraws } from "./seed-draws.js";
 import { CudaStaging, roomBytes } from "./staging.js";
 
 /** Turing: the oldest that the addon has machine code for. */
@@ -54,6 +58,7 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
     "CudaMemory",
     "cudaAccumulate",
     "cudaMagnitudesResident",
+    "cudaDrawResident",
     "cudaLowerDistances",
     "cudaStagingRoom",
     "copyElements",
@@ -132,6 +137,19 @@ class CudaBackend implements Backend {
       return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new this.Memory({ ...options, bytes })));
     } catch (error) {
       // Then every call brings its rows along; what else is wrong they will say.
+      if (isLoss(error)) return null;
+      throw error;
+    }
+  }
+
+  drawSeeds(held: HeldRows, request: SeedDrawsRequest): SeedDraws | null {
+    const { addon, options } = this;
+    const { count, dim } = request;
+    if (count > mostResidentRows || this.goesToCpu(count * dim, smallestDeviceWork.lowerHeldDistances)) return null;
+    try {
+      const distances = asRvqErrorSync(() => new this.Memory({ ...options, bytes: count * 8 }));
+      return new CudaSeedDraws(addon, options, request, held.memory, distances);
+    } catch (error) {
       if (isLoss(error)) return null;
       throw error;
     }

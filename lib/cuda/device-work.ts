@@ -15,6 +15,6 @@ export const smallestDeviceWork = {
   // Rows that are there already: elements.
   lowerHeldDistances: 3e6,
   hold: 1e6,
-  // The search of a whole step of learning: it has more calls to wait for, and its codebooks are prepared for it alone.
+  // The search of a whole step of learning, or of an iteration of k-means: it has more calls to wait for, and its codebooks are prepared for it alone.
   step: 1e8,
 } as const;

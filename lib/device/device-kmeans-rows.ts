@@ -1,11 +1,17 @@
 // The rows of a k-means training on a device: vectors, codes, distances and sums stay there, the host gets counts and an error.
 
-import type { Backend, DeviceMemory, HeldRows, PreparedCodebooks, ResidentCodebooks } from "../backend.js";
+import {
+  type Backend,
+  type DeviceMemory,
+  type HeldRows,
+  mostResidentRows,
+  type PreparedCodebooks,
+  type ResidentCodebooks,
+} from "../backend.js";
 import { newCodeArray } from "../code-array.js";
 import { isLoss } from "../errors.js";
 import type { KmeansIteration, KmeansOutcome, KmeansRows, KmeansRule } from "../kmeans-rows.js";
-import { gridExponentFor } from "../statistics.js";
-import { mostRows } from "./device-quantizer.js";
+import { gridExponentsOf } from "../statistics.js";
 
 interface Memory {
   /** codes[N] of now and of the iteration before, of 16 bits or 32. */
@@ -47,7 +53,7 @@ export class DeviceKmeansRows implements KmeansRows {
     rule: KmeansRule,
   ): Promise<DeviceKmeansRows | null> {
     const { dim, metric, weights, room, workers } = rule;
-    if (workers !== undefined || room < count || count > mostRows) return null;
+    if (workers !== undefined || room < count || count > mostResidentRows) return null;
     if (backend.stepsOnDevice?.(count * codebook.length) !== true) return null;
     const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
     const made: DeviceMemory[] = [];
@@ -71,7 +77,7 @@ export class DeviceKmeansRows implements KmeansRows {
       };
       const magnitudes = new Float32Array(dim);
       await resident.magnitudes({ vectors: held.memory, count, dim, magnitudes });
-      const grids = Int32Array.from(magnitudes, (magnitude) => gridExponentFor(magnitude, count));
+      const grids = gridExponentsOf(magnitudes, count);
       // They are there already, unless the choice of a backend is automatic: here it turns out whether there is room.
       await resident.loadCodewords({ stage: 0, source: codebook });
       return new DeviceKmeansRows(backend, held.memory, count, prepared, resident, codebook, rule, memory, grids);
@@ -87,7 +93,7 @@ export class DeviceKmeansRows implements KmeansRows {
     const { backend, vectors, count, resident, memory, gridExponents } = this;
     const { dim, shrinkage } = this.rule;
     const numCodewords = this.codewords.length / dim;
-    const shape = { vectors, wide: numCodewords > 65_536 };
+    const shape = { vectors, wide: newCodeArray(0, [numCodewords]) instanceof Uint32Array };
     const { codes, previousCodes } = memory;
     memory.codes = previousCodes;
     memory.previousCodes = codes;

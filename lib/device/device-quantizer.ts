@@ -1,12 +1,13 @@
 // DeviceQuantizer: the operations of a ResidualQuantizer on arrays that stay on a GPU.
 
-import type {
-  Backend,
-  CodeArray,
-  CodebookSpec,
-  DeviceMemory,
-  PreparedCodebooks,
-  ResidentCodebooks,
+import {
+  type Backend,
+  type CodeArray,
+  type CodebookSpec,
+  type DeviceMemory,
+  mostResidentRows,
+  type PreparedCodebooks,
+  type ResidentCodebooks,
 } from "../backend.js";
 import {
   badInput,
@@ -54,9 +55,6 @@ export interface DeviceStatistics {
   readonly kernelMs: number;
 }
 
-/** Rows of a device array at most: kernels count them in 31 bits, twice. */
-export const mostRows = 2 ** 30 - 1;
-
 /**
  * `rq.device`: results are those of the quantizer's own methods, bit for bit; only where they are differs. Calls take arrays of the
  * same device, and read those that were disposed of meanwhile to the end.
@@ -83,7 +81,7 @@ export class DeviceQuantizer {
   async upload(vectors: Float32Array, options: ChunkOptions = {}): Promise<DeviceVectors> {
     const { dim } = this.spec;
     const plain = checkVectors("vectors", vectors, dim);
-    const count = checkInteger("vectors rows", plain.length / dim, 0, mostRows);
+    const count = checkInteger("vectors rows", plain.length / dim, 0, mostResidentRows);
     const memory = await this.fill("vectors", plain, dim, options);
     return new DeviceVectors(memory, this.resident.device, count, dim, 0);
   }
@@ -94,7 +92,7 @@ export class DeviceQuantizer {
    */
   async uploadCodes(codes: Codes, options: ChunkOptions = {}): Promise<DeviceCodes> {
     const { count, stages, data } = checkCodes("codes", codes, this.sizes.length);
-    checkInteger("codes.count", count, 0, mostRows);
+    checkInteger("codes.count", count, 0, mostResidentRows);
     const memory = await this.fill("codes.data", data, stages, options, (staged, first) =>
       checkCodeRange("codes", staged, stages, this.sizes, first),
     );

@@ -1,4 +1,5 @@
-// What learning asks of rows that stay on a device, against the definition: magnitudes, stages of a step, and iterations of k-means.
+// What learning asks of rows that stay on a device, against the definition: magnitudes, stages of a step, draws and
+// iterations of k-means.
 
 import { describe, expect, it } from "vitest";
 import type { CodebookSpec, DeviceMemory, ResidentCodebooks } from "../../lib/backend.js";
@@ -6,6 +7,7 @@ import { newCodeArray } from "../../lib/code-array.js";
 import { keepNonZero } from "../../lib/kmeans-rows.js";
 import { averageSteps, emptyState } from "../../lib/moving-average.js";
 import { openBackend } from "../../lib/open-backend.js";
+import { blockSize, ProportionalDraw, sumsOfBlocks, totalOf } from "../../lib/proportional-draw.js";
 import { Random } from "../../lib/random.js";
 import { emptySums, massesOf, raiseToMagnitudes, stageGrids } from "../../lib/stage-sums.js";
 import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "../../lib/statistics.js";
@@ -52,6 +54,20 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
             for (const matrix of [vectors, ...spec.codebooks]) matrix.set(matrix.map((x) => 0.05 * x));
           }
           await expectMeans(spec, vectors, shrinkage, { backend: "cuda", family, metric, weighted, dim, shrinkage });
+        }
+      }
+    });
+
+    it(`are drawn apart as the definition says, ${family} data`, async () => {
+      for (const weighted of [false, true]) {
+        for (const [count, dim] of [
+          [1, 3],
+          [700, 1],
+          [2_500, 3],
+          [1_024, 13],
+        ]) {
+          const { vectors, spec } = makeSpec(family, { count, dim, numCodewords: 4 }, "l2", weighted);
+          await expectDrawn(vectors, spec, { backend: "cuda", family, weighted, count, dim });
         }
       }
     });
@@ -148,6 +164,14 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
     };
     expectSame((await means(2)).countsAfter, [0, 0, 40], {});
     await expect(means(1)).rejects.toThrow(RangeError);
+    // What is written while codes are read again is apart from them.
+    const shape = { stage: 2, codeStages: 3, numCodewords: 3, dim: 5, wide: true };
+    const rows = { vectors: memory, count: 40, codes: await upload(resident, codes) };
+    for (const name of ["counts", "sums", "distances", "previousCodes"]) {
+      await expect(becomeMeans(resident, rows, { ...shape, instead: { [name]: rows.codes } }), name).rejects.toThrow(
+        `${name}: expected memory apart`,
+      );
+    }
   });
 
   it("are encoded from any row on", async () => {
@@ -269,6 +293,48 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
   }
 });
 
+/** Draws by any fraction, by such as hit a sum exactly, and by the largest. */
+async function expectDrawn(vectors: Float32Array, { dim, weights }: CodebookSpec, context: Record<string, unknown>) {
+  const count = vectors.length / dim;
+  const js = openBackend("js", undefined);
+  const random = new Random(5);
+  const distances = new Float64Array(count).fill(Infinity);
+  const first = random.below(count);
+  let last = first;
+  const fractions: number[] = [];
+  const rows: number[] = [];
+  for (let draw = 0; draw < 30; draw++) {
+    const centre = vectors.slice(last * dim, (last + 1) * dim);
+    await js.lowerDistances({ vectors, count, dim, weights, centre, distances });
+    const blocks = sumsOfBlocks(distances);
+    const total = totalOf(blocks);
+    if (total === 0) break;
+    const block = random.below(blocks.length);
+    const before = totalOf(blocks.subarray(0, block));
+    const within = distances.subarray(block * blockSize, block * blockSize + random.below(blockSize));
+    const sums = [random.fraction() * total, before, within.reduce((sum, distance) => sum + distance, before)];
+    const fraction = draw % 4 === 3 ? 1 - 2 ** -53 : Math.min(1 - 2 ** -53, sums[draw % 4] / total);
+    last = new ProportionalDraw(distances.slice()).draw(Object.assign(new Random(1), { fraction: () => fraction }));
+    fractions.push(fraction);
+    rows.push(last);
+  }
+
+  const backend = openBackend("cuda", undefined);
+  const held = await backend.hold?.(vectors, dim);
+  if (!held) throw new Error("no held rows");
+  // More draws than there are rows apart, in calls of 1, 2, 3 … draws.
+  const draws = backend.drawSeeds?.(held, { count, dim, weights, first });
+  if (!draws) throw new Error("no draws");
+  const wanted = [...fractions, ...(rows.length < 30 ? [0.5, 0.25] : [])];
+  const drawn: number[] = [];
+  for (let call = 1, start = 0; start < wanted.length; start += call, call++) {
+    drawn.push(...(await draws.draw(Float64Array.from(wanted.slice(start, start + call)))));
+  }
+  expectSame(drawn, rows, context);
+  draws.dispose();
+  held.dispose();
+}
+
 /** Any codes in any stage, which move three times. */
 async function expectMeans(
   spec: CodebookSpec,
@@ -335,15 +401,24 @@ async function expectMeans(
 async function becomeMeans(
   resident: ResidentCodebooks,
   rows: { readonly vectors: DeviceMemory; readonly count: number; readonly codes: DeviceMemory },
-  shape: { stage: number; codeStages: number; numCodewords: number; dim: number; wide?: boolean },
+  shape: {
+    readonly stage: number;
+    readonly codeStages: number;
+    readonly numCodewords: number;
+    readonly dim: number;
+    readonly wide?: boolean;
+    /** Arguments in the place of others. */
+    readonly instead?: object;
+  },
 ) {
-  const { numCodewords, dim, stage, codeStages, wide = false } = shape;
+  const { numCodewords, dim, stage, codeStages, wide = false, instead } = shape;
   const [counts, sums] = [1, dim].map((width) => resident.allocate(numCodewords * width * 8));
   const countsAfter = new Float64Array(numCodewords);
   const totals = new Float64Array(2);
   const grid = { gridExponents: new Int32Array(dim).fill(-30), shrinkage: 0 };
   const distances = resident.allocate(rows.count * 8);
-  await resident.means({ ...rows, wide, codeStages, stage, distances, ...grid, counts, sums, countsAfter, totals });
+  const outputs = { distances, counts, sums, countsAfter, totals };
+  await resident.means({ ...rows, wide, codeStages, stage, ...grid, ...outputs, ...instead });
   return { countsAfter, totals };
 }
 
