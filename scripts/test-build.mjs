@@ -8,8 +8,11 @@
 //
 // The package's own build in build/Release/ stays as it is.
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { availableParallelism } from "node:os";
 import path from "node:path";
+import { createInterface } from "node:readline";
 
 const root = path.resolve(import.meta.dirname, "..");
 
@@ -109,20 +112,27 @@ run(process.execPath, [
   ...["build", "--log-level", "error", "--out", path.join(folder, "build"), "--CDRVQ_WITHOUT_CUDA=ON"],
   ...build.options.map((option) => `--CD${option}`),
 ]);
+/** The program of every run, all at the same time: one is one thread's work. */
+const programs = [];
 for (const { tests, program = build.program, ...settings } of build.runs) {
   const environment = { ...process.env, ...settings, RVQ_PREBUILD: folder };
   if (build.libraries) environment.LD_PRELOAD = build.libraries.map(runtime).join(" ");
-  const said = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
-  console.log(`test-build: ${name}, ${said.join(" ")}`);
+  const title = Object.entries(settings)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(", ");
+  console.log(`test-build: ${name}, ${title}`);
   // An addon that does not load, or a level or a device that is missing, would only be skipped.
   const expected = [settings.RVQ_CPU ?? "portable", settings.RVQ_EMULATED_DEVICES === undefined ? "" : "0"];
   run(process.execPath, ["-e", requireLevel, path.join(folder, "build/Release/rvq.node"), ...expected], environment);
   const wanted = files.length > 0 ? files : (tests ?? build.tests);
   if (wanted.length > 0) {
-    run(process.execPath, [path.join(root, "node_modules/vitest/vitest.mjs"), "run", ...wanted], environment);
+    // One file a processor; vitest itself would leave one of them idle.
+    const vitest = [path.join(root, "node_modules/vitest/vitest.mjs"), "run", `--maxWorkers=${availableParallelism()}`];
+    run(process.execPath, [...vitest, ...wanted], environment);
   }
-  if (program && files.length === 0) run(process.execPath, program, environment);
+  if (program && files.length === 0) programs.push({ program, environment, title });
 }
+await Promise.all(programs.map(runBeside));
 
 /** The full path of one of the compiler's run-time libraries. */
 function runtime(library) {
@@ -134,6 +144,16 @@ function runtime(library) {
 function run(command, args, env = process.env) {
   const result = spawnSync(command, args, { cwd: root, stdio: "inherit", env });
   if (result.status !== 0) fail(`${path.basename(args[0])} failed (${result.signal ?? `exit ${result.status}`})`);
+}
+
+/** Runs a program; its lines begin with the title. */
+async function runBeside({ program, environment, title }) {
+  const child = spawn(process.execPath, program, { cwd: root, stdio: ["ignore", "pipe", "pipe"], env: environment });
+  for (const output of [child.stdout, child.stderr]) {
+    createInterface({ input: output }).on("line", (line) => console.log(`[${title}] ${line}`));
+  }
+  const [status, signal] = await once(child, "close");
+  if (status !== 0) fail(`${program.join(" ")} failed (${signal ?? `exit ${status}`}): ${title}`);
 }
 
 function fail(message) {
