@@ -49,10 +49,10 @@ size_t read_stage(const Prepared& prepared, const Arguments& arguments) {
   return arguments.size_between("stage", 0, prepared->shape.codebook_sizes.size() - 1);
 }
 
-// Memory that a call writes while it reads the others, or reads them again.
-const Memory& apart(const Arguments& arguments, const char* name, const Memory& memory,
-                    const std::vector<Memory>& others) {
-  if (std::find(others.begin(), others.end(), memory) == others.end()) return memory;
+// For memory that a call writes while it reads the others, or reads them again.
+void require_apart(const Arguments& arguments, const char* name, const Memory& memory,
+                   const std::vector<Memory>& others) {
+  if (std::find(others.begin(), others.end(), memory) == others.end()) return;
   throw arguments.error(name, "memory apart from that of other arrays");
 }
 
@@ -66,13 +66,13 @@ cuda::CodedRows read_coded_rows(const Prepared& prepared, Napi::Env env, Argumen
   bool wide = arguments.boolean("wide");
   Memory vectors = read_matrix(prepared, env, arguments, "vectors", rows.count);
   Memory codes = read_codes(prepared, env, arguments, "codes", rows.count, rows.code_stages, wide);
-  apart(arguments, "codes", codes, {vectors});
+  require_apart(arguments, "codes", codes, {vectors});
   Memory distances = read_doubles(prepared, env, arguments, "distances", rows.count);
-  apart(arguments, "distances", distances, {vectors, codes});
+  require_apart(arguments, "distances", distances, {vectors, codes});
   Memory plain_distances;
   if (prepared->codebooks->weights() != nullptr) {
     plain_distances = read_doubles(prepared, env, arguments, "plainDistances", rows.count);
-    apart(arguments, "plainDistances", plain_distances, {vectors, codes, distances});
+    require_apart(arguments, "plainDistances", plain_distances, {vectors, codes, distances});
   }
   rows.vectors = start_of<const float>(vectors);
   rows.codes = {codes->bytes.data(), wide};
@@ -164,9 +164,10 @@ Napi::Value CudaCodebooks::learn_resident(const Napi::CallbackInfo& info) {
   request.rows = read_coded_rows(prepared, env, arguments, &used);
   const cuda::CodedRows& rows = request.rows;
   if (arguments.has("residuals")) {
-    const Memory& codes = used[1];
     Memory residuals = read_matrix(prepared, env, arguments, "residuals", rows.count);
-    used.push_back(apart(arguments, "residuals", residuals, {codes}));
+    const Memory& codes = used[1];
+    require_apart(arguments, "residuals", residuals, {codes});
+    used.push_back(residuals);
     request.rows.residuals = start_of<float>(residuals);
   }
   if (arguments.has("stagesOfRow")) {
@@ -209,15 +210,18 @@ Napi::Value CudaCodebooks::means_resident(const Napi::CallbackInfo& info) {
   if (arguments.has("previousCodes")) {
     Memory previous =
         read_codes(prepared, env, arguments, "previousCodes", rows.count, rows.code_stages, rows.codes.wide);
-    used.push_back(apart(arguments, "previousCodes", previous, used));
+    require_apart(arguments, "previousCodes", previous, used);
+    used.push_back(previous);
     request.previous = start_of<const void>(previous);
   }
   size_t num_codewords = prepared->shape.codebook_sizes[rows.stage];
   Memory counts = read_doubles(prepared, env, arguments, "counts", num_codewords);
-  used.push_back(apart(arguments, "counts", counts, used));
+  require_apart(arguments, "counts", counts, used);
+  used.push_back(counts);
   request.counts = start_of<long long>(counts);
   Memory sums = read_doubles(prepared, env, arguments, "sums", num_codewords, prepared->shape.dim);
-  used.push_back(apart(arguments, "sums", sums, used));
+  require_apart(arguments, "sums", sums, used);
+  used.push_back(sums);
   request.sums = start_of<long long>(sums);
   request.shrinkage = arguments.number("shrinkage");
   request.counts_after = arguments.doubles("countsAfter", num_codewords);

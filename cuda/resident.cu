@@ -62,7 +62,7 @@ class Timer {
 
 // Between the stages, where the caller has no room for them.
 bool needs_residuals(const ResidentEncodeRequest& request) {
-  return request.residuals == nullptr && writes_residuals(request.stages, false);
+  return request.residuals == nullptr && request.stages > 1;
 }
 
 struct EncodePlaces {

@@ -309,7 +309,8 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     EncodeParameters parameters{};
     parameters.rows = s == 0 ? request.vectors : request.residuals;
     parameters.queries = parameters.rows;
-    parameters.residuals = request.residuals;
+    // One stage whose residuals are not wanted writes none.
+    parameters.residuals = request.residuals != nullptr ? request.residuals : const_cast<float*>(request.vectors);
     parameters.count = request.count;
     parameters.dim = static_cast<int>(codebooks.dim());
     parameters.stages = static_cast<int>(stages_a_launch);

@@ -35,9 +35,6 @@ struct EncodeRequest {
 
 constexpr unsigned long long kNothingBad = UINT64_MAX;
 
-// Whether a search writes residuals, wanted or not.
-inline bool writes_residuals(size_t stages, bool keep_residuals) { return stages > 1 || keep_residuals; }
-
 // Scratch memory that `encode` needs for so many rows, or fewer.
 size_t encode_workspace_bytes(const Codebooks& codebooks, size_t count);
 

@@ -432,7 +432,8 @@ export interface Backend {
    */
   hold?(vectors: Float32Array, dim: number): Promise<HeldRows | null>;
   /**
-   * Null where that is not worth it, or the device has no room for the distances.
+   * Starts draws from rows that are held, the first `count` of them; null where that is not worth it, or the device has no room for the
+   * distances. Draws may fail for what the device lacks: then it is for the caller to draw in another way.
    */
   drawSeeds?(held: HeldRows, request: SeedDrawsRequest): SeedDraws | null;
   /**

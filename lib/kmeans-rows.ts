@@ -26,7 +26,7 @@ export interface KmeansRows {
 export interface KmeansIteration {
   /** Σ of the distances without weights, as `plain` of lib/stage-errors.ts. */
   readonly error: number;
-  /** counts[K] of rows. */
+  /** counts[K] of rows, a copy. */
   readonly counts: Float64Array;
   /** A row has another codeword than in the iteration before, or there was none. */
   readonly moved: boolean;

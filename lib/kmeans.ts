@@ -50,20 +50,23 @@ export async function trainCodebook(
   // Where the device has no room for what a call needs, or is lost, the same again from the host: without reports a second time.
   const before = random.toState();
   let reported = 0;
-  let refused = false;
+  let reportThrew = false;
   const onIteration = (progress: KmeansProgress) => {
     if (progress.iteration < reported) return;
     reported++;
-    refused = true;
-    options.onIteration(progress);
-    refused = false;
+    try {
+      options.onIteration(progress);
+    } catch (error) {
+      reportThrew = true;
+      throw error;
+    }
   };
   const reporting = { ...options, onIteration };
   try {
     return await trainOnRows(backend, vectors, held, random, reporting);
   } catch (error) {
-    // What a report throws is the caller's.
-    if (refused || !isLoss(error)) throw error;
+    // What a report or the signal throws is the caller's.
+    if (reportThrew || options.signal?.aborted || !isLoss(error)) throw error;
   } finally {
     held.dispose();
   }
@@ -105,7 +108,7 @@ async function iterate(
   let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
     const { error, counts, moved } = await rows.iterate(signal);
-    options.onIteration({ iteration, mse: error / vectors.length, usage: usageOfCounts(counts.slice()) });
+    options.onIteration({ iteration, mse: error / vectors.length, usage: usageOfCounts(counts) });
     if (!moved && reseeded === 0) break;
 
     // Clusters that lost every vector, or nearly, start again elsewhere.

@@ -3,6 +3,7 @@
 import type { Backend, HeldRows, Metric, SeedDraws } from "./backend.js";
 import { unitVector } from "./canonical.js";
 import { copyRow } from "./copy-row.js";
+import { isLoss } from "./errors.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import { inSlices } from "./time-slice.js";
@@ -91,22 +92,15 @@ async function drawApart(
   sample: Float32Array,
   positions: Float32Array,
   random: Random,
-  { dim, weights, numCodewords, seeding, held, signal }: SeedingOptions,
+  options: SeedingOptions,
 ): Promise<Float32Array> {
-  const codebook = new Float32Array(numCodewords * dim);
+  const { dim, weights, numCodewords, seeding, held, signal } = options;
   const sampleCount = sample.length / dim;
   const first = random.below(sampleCount);
-  const rows = { count: sampleCount, dim, weights, first };
-  const draws = seeding === "k-means++" && held ? (backend.drawSeeds?.(held, rows) ?? null) : null;
-  if (draws !== null) {
-    try {
-      const drawn = await drawByDevice(draws, first, numCodewords, rows, random, signal);
-      for (const [k, row] of drawn.entries()) copyRow(sample, row, codebook, k, dim);
-      return codebook;
-    } finally {
-      draws.dispose();
-    }
-  }
+  const drawn =
+    seeding === "k-means++" && held ? await drawByDevice(backend, held, sampleCount, first, random, options) : null;
+  if (drawn !== null) return gatherRows(sample, drawn, dim);
+  const codebook = new Float32Array(numCodewords * dim);
   const lower = (row: number, distances: Float64Array) => {
     const centre = positions.subarray(row * dim, (row + 1) * dim);
     return backend.lowerDistances({ vectors: positions, count: sampleCount, dim, weights, centre, distances, held });
@@ -141,18 +135,40 @@ async function drawApart(
   return codebook;
 }
 
-/** Rows of `numCodewords` seeds by k-means++, the first among them, and the state of `random` after them: as in `drawApart`. */
+/** The rows of seeds by k-means++, as in `drawApart`; null, with `random` as before, where a device is not to do it or cannot. */
 async function drawByDevice(
+  backend: Backend,
+  held: HeldRows,
+  count: number,
+  first: number,
+  random: Random,
+  { dim, weights, numCodewords, signal }: SeedingOptions,
+): Promise<Uint32Array | null> {
+  const draws = backend.drawSeeds?.(held, { count, dim, weights, first });
+  if (!draws) return null;
+  const before = random.toState();
+  try {
+    return await drawAll(draws, first, numCodewords, { count, dim }, random, signal);
+  } catch (error) {
+    if (signal?.aborted || !isLoss(error)) throw error;
+    random.restore(before);
+    return null;
+  } finally {
+    draws.dispose();
+  }
+}
+
+async function drawAll(
   draws: SeedDraws,
   first: number,
   numCodewords: number,
-  { count, dim }: { count: number; dim: number },
+  { count, dim }: { readonly count: number; readonly dim: number },
   random: Random,
   signal: AbortSignal | undefined,
 ): Promise<Uint32Array> {
   const seeds = new Uint32Array(numCodewords);
   seeds[0] = first;
-  const together = Math.min(mostDraws, Math.max(1, Math.floor(elementsTogether / (count * dim))));
+  const together = Math.min(mostDraws, Math.max(1, Math.floor(elementsTogether / (count * Math.max(16, dim)))));
   let seeded = 1;
   while (seeded < numCodewords) {
     signal?.throwIfAborted();

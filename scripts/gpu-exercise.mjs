@@ -12,6 +12,9 @@ import { Random } from "../dist/random.js";
 const shapes = [
   { count: 1, dim: 1, sizes: [1], data: "normal" },
   { count: 5, dim: 3, sizes: [7, 5, 6, 4], data: "grid" },
+  // Several blocks of rows from which seeds are drawn; all rows equal, and not.
+  { count: 2100, dim: 1, sizes: [5], data: "grid" },
+  { count: 2100, dim: 3, sizes: [9], data: "normal" },
   { count: 66, dim: 8, sizes: [1024, 1000, 3], data: "normal" },
   { count: 131, dim: 17, sizes: [65, 64, 20, 64], data: "grid" },
   { count: 259, dim: 64, sizes: [128, 128, 200, 128], data: "normal" },

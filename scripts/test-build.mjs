@@ -132,7 +132,9 @@ for (const { tests, program = build.program, ...settings } of build.runs) {
   }
   if (program && files.length === 0) programs.push({ program, environment, title });
 }
-await Promise.all(programs.map(runBeside));
+const outcomes = await Promise.all(programs.map(runBeside));
+const failures = outcomes.filter((outcome) => outcome !== null);
+if (failures.length > 0) fail(failures.join("; "));
 
 /** The full path of one of the compiler's run-time libraries. */
 function runtime(library) {
@@ -146,14 +148,14 @@ function run(command, args, env = process.env) {
   if (result.status !== 0) fail(`${path.basename(args[0])} failed (${result.signal ?? `exit ${result.status}`})`);
 }
 
-/** Runs a program; its lines begin with the title. */
+/** Runs a program; its lines begin with the title. What is wrong, or null. */
 async function runBeside({ program, environment, title }) {
   const child = spawn(process.execPath, program, { cwd: root, stdio: ["ignore", "pipe", "pipe"], env: environment });
   for (const output of [child.stdout, child.stderr]) {
     createInterface({ input: output }).on("line", (line) => console.log(`[${title}] ${line}`));
   }
   const [status, signal] = await once(child, "close");
-  if (status !== 0) fail(`${program.join(" ")} failed (${signal ?? `exit ${status}`}): ${title}`);
+  return status === 0 ? null : `${program.join(" ")} failed (${signal ?? `exit ${status}`}): ${title}`;
 }
 
 function fail(message) {

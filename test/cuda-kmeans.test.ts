@@ -99,25 +99,39 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
     }
   });
 
-  it("draws seeds by arrays of the host where there is no room for distances, or the best of several draws is wanted", async () => {
+  it("draws seeds by arrays of the host where the device has no room or is lost, and the best of several draws", async () => {
+    const cases: [title: string, options: Partial<TrainOptions>][] = [
+      ["all rows", {}],
+      ["a sample", { sampleSize: 100 }],
+      ["cosine", { metric: "cosine" }],
+    ];
     const vectors = gaussian(300);
-    const expected = await train("js", vectors, { iterations: 1 });
-    for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST"]) {
-      let allocated = 0;
-      intercept(({ method }) => {
-        // After the vectors.
-        if (method === "allocate" && ++allocated === 2) throw Object.assign(new Error("by a test"), { code });
-      });
-      expect(await train("cuda", vectors, { iterations: 1 })).toEqual(expected);
-      restore();
-      intercept(({ method }) => {
-        if (method === "cudaDrawResident") throw Object.assign(new Error("by a test"), { code });
-      });
-      expect(await train("cuda", vectors, { iterations: 1 })).toEqual(expected);
-      restore();
+    for (const [title, options] of cases) {
+      const few = { iterations: 1, stages: 1, codebookSize: 24, ...options };
+      const expected = await train("js", vectors, few);
+      for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST"]) {
+        for (const failing of ["cudaDrawResident", "allocate"]) {
+          const calls: string[] = [];
+          intercept(({ method }) => {
+            calls.push(method);
+            // Memory for distances; that for vectors comes before it.
+            const seen = calls.filter((call) => call === "allocate").length;
+            const fails = failing === "allocate" ? seen > (title === "all rows" ? 1 : 2) : true;
+            if (method === failing && fails) throw Object.assign(new Error("by a test"), { code });
+          });
+          expect(await train("cuda", vectors, few), `${title}, ${failing}`).toEqual(expected);
+          expect(calls.filter((call) => call === "cudaDrawResident")).toHaveLength(failing === "allocate" ? 0 : 1);
+          expect(calls.filter((call) => call === "cudaLowerDistances").length).toBeGreaterThan(22);
+          restore();
+        }
+      }
     }
     const greedy = { init: "greedy-k-means++", iterations: 1, codebookSize: 5 } as const;
+    const calls: string[] = [];
+    intercept(({ method }) => calls.push(method));
     expect(await train("cuda", vectors, greedy)).toEqual(await train("js", vectors, greedy));
+    expect(calls).toContain("cudaLowerDistances");
+    expect(calls).not.toContain("cudaDrawResident");
   });
 
   it("leaves vectors, codes and distances there, and asks for codewords once a stage", async () => {
@@ -179,9 +193,9 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
         if (code === "CUDA") expect(outcome, `call ${call}`).toMatchObject({ code });
         else expect(outcome, `call ${call}`).toEqual(expected);
       }
-      // Eight arrays are allocated, two filled, seeds drawn, magnitudes asked for; then two calls for each of six iterations, and some for
+      // Seven arrays are allocated, two filled, seeds drawn, magnitudes asked for; then two calls for each of six iterations, and some for
       // what starts again.
-      expect(calls).toBeGreaterThan(8 + 2 + 1 + 1 + 2 * 6 + 4);
+      expect(calls).toBeGreaterThan(7 + 2 + 1 + 1 + 2 * 6 + 4);
     }
   });
 

@@ -72,6 +72,15 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
       }
     });
 
+    if (family === "gaussian") {
+      // More blocks of rows than the kernel brings at once.
+      it("are drawn apart as the definition says, more than a million", async () => {
+        const shape = { count: 1_100_000, dim: 1, numCodewords: 4 };
+        const { vectors, spec } = makeSpec(family, shape, "l2", false);
+        await expectDrawn(vectors, spec, { backend: "cuda", ...shape }, 2);
+      });
+    }
+
     it(`have the largest magnitudes of their columns, ${family} data`, async () => {
       for (const [count, dim] of [
         [0, 3],
@@ -294,7 +303,12 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
 });
 
 /** Draws by any fraction, by such as hit a sum exactly, and by the largest. */
-async function expectDrawn(vectors: Float32Array, { dim, weights }: CodebookSpec, context: Record<string, unknown>) {
+async function expectDrawn(
+  vectors: Float32Array,
+  { dim, weights }: CodebookSpec,
+  context: Record<string, unknown>,
+  times = 30,
+) {
   const count = vectors.length / dim;
   const js = openBackend("js", undefined);
   const random = new Random(5);
@@ -303,7 +317,7 @@ async function expectDrawn(vectors: Float32Array, { dim, weights }: CodebookSpec
   let last = first;
   const fractions: number[] = [];
   const rows: number[] = [];
-  for (let draw = 0; draw < 30; draw++) {
+  for (let draw = 0; draw < times; draw++) {
     const centre = vectors.slice(last * dim, (last + 1) * dim);
     await js.lowerDistances({ vectors, count, dim, weights, centre, distances });
     const blocks = sumsOfBlocks(distances);
@@ -325,7 +339,7 @@ async function expectDrawn(vectors: Float32Array, { dim, weights }: CodebookSpec
   // More draws than there are rows apart, in calls of 1, 2, 3 … draws.
   const draws = backend.drawSeeds?.(held, { count, dim, weights, first });
   if (!draws) throw new Error("no draws");
-  const wanted = [...fractions, ...(rows.length < 30 ? [0.5, 0.25] : [])];
+  const wanted = [...fractions, ...(rows.length < times ? [0.5, 0.25] : [])];
   const drawn: number[] = [];
   for (let call = 1, start = 0; start < wanted.length; start += call, call++) {
     drawn.push(...(await draws.draw(Float64Array.from(wanted.slice(start, start + call)))));
