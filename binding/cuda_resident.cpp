@@ -129,7 +129,7 @@ Napi::Value CudaCodebooks::encode_resident(const Napi::CallbackInfo& info) {
   request.vectors = start_of<const float>(vectors) + first * shape.dim;
   request.count = count;
   request.stages = stages;
-  request.codes = {start_of<char>(codes) + first * stages * (wide ? 4 : 2), wide};
+  request.codes = cuda::DeviceCodes{start_of<void>(codes), wide}.from(first * stages);
   if (residuals) request.residuals = start_of<float>(residuals) + first * shape.dim;
   request.pack = std::exchange(prepared->changed, false);
   return run(env, [prepared, request, used = std::vector<Memory>{vectors, codes, residuals}] {
@@ -212,7 +212,7 @@ Napi::Value CudaCodebooks::means_resident(const Napi::CallbackInfo& info) {
         read_codes(prepared, env, arguments, "previousCodes", rows.count, rows.code_stages, rows.codes.wide);
     require_apart(arguments, "previousCodes", previous, used);
     used.push_back(previous);
-    request.previous = start_of<const void>(previous);
+    request.previous = start_of<void>(previous);
   }
   size_t num_codewords = prepared->shape.codebook_sizes[rows.stage];
   Memory counts = read_doubles(prepared, env, arguments, "counts", num_codewords);

@@ -136,12 +136,11 @@ ResidentOutcome encode_resident(Codebooks& codebooks, const ResidentEncodeReques
     timer.start();
     for (size_t piece = 0; piece < pieces; piece++) {
       size_t first = piece * rows;
-      size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
       EncodeRequest search{};
       search.vectors = request.vectors + first * dim;
       search.count = std::min(rows, request.count - first);
       search.stages = request.stages;
-      search.codes = {static_cast<char*>(request.codes.data) + first * request.stages * code_bytes, request.codes.wide};
+      search.codes = request.codes.from(first * request.stages);
       if (request.residuals != nullptr) search.residuals = request.residuals + first * dim;
       if (needs_residuals(request)) search.residuals = lane.device<float>(at.residuals);
       search.keep_residuals = request.residuals != nullptr;
@@ -202,12 +201,11 @@ ResidentOutcome accumulate_resident(int device, const ResidentAccumulateRequest&
     lane.upload(grids, host_end);
     check(cudaMemsetAsync(lane.device<void>(counts), 0, out_end - counts, lane.stream()), "accumulate");
 
-    size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
     AccumulateRequest rows{};
     rows.vectors = request.vectors;
     rows.count = request.count;
     rows.dim = request.dim;
-    rows.codes = {static_cast<char*>(request.codes.data) + request.stage * code_bytes, request.codes.wide};
+    rows.codes = request.codes.from(request.stage);
     rows.code_stride = request.code_stages;
     rows.num_codewords = request.num_codewords;
     rows.grid_exponents = lane.device<int32_t>(grids);

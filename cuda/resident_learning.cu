@@ -22,12 +22,6 @@ CountedRows counted_rows(const CodedRows& rows) {
   return {rows.count, rows.stage, rows.stages_of_row, rows.distances_before};
 }
 
-// The stage's column of codes of this shape.
-DeviceCodes column_of(const CodedRows& rows, const void* codes) {
-  size_t code_bytes = rows.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
-  return {static_cast<char*>(const_cast<void*>(codes)) + rows.stage * code_bytes, rows.codes.wide};
-}
-
 // Of a lane: what comes from the host, goes to it, and stays.
 struct LearnPlaces {
   size_t grids, flag, in_end;
@@ -90,7 +84,7 @@ AccumulateRequest sums_of(const CodedRows& rows, size_t num_codewords, size_t di
   sums.vectors = rows.vectors;
   sums.count = rows.count;
   sums.dim = dim;
-  sums.codes = column_of(rows, rows.codes.data);
+  sums.codes = rows.codes.from(rows.stage);
   sums.code_stride = rows.code_stages;
   sums.num_codewords = num_codewords;
   sums.grid_exponents = lane.device<int32_t>(at.grids);
@@ -123,17 +117,16 @@ void move_sums(const ResidentMeansRequest& request, size_t piece, size_t num_cod
     check(cudaMemsetAsync(request.counts, 0, counts_bytes, lane.stream()), "accumulate");
     check(cudaMemsetAsync(request.sums, 0, counts_bytes * dim, lane.stream()), "accumulate");
   } else {
-    previous = column_of(rows, request.previous);
+    previous = DeviceCodes{request.previous, rows.codes.wide}.from(rows.stage);
     sums.previous = &previous;
     count_moved({rows.count, sums.codes, previous, rows.code_stages, lane.device<unsigned>(at.moved)}, lane.stream());
   }
-  size_t code_bytes = rows.code_stages * (rows.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t));
   for (size_t first = 0; first < rows.count; first += piece) {
     sums.count = std::min(piece, rows.count - first);
     accumulate(sums, request.counts, request.sums, lane.device<void>(at.workspace), lane.stream());
     sums.vectors += sums.count * dim;
-    sums.codes.data = static_cast<char*>(sums.codes.data) + sums.count * code_bytes;
-    if (request.previous != nullptr) previous.data = static_cast<char*>(previous.data) + sums.count * code_bytes;
+    sums.codes = sums.codes.from(sums.count * rows.code_stages);
+    if (request.previous != nullptr) previous = previous.from(sums.count * rows.code_stages);
   }
 }
 

@@ -71,7 +71,7 @@ ResidentOutcome learn_resident(Codebooks& codebooks, const ResidentLearnRequest&
 struct ResidentMeansRequest {
   CodedRows rows;
   // The codes of the iteration before, of the same shape and width, under which the rows are in the sums; else null.
-  const void* previous;
+  void* previous;
   double shrinkage;
   long long* counts;     // in and out, device [num_codewords]; without `previous` they start from zero, as the sums do
   long long* sums;       // in and out, device [num_codewords][dim]

@@ -319,8 +319,7 @@ void encode_tiles(const Codebooks& codebooks, const EncodeRequest& request, void
     parameters.packed = codebooks.packed() + codebooks.first_tile(s) * tile.bytes();
     size_t tiles = codebooks.first_tile(s + stages_a_launch) - codebooks.first_tile(s);
     parameters.units = static_cast<int>(tiles * tile.chunks());
-    size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
-    parameters.codes = static_cast<unsigned char*>(request.codes.data) + s * code_bytes;
+    parameters.codes = request.codes.from(s).data;
     parameters.code_stride = static_cast<int>(request.stages);
     parameters.wide = request.codes.wide;
     parameters.keep_residuals = request.keep_residuals || s + stages_a_launch < request.stages;

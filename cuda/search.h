@@ -16,6 +16,10 @@ namespace rvq::cuda {
 struct DeviceCodes {
   void* data;
   bool wide;
+
+  size_t bytes_each() const { return wide ? sizeof(uint32_t) : sizeof(uint16_t); }
+  // The array from an element on.
+  DeviceCodes from(size_t element) const { return {static_cast<char*>(data) + element * bytes_each(), wide}; }
 };
 
 struct EncodeRequest {

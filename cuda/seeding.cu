@@ -3,8 +3,8 @@
 // Shapes: distances [count], block_sums [blocks of 1,024 rows], rows [draws + 1]. The answer is that of
 // lib/proportional-draw.ts to the bit: sums run in index order, one addition after the other. A draw is three launches:
 // lowered distances (distances.cu), `sum_blocks` (a block has 1,024 rows, brought to shared memory, which one thread
-// adds up) and `draw_row` (one block, in which one thread looks for the row). Bound by the latency of those additions:
-// some 10 µs each where float64 is fast, with reading the vectors beside them.
+// adds up) and `draw_row` (one block, in which one thread looks for the row). Bound by the latency of those additions,
+// by arithmetic some 10 µs each where float64 is fast, with reading the vectors beside them.
 
 #include "seeding.h"
 

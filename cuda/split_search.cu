@@ -135,7 +135,6 @@ void encode_split(const Codebooks& codebooks, const EncodeRequest& request, void
   auto place = [&](size_t offset) { return static_cast<unsigned char*>(workspace) + offset; };
   int rows = rows_of_a_block(codebooks, request.count);
   size_t groups = (request.count + rows - 1) / rows;
-  size_t code_bytes = request.codes.wide ? sizeof(uint32_t) : sizeof(uint16_t);
 
   int multiprocessors = 0;
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, codebooks.device()),
@@ -165,7 +164,7 @@ void encode_split(const Codebooks& codebooks, const EncodeRequest& request, void
     job.before = job.view;
     job.before_found = job.found;
     job.before_slices = static_cast<int>(slices);
-    job.codes = static_cast<unsigned char*>(request.codes.data) + s * code_bytes;
+    job.codes = request.codes.from(s).data;
     if (s > 0) job.from = job.to;
     job.bad = nullptr;
   }

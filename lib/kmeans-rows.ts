@@ -7,6 +7,7 @@ import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import type { RowWorkers } from "./row-workers.js";
 import { stageErrors } from "./stage-errors.js";
+import { columnMagnitudes } from "./stage-sums.js";
 import { emptyStatistics, gridExponentsOf, meanSteps, type StageStatistics } from "./statistics.js";
 import { inSlices, runInSlices } from "./time-slice.js";
 import { RowsHere, RowsOfWorkers, type TrainingRows } from "./training-rows.js";
@@ -147,14 +148,5 @@ async function sameCodes(a: CodeArray, b: CodeArray): Promise<boolean> {
 
 /** The grid of each dimension of vectors[N][D]: columns of very different scales (with weights to match) all keep their bits. */
 export async function gridExponentsFor(vectors: Float32Array, dim: number): Promise<Int32Array> {
-  const largest = new Float32Array(dim);
-  await inSlices(vectors.length, dim, (from, to) => {
-    for (let start = from; start < to; start += dim) {
-      for (let i = 0; i < dim; i++) {
-        const magnitude = Math.abs(vectors[start + i]);
-        if (magnitude > largest[i]) largest[i] = magnitude;
-      }
-    }
-  });
-  return gridExponentsOf(largest, vectors.length / dim);
+  return gridExponentsOf(await columnMagnitudes(vectors, dim), vectors.length / dim);
 }

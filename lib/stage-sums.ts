@@ -2,7 +2,7 @@
 
 import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
 import { invalidArgument } from "./errors.js";
-import { accumulate, emptyStatistics, gridExponentFor, type StageStatistics } from "./statistics.js";
+import { accumulate, emptyStatistics, gridExponentFor, gridExponentsOf, type StageStatistics } from "./statistics.js";
 import { inSlices } from "./time-slice.js";
 
 /** What shards agree on before they accumulate. */
@@ -47,7 +47,7 @@ export async function stageGrids(
       const expected = "magnitudes (times row weights, plus those of the codewords of all stages before) below 3.4e38";
       throw invalidArgument(name, expected, `larger ones in column ${bad}`);
     }
-    const gridExponents = Int32Array.from(weighted, (magnitude) => gridExponentFor(magnitude, rows));
+    const gridExponents = gridExponentsOf(weighted, rows);
     grids.push({ gridExponents, weightExponent });
     const known = codewordMagnitudes?.subarray(stage * dim, (stage + 1) * dim);
     const largest = known ?? (await columnMagnitudes(codebook, dim));
@@ -57,7 +57,7 @@ export async function stageGrids(
 }
 
 /** The largest |m_i| of every column of matrix[…][dim]. */
-async function columnMagnitudes(matrix: Float32Array, dim: number): Promise<Float32Array> {
+export async function columnMagnitudes(matrix: Float32Array, dim: number): Promise<Float32Array> {
   const largest = new Float32Array(dim);
   await inSlices(matrix.length, dim, (from, to) => raiseToMagnitudes(largest, matrix, from, to));
   return largest;
