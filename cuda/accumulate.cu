@@ -5,8 +5,9 @@
 // moves is also an entry, with the other sign, of the codeword that it leaves. 1. Entries of each codeword are counted.
 // 2. Every codeword gets a piece of the sorted list, in no particular order. 3. Entries go to their places. 4. Threads
 // along a row's elements walk over 64 sorted entries, add in registers while the code stays the same, and then once to
-// memory. Integer sums are the same in any order, so nothing here needs one; no thread waits for another. No shared
-// memory. Bound by reading each vector once, a row of 4 · dim bytes at a time, from anywhere.
+// memory. Integer sums are the same in any order, so nothing here needs one; no thread waits for another. Rows of a
+// warp with the same code are counted and placed by one addition: many rows may share a code. No shared memory. Bound
+// by reading each vector once, a row of 4 · dim bytes at a time, from anywhere.
 
 #include <algorithm>
 
@@ -32,7 +33,7 @@ constexpr uint32_t kLeaves = 1u << 31;
 
 struct Workspace {
   uint32_t* entries;  // [num_codewords] of each codeword
-  int32_t* net;       // [num_codewords] rows that came less rows that went
+  int32_t* net;       // [num_codewords] rows that came less rows that went; only with `previous`
   uint32_t* total;    // [1] entries placed so far
   uint32_t* places;   // [num_codewords] where the next entry of the codeword goes
   uint32_t* slots;    // [num_codewords] its number among the used ones
@@ -70,6 +71,7 @@ struct Rows {
   DeviceCodes previous;  // data null: none
   size_t code_stride;
   uint32_t num_codewords;
+  bool leaves_out;
   const int32_t* grid_exponents;
   unsigned* out_of_range;
 
@@ -77,7 +79,9 @@ struct Rows {
 
   // False where there is nothing to do for the row.
   __device__ bool moves(uint32_t row, uint32_t* code, uint32_t* left) const {
+    if (row >= count) return false;
     *code = code_of(codes, row);
+    if (leaves_out && *code == num_codewords) return false;
     bool moving = previous.data != nullptr;
     *left = moving ? code_of(previous, row) : 0;
     if (*code >= num_codewords || *left >= num_codewords) {
@@ -88,21 +92,46 @@ struct Rows {
   }
 };
 
+// The threads of a warp that count for the same codeword. All 32 come here.
+struct Peers {
+  unsigned lanes;
+  int first;  // the lane that adds for them
+  bool count;
+
+  __device__ Peers(bool counts, uint32_t code) : count(counts) {
+    lanes = __match_any_sync(kAll, counts ? code : UINT32_MAX);
+    first = __ffs(static_cast<int>(lanes)) - 1;
+  }
+  __device__ bool add() const { return count && lane() == first; }
+  __device__ uint32_t number() const { return static_cast<uint32_t>(__popc(lanes)); }
+  // values[code]++ by all of them: what each has seen there. All 32 come here.
+  __device__ uint32_t take(uint32_t* values, uint32_t code) const {
+    uint32_t before = add() ? atomicAdd(&values[code], number()) : 0;
+    return __shfl_sync(kAll, before, first) + static_cast<uint32_t>(__popc(lanes & ((1u << lane()) - 1)));
+  }
+
+ private:
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+};
+
 __global__ void __launch_bounds__(kThreads) count_entries(const __grid_constant__ Rows rows, Workspace work) {
   uint32_t row = blockIdx.x * kThreads + threadIdx.x;
-  uint32_t code;
-  uint32_t left;
-  if (row >= rows.count || !rows.moves(row, &code, &left)) return;
-  atomicAdd(&work.entries[code], 1u);
-  atomicAdd(&work.net[code], 1);
+  uint32_t code = 0;
+  uint32_t left = 0;
+  bool moves = rows.moves(row, &code, &left);
+  Peers came(moves, code);
+  if (came.add()) atomicAdd(&work.entries[code], came.number());
   if (rows.previous.data == nullptr) return;
-  atomicAdd(&work.entries[left], 1u);
-  atomicAdd(&work.net[left], -1);
+  if (came.add()) atomicAdd(&work.net[code], static_cast<int>(came.number()));
+  Peers went(moves, left);
+  if (!went.add()) return;
+  atomicAdd(&work.entries[left], went.number());
+  atomicAdd(&work.net[left], -static_cast<int>(went.number()));
 }
 
 // Pieces of the sorted list, a warp's together; and the counts, or with `few` the list of codewords used.
 __global__ void __launch_bounds__(kThreads)
-    give_places(uint32_t num_codewords, Workspace work, long long* counts, FewStatistics few) {
+    give_places(uint32_t num_codewords, bool moving, Workspace work, long long* counts, FewStatistics few) {
   uint32_t k = blockIdx.x * kThreads + threadIdx.x;
   int lane = static_cast<int>(threadIdx.x % 32);
   uint32_t own = k < num_codewords ? work.entries[k] : 0;
@@ -116,9 +145,11 @@ __global__ void __launch_bounds__(kThreads)
   first = __shfl_sync(kAll, first, 31);
   if (k < num_codewords) work.places[k] = first + through - own;
 
+  int32_t net = static_cast<int32_t>(own);
+  if (moving && k < num_codewords) net = work.net[k];
   if (few.used == nullptr) {
     // Other streams may add to the same counts.
-    if (own > 0) atomicAdd(reinterpret_cast<unsigned long long*>(&counts[k]), static_cast<long long>(work.net[k]));
+    if (own > 0) atomicAdd(reinterpret_cast<unsigned long long*>(&counts[k]), static_cast<long long>(net));
     return;
   }
   unsigned used = __ballot_sync(kAll, own > 0);
@@ -128,16 +159,19 @@ __global__ void __launch_bounds__(kThreads)
   if (own == 0) return;
   work.slots[k] = slot;
   few.codes[slot] = k;
-  few.counts[slot] = work.net[k];
+  few.counts[slot] = net;
 }
 
 __global__ void __launch_bounds__(kThreads) sort_entries(const __grid_constant__ Rows rows, Workspace work) {
   uint32_t row = blockIdx.x * kThreads + threadIdx.x;
-  uint32_t code;
-  uint32_t left;
-  if (row >= rows.count || !rows.moves(row, &code, &left)) return;
-  work.sorted[atomicAdd(&work.places[code], 1u)] = row;
-  if (rows.previous.data != nullptr) work.sorted[atomicAdd(&work.places[left], 1u)] = row | kLeaves;
+  uint32_t code = 0;
+  uint32_t left = 0;
+  bool moves = rows.moves(row, &code, &left);
+  uint32_t place = Peers(moves, code).take(work.places, code);
+  if (moves) work.sorted[place] = row;
+  if (rows.previous.data == nullptr) return;
+  place = Peers(moves, left).take(work.places, left);
+  if (moves) work.sorted[place] = row | kLeaves;
 }
 
 // sums[code or, with `slots`, its slot][dim]; a block is threads along a row times walks.
@@ -146,7 +180,7 @@ __global__ void __launch_bounds__(kThreads)
   uint32_t total = *work.total;
   uint32_t begin = (blockIdx.x * blockDim.y + threadIdx.y) * kWalk;
   if (begin >= total) return;
-  uint32_t end = min(begin + kWalk, total);
+  uint32_t end = begin + min(total - begin, static_cast<uint32_t>(kWalk));
   for (uint32_t i = threadIdx.x; i < rows.dim; i += blockDim.x) {
     int exponent = rows.grid_exponents[i];
     uint32_t target = 0xffffffffu;
@@ -200,6 +234,7 @@ void run(const AccumulateRequest& request, long long* counts, long long* sums, c
             moving ? *request.previous : DeviceCodes{nullptr, false},
             request.code_stride,
             static_cast<uint32_t>(request.num_codewords),
+            request.leaves_out,
             request.grid_exponents,
             request.out_of_range};
   check(cudaMemsetAsync(workspace, 0, layout.cleared, stream), "accumulate");
@@ -207,7 +242,7 @@ void run(const AccumulateRequest& request, long long* counts, long long* sums, c
   Launch over_rows{blocks_for(request.count, kThreads), dim3(kThreads), 0, stream};
   Launch over_codewords{blocks_for(request.num_codewords, kThreads), dim3(kThreads), 0, stream};
   launch("accumulate", over_rows, count_entries, rows, work);
-  launch("accumulate", over_codewords, give_places, rows.num_codewords, work, counts, few);
+  launch("accumulate", over_codewords, give_places, rows.num_codewords, moving, work, counts, few);
   launch("accumulate", over_rows, sort_entries, rows, work);
 
   unsigned along = threads_along(request.dim);

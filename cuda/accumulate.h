@@ -18,6 +18,7 @@ struct AccumulateRequest {
   const DeviceCodes* previous;
   size_t code_stride;
   size_t num_codewords;
+  bool leaves_out;                // rows of the code num_codewords are left out, and it is none without a codeword
   const int32_t* grid_exponents;  // device [dim]
   // Out, device: set to 1 where a code has no codeword; the row is then left out.
   unsigned* out_of_range;

@@ -3,7 +3,8 @@
 // Shapes: codes [count][code_stages], counted [count], distances [count], partial [blocks of 256 rows], usage
 // [num_codewords], averages and codewords [num_codewords][dim]. The answer is that of lib/stage-errors.ts and
 // lib/moving-average.ts to the bit: every operation is rounded on its own, and sums run in the order given there.
-// `add_blocks`: a thread has 256 rows, one after the other; `add_partial`: a thread each of the four sums, of numbers
+// `add_blocks`: a thread has 256 rows, one after the other, and a block is a warp, so that many multiprocessors share
+// loads that are far apart; `add_partial`: a thread each of the four sums, of numbers
 // that the block has brought to 8 KiB of shared memory.
 // `average_usage`: one block, of whose threads the first adds up all codewords in order, some cycles each (a
 // millisecond for 65,536 of them where float64 is slow). `average_codewords`: a warp a codeword, bound by reading and
@@ -25,6 +26,7 @@ constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / 32;
 // rowsOfABlock of lib/stage-errors.ts.
 constexpr size_t kErrorRows = 256;
+constexpr unsigned kErrorThreads = 32;
 
 __global__ void __launch_bounds__(kThreads)
     mark_counted(const __grid_constant__ CountedRows rows, const __grid_constant__ DeviceCodes codes,
@@ -36,8 +38,8 @@ __global__ void __launch_bounds__(kThreads)
   counted[row] = stops || met ? num_codewords : load_code(codes, row * code_stages + rows.stage);
 }
 
-__global__ void __launch_bounds__(kThreads) add_blocks(const __grid_constant__ ErrorsRequest job) {
-  size_t block = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
+__global__ void __launch_bounds__(kErrorThreads) add_blocks(const __grid_constant__ ErrorsRequest job) {
+  size_t block = static_cast<size_t>(blockIdx.x) * kErrorThreads + threadIdx.x;
   size_t begin = block * kErrorRows;
   if (begin >= job.count) return;
   size_t end = begin + kErrorRows < job.count ? begin + kErrorRows : job.count;
@@ -79,12 +81,13 @@ __global__ void __launch_bounds__(kThreads) add_partial(const StageErrors* parti
 
 // totals[0]: rows that count; totals[1]: Σ usage after the step.
 __global__ void __launch_bounds__(kThreads) average_usage(const __grid_constant__ AverageRequest job) {
-  __shared__ unsigned long long rows;
+  // Fewer than 2^30.
+  __shared__ unsigned rows;
   if (threadIdx.x == 0) rows = 0;
   __syncthreads();
-  unsigned long long own = 0;
+  unsigned own = 0;
   for (size_t k = threadIdx.x; k < job.num_codewords; k += kThreads) {
-    own += static_cast<unsigned long long>(job.counts[k]);
+    own += static_cast<unsigned>(job.counts[k]);
     job.masses[k] = static_cast<double>(job.counts[k]);
   }
   atomicAdd(&rows, own);
@@ -154,7 +157,7 @@ size_t error_blocks(size_t count) { return (count + kErrorRows - 1) / kErrorRows
 void sum_errors(const ErrorsRequest& request, CUstream_st* stream) {
   size_t blocks = error_blocks(request.count);
   if (blocks > 0) {
-    Launch shape{blocks_for(blocks, kThreads), dim3(kThreads), 0, stream};
+    Launch shape{blocks_for(blocks, kErrorThreads), dim3(kErrorThreads), 0, stream};
     launch("sums of errors", shape, add_blocks, request);
   }
   launch("sums of errors", {dim3(1), dim3(kThreads), 0, stream}, add_partial, request.partial, blocks,

@@ -37,14 +37,13 @@ struct LearnPlaces {
     masses = layout.add(num_codewords * sizeof(double));
     usage = layout.add(num_codewords * sizeof(double));
     out_end = layout.size();
-    // One codeword more, for rows that do not count.
-    counts = layout.add((num_codewords + 1) * sizeof(long long));
-    sums = layout.add((num_codewords + 1) * dim * sizeof(long long));
+    counts = layout.add(num_codewords * sizeof(long long));
+    sums = layout.add(num_codewords * dim * sizeof(long long));
     sums_end = layout.size();
     totals = layout.add(2 * sizeof(double));
     partial = layout.add(error_blocks(rows.count) * sizeof(StageErrors));
     counted = layout.add(counted_rows(rows).all() ? 0 : rows.count * sizeof(uint32_t));
-    workspace = layout.add(accumulate_workspace_bytes(rows.count, false, num_codewords + 1));
+    workspace = layout.add(accumulate_workspace_bytes(rows.count, false, num_codewords));
     end = layout.size();
   }
 };
@@ -93,13 +92,14 @@ AccumulateRequest sums_of(const CodedRows& rows, size_t num_codewords, size_t di
 }
 
 void add_up(const CodedRows& rows, size_t num_codewords, size_t dim, const LearnPlaces& at, Lane& lane) {
-  AccumulateRequest sums = sums_of(rows, num_codewords + 1, dim, at, lane);
+  AccumulateRequest sums = sums_of(rows, num_codewords, dim, at, lane);
   CountedRows counted = counted_rows(rows);
   if (!counted.all()) {
     auto* codes = lane.device<uint32_t>(at.counted);
     choose_counted(counted, rows.codes, rows.code_stages, num_codewords, codes, lane.stream());
     sums.codes = {codes, true};
     sums.code_stride = 1;
+    sums.leaves_out = true;
   }
   check(cudaMemsetAsync(lane.device<void>(at.counts), 0, at.sums_end - at.counts, lane.stream()), "accumulate");
   accumulate(sums, lane.device<long long>(at.counts), lane.device<long long>(at.sums), lane.device<void>(at.workspace),
@@ -286,6 +286,7 @@ ResidentOutcome draw_resident(int device, const ResidentSeedingRequest& request)
   size_t rows = layout.add(row_bytes);
   size_t host_end = layout.size();
   size_t block_sums = layout.add(seeding_blocks(request.count) * sizeof(double));
+  size_t running_sums = layout.add(seeding_blocks(request.count) * sizeof(double));
   auto need = [&] { return PieceMemory{host_end, layout.size()}; };
   with_lane(device, need, [&](Lane& lane) {
     reserve(lane, need(), true);
@@ -304,6 +305,7 @@ ResidentOutcome draw_resident(int device, const ResidentSeedingRequest& request)
     draws.draws = request.draws;
     draws.rows = lane.device<uint32_t>(rows);
     draws.block_sums = lane.device<double>(block_sums);
+    draws.running_sums = lane.device<double>(running_sums);
     draw_apart(draws, lane.stream());
     lane.download(rows, rows + row_bytes);
     lane.wait(true);

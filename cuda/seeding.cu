@@ -1,10 +1,11 @@
 // The draws of k-means++: rows that lie apart, each in proportion to its distance from those before.
 //
-// Shapes: distances [count], block_sums [blocks of 1,024 rows], rows [draws + 1]. The answer is that of
-// lib/proportional-draw.ts to the bit: sums run in index order, one addition after the other. A draw is three launches:
-// lowered distances (distances.cu), `sum_blocks` (a block has 1,024 rows, brought to shared memory, which one thread
-// adds up) and `draw_row` (one block, in which one thread looks for the row). Bound by the latency of those additions,
-// by arithmetic some 10 µs each where float64 is fast, with reading the vectors beside them.
+// Shapes: distances [count], block_sums and running_sums [blocks of 1,024 rows], rows [draws + 1]. The answer is that
+// of lib/proportional-draw.ts to the bit: sums run in index order, one addition after the other, done by one thread of
+// a block on numbers in shared memory (16 KiB); where a sum passes the target is then looked for by all. A draw is
+// three launches: lowered distances (distances.cu), `sum_blocks` (a block has 1,024 rows) and `draw_row` (one block).
+// Bound by the latency of those additions, by arithmetic 5 to 10 µs for a thousand where float64 is fast, with reading
+// the vectors beside them.
 
 #include "seeding.h"
 
@@ -21,97 +22,100 @@ constexpr unsigned kThreads = 256;
 // blockSize of lib/proportional-draw.ts.
 constexpr size_t kBlockRows = 1024;
 
-// One thread looks at numbers in order, which all of a block bring to shared memory.
-struct Walk {
+// Some numbers, brought to shared memory, and their sums in order.
+struct RunningSums {
   double numbers[kBlockRows];
-  bool enough;
+  double sums[kBlockRows];  // before + numbers[0] + … + numbers[i]
 
-  // look(i, values[i]) for i from 0 until it says false.
-  template <typename Look>
-  __device__ void over(const double* values, size_t count, const Look& look) {
-    if (threadIdx.x == 0) enough = false;
-    for (size_t first = 0; first < count; first += kBlockRows) {
-      __syncthreads();
-      if (enough) break;
-      size_t some = count - first < kBlockRows ? count - first : kBlockRows;
-      for (size_t i = threadIdx.x; i < some; i += kThreads) numbers[i] = values[first + i];
-      __syncthreads();
-      if (threadIdx.x == 0 && !looks_on(first, some, look)) enough = true;
+  // Of values[some], 1 … kBlockRows of them, by all threads of a block.
+  __device__ void add_up(const double* values, unsigned some, double before) {
+    for (unsigned i = threadIdx.x; i < some; i += kThreads) numbers[i] = values[i];
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      double sum = before;
+      unsigned i = 0;
+      // Some numbers are under way while those before are added.
+      constexpr unsigned kAhead = 8;
+#pragma unroll 1
+      for (; i + kAhead <= some; i += kAhead) {
+        double ahead[kAhead];
+#pragma unroll
+        for (unsigned j = 0; j < kAhead; j++) ahead[j] = numbers[i + j];
+#pragma unroll
+        for (unsigned j = 0; j < kAhead; j++) sums[i + j] = sum = __dadd_rn(sum, ahead[j]);
+      }
+#pragma unroll 1
+      for (; i < some; i++) sums[i] = sum = __dadd_rn(sum, numbers[i]);
     }
     __syncthreads();
   }
+};
 
- private:
-  // Some numbers are under way from shared memory while those before are looked at.
-  template <typename Look>
-  __device__ bool looks_on(size_t first, size_t some, const Look& look) const {
-    constexpr size_t kAhead = 8;
-    for (size_t i = 0; i < some; i += kAhead) {
-      double ahead[kAhead];
-#pragma unroll
-      for (size_t j = 0; j < kAhead; j++) ahead[j] = numbers[i + j < some ? i + j : some - 1];
-#pragma unroll
-      for (size_t j = 0; j < kAhead; j++) {
-        if (i + j < some && !look(first + i + j, ahead[j])) return false;
-      }
+// Looks for the number at which a sum passes a target.
+struct Passing {
+  unsigned first;
+  unsigned last;
+
+  // Of numbers[some] with their sums in order: the first, not zero, whose sum is above the target; where there is none,
+  // `passed` becomes false and it is the last that is not zero. By all threads of a block.
+  __device__ unsigned find(const double* numbers, const double* sums, unsigned some, double target, bool* passed) {
+    if (threadIdx.x == 0) {
+      first = some;
+      last = 0;
     }
-    return true;
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < some; i += kThreads) {
+      if (numbers[i] == 0) continue;
+      if (sums[i] > target) atomicMin(&first, i);
+      atomicMax(&last, i);
+    }
+    __syncthreads();
+    *passed = first < some;
+    unsigned found = *passed ? first : last;
+    __syncthreads();
+    return found;
   }
 };
 
-__global__ void __launch_bounds__(kThreads) sum_blocks(const __grid_constant__ SeedingRequest job) {
-  __shared__ Walk walk;
-  size_t first = static_cast<size_t>(blockIdx.x) * kBlockRows;
-  size_t rows = job.count - first < kBlockRows ? job.count - first : kBlockRows;
-  double sum = 0;
-  walk.over(job.distances + first, rows, [&](size_t, double distance) {
-    sum = __dadd_rn(sum, distance);
-    return true;
-  });
-  if (threadIdx.x == 0) job.block_sums[blockIdx.x] = sum;
+__device__ unsigned rows_of(const SeedingRequest& job, size_t block) {
+  size_t left = job.count - block * kBlockRows;
+  return static_cast<unsigned>(left < kBlockRows ? left : kBlockRows);
 }
 
-// totalOf, blockAt and indexInBlock.
+__global__ void __launch_bounds__(kThreads) sum_blocks(const __grid_constant__ SeedingRequest job) {
+  __shared__ RunningSums running;
+  unsigned rows = rows_of(job, blockIdx.x);
+  running.add_up(job.distances + blockIdx.x * kBlockRows, rows, 0);
+  if (threadIdx.x == 0) job.block_sums[blockIdx.x] = running.sums[rows - 1];
+}
+
+// totalOf, blockAt and indexInBlock, which leave out zeros: these change no sum.
 __global__ void __launch_bounds__(kThreads)
-    draw_row(const __grid_constant__ SeedingRequest job, size_t blocks, size_t draw) {
-  __shared__ Walk walk;
-  __shared__ double shared_total;
-  __shared__ size_t shared_block;
+    draw_row(const __grid_constant__ SeedingRequest job, unsigned blocks, size_t draw) {
+  __shared__ RunningSums running;
+  __shared__ Passing passing;
   double total = 0;
-  walk.over(job.block_sums, blocks, [&](size_t, double sum) {
-    total = __dadd_rn(total, sum);
-    return true;
-  });
-  if (threadIdx.x == 0) shared_total = total;
-  __syncthreads();
-  if (shared_total == 0) {
+  for (unsigned first = 0; first < blocks; first += kBlockRows) {
+    unsigned some = blocks - first < kBlockRows ? blocks - first : kBlockRows;
+    running.add_up(job.block_sums + first, some, total);
+    for (unsigned i = threadIdx.x; i < some; i += kThreads) job.running_sums[first + i] = running.sums[i];
+    total = running.sums[some - 1];
+    __syncthreads();
+  }
+  if (total == 0) {
     if (threadIdx.x == 0) job.rows[draw + 1] = kNoRow;
     return;
   }
-  double target = __dmul_rn(job.fractions[draw], shared_total);
+  double target = __dmul_rn(job.fractions[draw], total);
 
-  double before = 0;
-  size_t block = 0;
-  walk.over(job.block_sums, blocks, [&](size_t b, double sum) {
-    if (sum == 0) return true;
-    block = b;
-    double after = __dadd_rn(before, sum);
-    if (after > target) return false;
-    before = after;
-    return true;
-  });
-  if (threadIdx.x == 0) shared_block = block;
-  __syncthreads();
-  size_t first = shared_block * kBlockRows;
-  size_t rows = job.count - first < kBlockRows ? job.count - first : kBlockRows;
-  size_t last = 0;
-  walk.over(job.distances + first, rows, [&](size_t i, double distance) {
-    if (distance == 0) return true;
-    last = i;
-    before = __dadd_rn(before, distance);
-    return before <= target;
-  });
-  if (threadIdx.x == 0) job.rows[draw + 1] = static_cast<uint32_t>(first + last);
+  bool passed = false;
+  unsigned block = passing.find(job.block_sums, job.running_sums, blocks, target, &passed);
+  double before = total;
+  if (passed) before = block == 0 ? 0 : job.running_sums[block - 1];
+  unsigned rows = rows_of(job, block);
+  running.add_up(job.distances + block * kBlockRows, rows, before);
+  unsigned row = passing.find(running.numbers, running.sums, rows, target, &passed);
+  if (threadIdx.x == 0) job.rows[draw + 1] = static_cast<uint32_t>(block * kBlockRows + row);
 }
 
 }  // namespace
@@ -132,7 +136,7 @@ void draw_apart(const SeedingRequest& request, CUstream_st* stream) {
     lower_distances(lower, stream);
     lower.fresh = false;
     launch("seeding", {blocks_for(request.count, kBlockRows), dim3(kThreads), 0, stream}, sum_blocks, request);
-    launch("seeding", {dim3(1), dim3(kThreads), 0, stream}, draw_row, request, blocks, draw);
+    launch("seeding", {dim3(1), dim3(kThreads), 0, stream}, draw_row, request, static_cast<unsigned>(blocks), draw);
   }
 }
 

@@ -21,7 +21,8 @@ struct SeedingRequest {
   // In and out, device [draws + 1]: the first is the row before the draws; then the rows drawn, kNoRow from where on
   // all distances are zero.
   uint32_t* rows;
-  double* block_sums;  // device, room for seeding_blocks(count)
+  double* block_sums;    // device, room for seeding_blocks(count)
+  double* running_sums;  // the same
 };
 
 size_t seeding_blocks(size_t count);

@@ -226,6 +226,14 @@ RVQ_NOT_OF_A_KERNEL inline unsigned __ballot_sync(unsigned mask, bool vote) {
   }
   return votes;
 }
+RVQ_NOT_OF_A_KERNEL inline unsigned __match_any_sync(unsigned mask, uint32_t value) {
+  const emulation::Words* all = emulation::exchange(mask, {value});
+  unsigned same = 0;
+  for (unsigned i = 0; i < 32; i++) {
+    if ((mask >> i & 1) != 0 && all[i].word[0] == value) same |= 1u << i;
+  }
+  return same;
+}
 inline bool __any_sync(unsigned mask, bool vote) { return __ballot_sync(mask, vote) != 0; }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
