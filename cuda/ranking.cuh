@@ -67,15 +67,9 @@ struct Kept {
   __device__ __forceinline__ void take(int set, int a, int b) {
     int higher = max(a, b);
     int lower = min(a, b);
-    int beaten = min(best[set], higher);
+    if constexpr (kThree) third[set] = largest_of(third[set], min(lower, best[set]), min(higher, second[set]));
+    second[set] = largest_of(second[set], lower, min(best[set], higher));
     best[set] = max(best[set], higher);
-    if constexpr (kThree) {
-      int next = max(lower, beaten);
-      third[set] = largest_of(third[set], min(lower, beaten), min(second[set], next));
-      second[set] = max(second[set], next);
-    } else {
-      second[set] = largest_of(second[set], lower, beaten);
-    }
   }
 
   // The best of those of a set that may not be known.

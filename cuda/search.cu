@@ -57,7 +57,7 @@ using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
 // launch <0, 12, *>: shared 3 * 25088
 // launch <0, 16, *> on 75: shared 3 * 16640, stack 8, spills 44
 // launch <0, 16, *>: shared 3 * 16640
-// launch <1, 0, *> on 90a: shared 225280
+// launch <1, 0, *> on 90a: shared 227328
 // launch <1, 1, *> on 90a: shared 12 * 16384 + 384, stack 16, spills 52
 // launch <1, 2, *> on 90a: shared 8 * 24576 + 256, stack 16, spills 64
 // launch <1, 4, *> on 90a: shared 20 * 10240 + 512, stack 8, spills 32

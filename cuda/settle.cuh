@@ -54,6 +54,8 @@ struct SettlingGroup {
   static constexpr int kWarps = kGroupWarps;
   // Of a row that are compared one by one; where there are more their places are looked through.
   static constexpr int kMostCandidates = kRowCandidates;
+  // Without wgmma a device may do two float64 operations a clock; with three kept there are many candidates.
+  static constexpr bool kLooksInFloat32 = kGroupWarps == 1 || kThree;
   using Open = OpenRows<kGroupWarps, kMostCandidates, kThree>;
 
   // Of the block.
@@ -196,8 +198,7 @@ __device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, co
     unsigned places = candidates;
     Nearest nearest;
     uint32_t k[2] = {};
-    // Without wgmma a device may do two float64 operations a clock.
-    if (Group::kWarps == 1 && search.weights == nullptr) {
+    if (Group::kLooksInFloat32 && search.weights == nullptr) {
       places =
           look_in_float32<Group>(search, rows + static_cast<size_t>(row) * search.dim, open.codewords[row], candidates);
       // One that is left alone need not be measured; it stays where other teams go on.
