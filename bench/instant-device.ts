@@ -1,7 +1,8 @@
 // A backend with a device that answers at once: what is left of learning is the JavaScript thread's part.
 
-import type { Backend, DeviceMemory, ResidentCodebooks } from "../lib/backend.js";
+import type { Backend } from "../lib/backend.js";
 import { openBackend } from "../lib/open-backend.js";
+import type { DeviceMemory, ResidentCodebooks } from "../lib/resident.js";
 
 /** Every row has code 0 and is at distance 1; codewords become zero. */
 export function instantDevice(): Backend {
@@ -34,7 +35,11 @@ export function instantDevice(): Backend {
     chunkRows: () => 2 ** 30,
     prepare: (spec) => ({ ...js.prepare(spec), resident: () => resident, dispose: () => {} }),
     prepareProjection: js.prepareProjection.bind(js),
-    hold: async () => ({ memory, dispose: () => {} }),
+    hold: async (_, dim) => ({
+      memory,
+      gather: async ({ length }) => new Float32Array(length * dim),
+      dispose: () => {},
+    }),
     stepsOnDevice: () => true,
     accumulate: js.accumulate.bind(js),
     lowerDistances: js.lowerDistances.bind(js),

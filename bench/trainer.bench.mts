@@ -7,6 +7,7 @@ import type { Backend, BackendName } from "../lib/backend.js";
 import { gatherCounting } from "../lib/counting-rows.js";
 import { CodebookTrainer, status } from "../lib/index.js";
 import { trainCodebook } from "../lib/kmeans.js";
+import { LearningRows } from "../lib/learning-rows.js";
 import { averageSteps, emptyState, type StageState, standFor } from "../lib/moving-average.js";
 import { openBackend } from "../lib/open-backend.js";
 import { type PartMemory, stepOnBatch } from "../lib/part-step.js";
@@ -205,7 +206,7 @@ async function benchDeviceIterations(backend: Backend): Promise<Row> {
   const { vectors, codebooks } = gaussian({ ...emaShape, stages: 1 });
   const times: number[] = [];
   let start = 0;
-  await trainCodebook(backend, vectors, new Random(1), {
+  await trainCodebook(backend, new LearningRows(backend, vectors, dim), new Random(1), {
     ...{ dim, metric: "l2", weights: null, numCodewords: codebookSize, shrinkage: 0, room: Infinity },
     ...{ init: codebooks[0], sampleSize: 1, iterations: 4 * (rounds + 2), minClusterSize: 1 },
     onIteration: ({ iteration }) => {

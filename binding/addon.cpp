@@ -82,6 +82,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("CudaCodebooks", CudaCodebooks::define(env));
   exports.Set("CudaMemory", CudaMemory::define(env));
   exports.Set("cudaAccumulateResident", Napi::Function::New(env, cuda_accumulate_resident, "cudaAccumulateResident"));
+  exports.Set("cudaGatherResident", Napi::Function::New(env, cuda_gather_resident, "cudaGatherResident"));
   exports.Set("cudaDrawResident", Napi::Function::New(env, cuda_draw_resident, "cudaDrawResident"));
   exports.Set("cudaMagnitudesResident", Napi::Function::New(env, cuda_magnitudes_resident, "cudaMagnitudesResident"));
   exports.Set("cudaAccumulate", Napi::Function::New(env, cuda_accumulate, "cudaAccumulate"));

@@ -48,6 +48,9 @@ class CudaCall final : public Call {
     if constexpr (requires { operation_.code_out_of_range(); }) {
       if (operation_.code_out_of_range()) throw Napi::RangeError::New(env, "codes: a code has no codeword");
     }
+    if constexpr (requires { operation_.row_out_of_range(); }) {
+      if (operation_.row_out_of_range()) throw Napi::RangeError::New(env, "rows: a row is not there");
+    }
     if constexpr (requires { operation_.bad_input(); }) {
       auto bad = operation_.bad_input();
       return bad ? bad_input_object(env, bad->zero, bad->row, bad->column) : env.Null();

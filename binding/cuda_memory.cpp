@@ -143,6 +143,23 @@ Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info) {
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
+Napi::Value cuda_gather_resident(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Arguments arguments(info[0]);
+  CudaOptions options = read_cuda_options(Arguments(info[1]));
+  size_t count = arguments.size_between("count", 0, kMostResidentRows);
+  size_t dim = arguments.size_between("dim", 1, 1u << 24);
+  size_t wanted = arguments.size_between("wanted", 0, kMostResidentRows);
+  uint32_t* rows = arguments.words("rows", wanted);
+  float* gathered = arguments.floats("gathered", product(env, wanted, dim));
+  size_t bytes = product(env, product(env, count, dim), sizeof(float));
+  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", options.device, bytes);
+  auto first = static_cast<const float*>(vectors->bytes.data());
+  auto call =
+      std::make_unique<CudaCall<cuda::ResidentGather>>(vectors, options, first, count, dim, rows, wanted, gathered);
+  return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
+}
+
 Napi::Value cuda_draw_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);

@@ -66,6 +66,10 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info);
 // host's.
 Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info);
 
+// cudaGatherResident({ vectors, count, dim, rows, wanted, gathered }, { device }): `vectors` is CudaMemory, `rows` and
+// `gathered`, the output, the host's; a promise. Throws a RangeError where a row is not below `count`.
+Napi::Value cuda_gather_resident(const Napi::CallbackInfo& info);
+
 // cudaDrawResident({ vectors, count, dim, weights, distances, fresh, last, fractions, draws, rows }, { device }):
 // `vectors` and `distances` are CudaMemory, `weights`, `fractions` and `rows`, the output, the host's; a promise.
 Napi::Value cuda_draw_resident(const Napi::CallbackInfo& info);

@@ -122,9 +122,7 @@ Napi::Value CudaCodebooks::encode_resident(const Napi::CallbackInfo& info) {
   Memory codes = read_codes(prepared, env, arguments, "codes", first + count, stages, wide);
   Memory residuals;
   if (arguments.has("residuals")) residuals = read_matrix(prepared, env, arguments, "residuals", first + count);
-  if (codes == vectors || codes == residuals || residuals == vectors) {
-    throw arguments.error("codes", "vectors, codes and residuals to be three memories");
-  }
+  if (codes == vectors || codes == residuals) throw arguments.error("codes", "memory apart from that of other arrays");
   cuda::ResidentEncodeRequest request{};
   request.vectors = start_of<const float>(vectors) + first * shape.dim;
   request.count = count;

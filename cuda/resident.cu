@@ -11,6 +11,7 @@
 #include "array_layout.h"
 #include "decode.h"
 #include "failure.h"
+#include "gather.h"
 #include "host_accumulate.h"
 #include "resident_call.h"
 
@@ -114,6 +115,44 @@ bool HostCopy::finish(size_t first, size_t rows, Lane& lane) {
   if (direction_ == Direction::kFromDevice && !pinned_) {
     copy(host_ + first * kBlock, lane.host<char>(0), length(first, rows));
   }
+  return true;
+}
+
+struct ResidentGather::Places {
+  size_t numbers, in_end, gathered, end;
+
+  Places(size_t rows, size_t dim) {
+    ArrayLayout layout;
+    numbers = layout.add(rows * sizeof(uint32_t));
+    in_end = layout.size();
+    gathered = layout.add(rows * dim * sizeof(float));
+    end = layout.size();
+  }
+};
+
+PieceMemory ResidentGather::memory(size_t rows) const {
+  Places at(rows, dim_);
+  return {at.end, at.end};
+}
+
+void ResidentGather::submit(size_t first, size_t rows, Lane& lane) {
+  Places at(rows, dim_);
+  auto* numbers = lane.host<uint32_t>(at.numbers);
+  copy(numbers, rows_ + first, rows * sizeof(uint32_t));
+  // Nobody changes the copy.
+  if (std::any_of(numbers, numbers + rows, [this](uint32_t row) { return row >= vectors_count_; })) {
+    out_of_range_ = true;
+    return;
+  }
+  lane.upload(at.numbers, at.in_end);
+  gather_rows(vectors_, lane.device<uint32_t>(at.numbers), rows, dim_, lane.device<float>(at.gathered), lane.stream());
+  lane.download(at.gathered, at.end);
+}
+
+bool ResidentGather::finish(size_t first, size_t rows, Lane& lane) {
+  if (out_of_range_) return false;
+  Places at(rows, dim_);
+  copy(gathered_ + first * dim_, lane.host<char>(at.gathered), rows * dim_ * sizeof(float));
   return true;
 }
 

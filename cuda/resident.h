@@ -46,6 +46,34 @@ class HostCopy final : public RowOperation {
   const bool pinned_;
 };
 
+// gathered[i] = vectors[rows[i]].
+class ResidentGather final : public RowOperation {
+ public:
+  // `vectors`: device [count][dim]; `rows`: host [wanted]; `gathered`: out, host [wanted][dim].
+  ResidentGather(const float* vectors, size_t count, size_t dim, const uint32_t* rows, size_t wanted, float* gathered)
+      : vectors_(vectors), vectors_count_(count), dim_(dim), rows_(rows), wanted_(wanted), gathered_(gathered) {}
+
+  size_t count() const override { return wanted_; }
+  size_t row_bytes() const override { return sizeof(uint32_t) + dim_ * sizeof(float); }
+  PieceMemory memory(size_t rows) const override;
+  void submit(size_t first, size_t rows, Lane& lane) override;
+  bool finish(size_t first, size_t rows, Lane& lane) override;
+
+  // A number of `rows` is not below `count`; what was gathered is then incomplete.
+  bool row_out_of_range() const { return out_of_range_; }
+
+ private:
+  struct Places;
+
+  const float* const vectors_;
+  const size_t vectors_count_;
+  const size_t dim_;
+  const uint32_t* const rows_;
+  const size_t wanted_;
+  float* const gathered_;
+  bool out_of_range_ = false;
+};
+
 // What came of a call, besides what it wrote.
 struct ResidentOutcome {
   std::optional<BadInput> bad;     // the outputs are then unspecified
@@ -58,7 +86,7 @@ struct ResidentEncodeRequest {
   size_t count;          // below 2^30
   size_t stages;
   DeviceCodes codes;  // out, device [count][stages]
-  float* residuals;   // out, device [count][dim] or null; not `vectors`
+  float* residuals;   // out, device [count][dim] or null; may be `vectors`
   bool pack;          // the codewords have changed
 };
 ResidentOutcome encode_resident(Codebooks& codebooks, const ResidentEncodeRequest& request);

@@ -1,7 +1,8 @@
 // The nearest codewords of many rows in one stage, chunk by chunk.
 
-import type { Backend, CodeArray, HeldRows, PreparedCodebooks } from "./backend.js";
+import type { Backend, CodeArray, PreparedCodebooks } from "./backend.js";
 import { newCodeArray } from "./code-array.js";
+import type { HeldRows } from "./resident.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
 
 /** Which codewords N rows are assigned to. */

@@ -1,10 +1,11 @@
 // The rows of a k-means training and what its iterations know of them, in memory of the host.
 
 import { type Assignment, newAssignment } from "./assign-rows.js";
-import type { Backend, CodeArray, HeldRows, Metric } from "./backend.js";
+import type { Backend, CodeArray, Metric } from "./backend.js";
 import { moveExcess } from "./balance.js";
 import { isZeroRow } from "./check.js";
 import { newCodeArray } from "./code-array.js";
+import type { HeldRows } from "./resident.js";
 import type { RowWorkers } from "./row-workers.js";
 import { stageErrors } from "./stage-errors.js";
 import { columnMagnitudes } from "./stage-sums.js";

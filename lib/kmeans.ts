@@ -1,9 +1,10 @@
 // Lloyd's k-means over a backend: k-means++, random or given seeds, exact sums, empty clusters re-seeded, bit-reproducible.
 
-import type { Backend, CodeArray, HeldRows } from "./backend.js";
+import type { Backend, CodeArray } from "./backend.js";
 import { DeviceKmeansRows } from "./device/device-kmeans-rows.js";
 import { isLoss } from "./errors.js";
 import { HostKmeansRows, type KmeansRows, type KmeansRule } from "./kmeans-rows.js";
+import type { LearningRows } from "./learning-rows.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
 import { type Seeding, seedCodebook } from "./seed-codebook.js";
@@ -33,19 +34,17 @@ export interface KmeansProgress {
 }
 
 /**
- * A codebook [K][D] for vectors[N][D], N ≥ 1, all finite (and none zero with the cosine metric, where cells are formed
+ * A codebook [K][D] for N ≥ 1 rows, all finite (and none zero with the cosine metric, where cells are formed
  * by direction and codewords are the plain means that minimise the reconstruction error within them).
  * Stops early when an iteration re-seeds no codeword and changes no code.
  */
 export async function trainCodebook(
   backend: Backend,
-  vectors: Float32Array,
+  rows: LearningRows,
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { dim } = options;
-  const held = await backend.hold?.(vectors, dim);
-  if (!held) return trainOnRows(backend, vectors, null, random, options);
+  if ((await rows.hold()) === null) return trainOnRows(backend, rows, random, options);
 
   // Where the device has no room for what a call needs, or is lost, the same again from the host: without reports a second time.
   const before = random.toState();
@@ -63,52 +62,47 @@ export async function trainCodebook(
   };
   const reporting = { ...options, onIteration };
   try {
-    return await trainOnRows(backend, vectors, held, random, reporting);
+    return await trainOnRows(backend, rows, random, reporting);
   } catch (error) {
     // What a report or the signal throws is the caller's.
     if (reportThrew || options.signal?.aborted || !isLoss(error)) throw error;
-  } finally {
-    held.dispose();
   }
+  rows.letGo();
   random.restore(before);
-  return trainOnRows(backend, vectors, null, random, reporting);
+  return trainOnRows(backend, rows, random, reporting);
 }
 
-/** `held`: what the backend holds of the vectors. */
 async function trainOnRows(
   backend: Backend,
-  vectors: Float32Array,
-  held: HeldRows | null,
+  rows: LearningRows,
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { dim, init } = options;
+  const { init, signal } = options;
   const codebook =
-    typeof init === "string"
-      ? await seedCodebook(backend, vectors, random, { ...options, held, seeding: init })
-      : init.slice();
-  const onDevice =
-    held === null ? null : await DeviceKmeansRows.open(backend, held, vectors.length / dim, codebook, options);
-  const rows = onDevice ?? (await HostKmeansRows.open(backend, vectors, held, codebook, options));
+    typeof init === "string" ? await seedCodebook(backend, rows, random, { ...options, seeding: init }) : init.slice();
+  const held = await rows.hold();
+  const onDevice = held === null ? null : await DeviceKmeansRows.open(backend, held, rows.count, codebook, options);
+  const iterated = onDevice ?? (await HostKmeansRows.open(backend, await rows.host(signal), held, codebook, options));
   try {
-    return await iterate(rows, vectors, random, options);
+    return await iterate(iterated, rows, random, options);
   } finally {
-    rows.dispose();
+    iterated.dispose();
   }
 }
 
 async function iterate(
-  rows: KmeansRows,
-  vectors: Float32Array,
+  iterated: KmeansRows,
+  rows: LearningRows,
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
   const { dim, numCodewords, iterations, minClusterSize, signal } = options;
-  const meanClusterSize = vectors.length / dim / numCodewords;
+  const meanClusterSize = rows.count / numCodewords;
   let reseeded = 0;
   for (let iteration = 0; iteration < iterations; iteration++) {
-    const { error, counts, moved } = await rows.iterate(signal);
-    options.onIteration({ iteration, mse: error / vectors.length, usage: usageOfCounts(counts) });
+    const { error, counts, moved } = await iterated.iterate(signal);
+    options.onIteration({ iteration, mse: error / (rows.count * dim), usage: usageOfCounts(counts) });
     if (!moved && reseeded === 0) break;
 
     // Clusters that lost every vector, or nearly, start again elsewhere.
@@ -116,49 +110,70 @@ async function iterate(
     const smallest = smallestCluster(iteration, iterations, minClusterSize, meanClusterSize);
     reseeded = 0;
     if (counts.every((count) => count >= smallest)) continue;
-    const { codebook, codes, distances } = await rows.outcome();
-    reseeded = await runInSlices(reseedSmall(smallest, counts, codebook, vectors, codes, distances, random));
-    if (reseeded > 0) await rows.restart(codebook);
+    const { codebook, codes, distances } = await iterated.outcome();
+    const drawn = await runInSlices(drawRows(smallest, counts, codes, distances, random));
+    reseeded = drawn.length;
+    if (reseeded === 0) continue;
+    const gathered = await rows.gather(Uint32Array.from(drawn, ({ row }) => row));
+    await runInSlices(startAgain(drawn, gathered, codebook, codes));
+    await iterated.restart(codebook);
   }
-  return rows.codebook();
+  return iterated.codebook();
+}
+
+/** A cluster that starts again, and the row by which. */
+interface NewStart {
+  readonly cluster: number;
+  readonly row: number;
 }
 
 /**
- * Starts every cluster with fewer than `smallest` vectors again elsewhere; how many that were. It draws a row: for an empty
- * cluster in proportion to the squared distance from the row's codeword, each row at most once (that is where the error is;
- * where all distances are zero there is nothing to gain); for a small one any row, since that rule would
- * find again the outliers that made it small.
- *
- * The new codeword lies between the row's codeword and the row, where the mean of an average cluster of N/K vectors would: at
- * sqrt(K/N) of the way. On the row itself it would, in many dimensions, attract no other: independent vectors
- * are farther from each other than from their common mean, and a large cluster near that mean would swallow all.
+ * Draws a row for every cluster with fewer than `smallest` vectors: for an empty one in proportion to the squared distance from the
+ * row's codeword, each row at most once (that is where the error is; where all distances are zero there is nothing to
+ * gain); for a small one any row, since that rule would find again the outliers that made it small.
  */
-function* reseedSmall(
+function* drawRows(
   smallest: number,
   counts: Float64Array,
-  codebook: Float32Array,
-  vectors: Float32Array,
   codes: CodeArray,
   distances: Float64Array,
   random: Random,
-): Steps<number> {
-  const dim = codebook.length / counts.length;
-  const share = reseedingShare(counts.length, codes.length);
-  const means = codebook.slice();
+): Steps<NewStart[]> {
   const errors = new ProportionalDraw(distances);
   const meter = new StepMeter();
-  let reseeded = 0;
+  const drawn: NewStart[] = [];
   for (let k = 0; k < counts.length; k++) {
     if (counts[k] >= smallest) continue;
     if (counts[k] === 0 && errors.total() === 0) continue;
     const row = counts[k] === 0 ? errors.draw(random) : random.below(codes.length);
-    const mean = means.subarray(codes[row] * dim, (codes[row] + 1) * dim);
-    placeBetween(codebook, k, mean, vectors.subarray(row * dim, (row + 1) * dim), share);
     errors.remove(row);
-    reseeded++;
-    if (meter.add(dim + codes.length / 256 + 1024)) yield;
+    drawn.push({ cluster: k, row });
+    if (meter.add(codes.length / 256 + 1024)) yield;
   }
-  return reseeded;
+  return drawn;
+}
+
+/**
+ * Starts clusters again, by rows[…][D], those that were drawn. The new codeword lies between the row's codeword and the row, where the
+ * mean of an average cluster of N/K vectors would: at sqrt(K/N) of the way. On the row itself it would, in many
+ * dimensions, attract no other: independent vectors are farther from each other than from their common mean, and a large cluster near
+ * that mean would swallow all.
+ */
+function* startAgain(
+  drawn: readonly NewStart[],
+  rows: Float32Array,
+  codebook: Float32Array,
+  codes: CodeArray,
+): Steps<void> {
+  const dim = rows.length / drawn.length;
+  const share = reseedingShare(codebook.length / dim, codes.length);
+  const means = codebook.slice();
+  const meter = new StepMeter();
+  for (const [i, { cluster, row }] of drawn.entries()) {
+    const mean = means.subarray(codes[row] * dim, (codes[row] + 1) * dim);
+    placeBetween(codebook, cluster, mean, rows.subarray(i * dim, (i + 1) * dim), share);
+    if (meter.add(dim)) yield;
+  }
 }
 
 /** The share of the way from a row's codeword to the row at which a new codeword of K for N rows starts. */

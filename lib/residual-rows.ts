@@ -88,7 +88,8 @@ export async function subtractCodewords(
   await refuseOverflow(residuals, dim);
 }
 
-async function refuseOverflow(residuals: Float32Array, dim: number): Promise<void> {
+/** For residuals, or the largest magnitudes of their columns. */
+export async function refuseOverflow(residuals: Float32Array, dim: number): Promise<void> {
   await inSlices(residuals.length, dim, (from, to) => {
     for (let i = from; i < to; i++) {
       if (residuals[i] - residuals[i] === 0) continue;

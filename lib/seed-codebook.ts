@@ -1,11 +1,12 @@
 // The first codewords of k-means: rows of the data, drawn so that they lie apart.
 
-import type { Backend, HeldRows, Metric, SeedDraws } from "./backend.js";
+import type { Backend, Metric } from "./backend.js";
 import { unitVector } from "./canonical.js";
-import { copyRow } from "./copy-row.js";
+import { copyRow, gatherRows } from "./copy-row.js";
 import { isLoss } from "./errors.js";
 import { ProportionalDraw } from "./proportional-draw.js";
 import type { Random } from "./random.js";
+import type { HeldRows, SeedDraws } from "./resident.js";
 import { inSlices } from "./time-slice.js";
 
 /**
@@ -31,75 +32,71 @@ export interface SeedingOptions {
   readonly seeding: Seeding;
   /** Seeds are drawn from a random sample of at most this many rows. */
   readonly sampleSize: number;
-  /** What the backend holds of the vectors. */
-  readonly held?: HeldRows | null | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Where the rows of seeds come from. */
+/** Where the rows of seeds come from: all are asked for only if all may become seeds. */
 export interface SeedRows {
   readonly count: number;
   /** Copies of these rows, in this order, or all rows where there is no list: [rows.length][D]. */
   gather(rows: Uint32Array | null): Promise<Float32Array>;
-  /** All rows, where `options.held` is of them. */
-  readonly all?: Float32Array;
+  /** What the backend holds of all rows, which stays the owner's; null: nothing. */
+  hold?(): Promise<HeldRows | null>;
 }
 
-/** A codebook [K][D] of rows of vectors[N][D]. */
-export function seedCodebook(
+/** A codebook [K][D] of some of the rows. */
+export async function seedCodebook(
   backend: Backend,
-  vectors: Float32Array,
-  random: Random,
-  options: SeedingOptions,
-): Promise<Float32Array> {
-  const { dim } = options;
-  const gather = async (rows: Uint32Array | null) => (rows === null ? vectors : gatherRows(vectors, rows, dim));
-  return seedFromRows(backend, { count: vectors.length / dim, gather, all: vectors }, random, options);
-}
-
-/** The same from rows that are elsewhere: only those that may become seeds are asked for, once. */
-export async function seedFromRows(
-  backend: Backend,
-  { count, gather, all }: SeedRows,
+  rows: SeedRows,
   random: Random,
   options: SeedingOptions,
 ): Promise<Float32Array> {
   const { dim, metric, numCodewords, seeding, sampleSize } = options;
+  const { count } = rows;
   if (seeding === "random") {
     // Different rows while there are enough of them.
     const different = count >= numCodewords;
-    return gather(
+    return rows.gather(
       different
         ? random.sample(count, numCodewords)
         : Uint32Array.from({ length: numCodewords }, () => random.below(count)),
     );
   }
 
-  const sample = await gather(count <= sampleSize ? null : random.sample(count, sampleSize));
+  const chosen = count <= sampleSize ? null : random.sample(count, sampleSize);
+  const first = random.below(Math.min(count, sampleSize));
+  // All of them, as they are.
+  const held = chosen === null && metric === "l2" ? await rows.hold?.() : undefined;
+  const drawnOfAll = held && (await drawByDevice(backend, held, count, first, random, options));
+  if (drawnOfAll) return rows.gather(drawnOfAll);
+
+  const sample = await rows.gather(chosen);
   const positions = metric === "cosine" ? await unitRows(sample, dim) : sample;
-  if (positions === all) return drawApart(backend, sample, positions, random, options);
-  const held = await backend.hold?.(positions, dim);
+  if (held !== undefined) return drawApart(backend, { sample, positions, held }, first, random, options);
+  const own = await backend.hold?.(positions, dim);
   try {
-    return await drawApart(backend, sample, positions, random, { ...options, held });
+    const drawn = own && (await drawByDevice(backend, own, sample.length / dim, first, random, options));
+    if (drawn) return await gatherRows(sample, drawn, dim);
+    return await drawApart(backend, { sample, positions, held: own }, first, random, options);
   } finally {
-    held?.dispose();
+    own?.dispose();
   }
 }
 
-/** `positions` are the rows of the sample where distances are measured. */
+/** Draws by arrays of the host: `positions` are the rows of the sample where distances are measured, and may be held. */
 async function drawApart(
   backend: Backend,
-  sample: Float32Array,
-  positions: Float32Array,
+  {
+    sample,
+    positions,
+    held,
+  }: { readonly sample: Float32Array; readonly positions: Float32Array; readonly held: HeldRows | null | undefined },
+  first: number,
   random: Random,
   options: SeedingOptions,
 ): Promise<Float32Array> {
-  const { dim, weights, numCodewords, seeding, held, signal } = options;
+  const { dim, weights, numCodewords, seeding, signal } = options;
   const sampleCount = sample.length / dim;
-  const first = random.below(sampleCount);
-  const drawn =
-    seeding === "k-means++" && held ? await drawByDevice(backend, held, sampleCount, first, random, options) : null;
-  if (drawn !== null) return gatherRows(sample, drawn, dim);
   const codebook = new Float32Array(numCodewords * dim);
   const lower = (row: number, distances: Float64Array) => {
     const centre = positions.subarray(row * dim, (row + 1) * dim);
@@ -142,8 +139,9 @@ async function drawByDevice(
   count: number,
   first: number,
   random: Random,
-  { dim, weights, numCodewords, signal }: SeedingOptions,
+  { dim, weights, numCodewords, seeding, signal }: SeedingOptions,
 ): Promise<Uint32Array | null> {
+  if (seeding !== "k-means++") return null;
   const draws = backend.drawSeeds?.(held, { count, dim, weights, first });
   if (!draws) return null;
   const before = random.toState();
@@ -196,14 +194,6 @@ export async function sumOf(values: Float64Array): Promise<number> {
     for (let i = from; i < to; i++) sum += values[i];
   });
   return sum;
-}
-
-async function gatherRows(vectors: Float32Array, rows: Uint32Array, dim: number): Promise<Float32Array> {
-  const gathered = new Float32Array(rows.length * dim);
-  await inSlices(gathered.length, dim, (from, to) => {
-    for (let i = from / dim; i < to / dim; i++) copyRow(vectors, rows[i], gathered, i, dim);
-  });
-  return gathered;
 }
 
 async function unitRows(vectors: Float32Array, dim: number): Promise<Float32Array> {

@@ -1,7 +1,8 @@
 // Statistics of codes and codebooks: exact sums and means on an integer grid, usage and perplexity.
 
-import type { Backend, CodeArray, HeldRows } from "./backend.js";
+import type { Backend, CodeArray } from "./backend.js";
 import { type Codes, checkCodeRange } from "./check.js";
+import type { HeldRows } from "./resident.js";
 import { StepMeter, type Steps } from "./time-slice.js";
 
 /** Counts and sums of the vectors assigned to each codeword; exact, so shards and threads may be merged in any order. */

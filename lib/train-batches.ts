@@ -14,8 +14,8 @@ import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
 import { gridExponentsFor, keepNonZero } from "./kmeans-rows.js";
+import { LearningRows } from "./learning-rows.js";
 import { Random } from "./random.js";
-import { nonZeroRows, subtractStage } from "./residual-rows.js";
 import type { Seeding } from "./seed-codebook.js";
 import { accumulate, emptyStatistics, type StageStatistics } from "./statistics.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
@@ -91,41 +91,45 @@ async function trainPasses(backend: Backend, start: BatchSource, plan: PassPlan)
   }
   if (sample.seen === 0) throw invalidArgument("source", "at least one vector", 0);
   const residuals = sample.rows();
-  const more = sample.seen * dim > residuals.length;
-
+  const learnsMore = passes > 0 && sample.seen * dim > residuals.length;
+  const rows = new LearningRows(backend, residuals, dim, !learnsMore);
   const codebooks: Float32Array[] = [];
-  for (const [stage, numCodewords] of sizes.entries()) {
-    const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
-    const { iterations, shrinkage } = plan;
-    const kmeans = { dim, metric, weights, numCodewords, iterations, shrinkage, sampleSize, signal };
-    const codebook = await trainCodebook(backend, rows, random, {
-      ...kmeans,
-      init: inits[stage],
-      minClusterSize: minClusterSizes[stage],
-      room: Infinity,
-      onIteration: () => {},
-    });
-    const spec = { dim, metric, weights, codebooks: [codebook] };
-    if (more && passes > 0) {
-      const before = codebooks.length === 0 ? null : backend.prepare({ dim, metric, weights, codebooks });
-      try {
-        const learner = await MiniBatchLearner.start(backend, spec, rows);
-        for (let pass = 0; pass < passes; pass++) {
-          let seen = 0;
-          for await (const batch of batches()) {
-            if (before !== null) await subtractAll(before, batch, dim, codebooks);
-            const error = await learner.learn(withoutZeros(batch, dim, metric));
-            seen += batch.length / dim;
-            onProgress({ stage, stages, pass, passes, rows: seen, mse: error / batch.length });
+  try {
+    for (const [stage, numCodewords] of sizes.entries()) {
+      const learning = metric === "cosine" ? await rows.nonZero(stage) : rows;
+      const { iterations, shrinkage } = plan;
+      const kmeans = { dim, metric, weights, numCodewords, iterations, shrinkage, sampleSize, signal };
+      const codebook = await trainCodebook(backend, learning, random, {
+        ...kmeans,
+        init: inits[stage],
+        minClusterSize: minClusterSizes[stage],
+        room: Infinity,
+        onIteration: () => {},
+      });
+      const spec = { dim, metric, weights, codebooks: [codebook] };
+      if (learnsMore) {
+        const before = codebooks.length === 0 ? null : backend.prepare({ dim, metric, weights, codebooks });
+        try {
+          const learner = await MiniBatchLearner.start(backend, spec, await learning.host());
+          for (let pass = 0; pass < passes; pass++) {
+            let seen = 0;
+            for await (const batch of batches()) {
+              if (before !== null) await subtractAll(before, batch, dim, codebooks);
+              const error = await learner.learn(withoutZeros(batch, dim, metric));
+              seen += batch.length / dim;
+              onProgress({ stage, stages, pass, passes, rows: seen, mse: error / batch.length });
+            }
+            if (seen !== sample.seen) throw invalidArgument("source", `${sample.seen} vectors in every pass`, seen);
           }
-          if (seen !== sample.seen) throw invalidArgument("source", `${sample.seen} vectors in every pass`, seen);
+        } finally {
+          before?.dispose();
         }
-      } finally {
-        before?.dispose();
       }
+      codebooks.push(codebook);
+      if (stage + 1 < stages) await rows.subtract(spec, signal);
     }
-    codebooks.push(codebook);
-    if (stage + 1 < stages) await subtractStage(backend, spec, residuals, signal);
+  } finally {
+    rows.dispose();
   }
   return { dim, metric, weights, codebooks };
 }

@@ -22,11 +22,11 @@ import {
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
+import { LearningRows } from "./learning-rows.js";
 import type { BackendChoice } from "./open-backend.js";
 import { checkBeam } from "./quantizer-options.js";
 import { Random } from "./random.js";
 import { type RefineProgress, refineCodebooks } from "./refine.js";
-import { nonZeroRows, subtractCodewords, subtractStage } from "./residual-rows.js";
 import { RowWorkers } from "./row-workers.js";
 import { type Seeding, seedings } from "./seed-codebook.js";
 import { inSlices } from "./time-slice.js";
@@ -157,13 +157,15 @@ async function trainStages(
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
   // By the end the vectors may be gone: the caller's, or overwritten by residuals.
   const vectors = refinements === 0 ? null : residuals.slice();
+  const lazily = numWorkers === 1 && capacities.every((capacity) => capacity === Infinity);
+  const rows = new LearningRows(backend, residuals, dim, lazily);
   const workers = numWorkers === 1 ? undefined : new RowWorkers(numWorkers, backend.name, options.threads);
   const codebooks: Float32Array[] = [];
   try {
     for (const [stage, numCodewords] of sizes.entries()) {
-      const rows = metric === "cosine" ? await nonZeroRows(residuals, dim, stage) : residuals;
-      const room = roomOf(capacities[stage], rows.length / dim, numCodewords);
-      const codebook = await trainCodebook(backend, rows, random, {
+      const learning = metric === "cosine" ? await rows.nonZero(stage) : rows;
+      const room = roomOf(capacities[stage], learning.count, numCodewords);
+      const codebook = await trainCodebook(backend, learning, random, {
         dim,
         metric,
         weights,
@@ -175,7 +177,7 @@ async function trainStages(
         workers,
         onIteration({ iteration, mse, usage: { perplexity } }) {
           // Rows left out above have no error, so the mean is taken over all elements.
-          const overall = mse * (rows.length / residuals.length);
+          const overall = mse * (learning.count / rows.count);
           const snrDb = 10 * Math.log10(energy / (overall * residuals.length));
           const { iterations } = kmeans;
           onProgress({ stage, stages: sizes.length, iteration, iterations, mse: overall, snrDb, perplexity });
@@ -184,10 +186,11 @@ async function trainStages(
       codebooks.push(codebook);
       if (stage + 1 === sizes.length) break;
       const spec = { dim, metric, weights, codebooks: [codebook] };
-      if (capacities[stage] === Infinity) await subtractStage(backend, spec, residuals, signal);
-      else await subtractCodewords(codebook, await balancedCodes(backend, spec, residuals, room, signal), residuals);
+      if (capacities[stage] === Infinity) await rows.subtract(spec, signal);
+      else await rows.subtractCoded(codebook, await balancedCodes(backend, spec, await rows.host(), room, signal));
     }
   } finally {
+    rows.dispose();
     workers?.end();
   }
   const spec = { dim, metric, weights, codebooks };

@@ -1,7 +1,8 @@
 // The rows of a k-means training: assigned and summed on this thread, or in parts by workers that hold them, to the same numbers.
 
 import { type Assignment, assignRows, partOfAssignment } from "./assign-rows.js";
-import type { Backend, CodeArray, CodebookSpec, HeldRows } from "./backend.js";
+import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
+import type { HeldRows } from "./resident.js";
 import { type RowWorkers, sharedCopy } from "./row-workers.js";
 import { accumulate, type StageStatistics } from "./statistics.js";
 import { inSlices } from "./time-slice.js";

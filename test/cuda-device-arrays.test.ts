@@ -129,7 +129,7 @@ describe.skipIf(!available)("device arrays", () => {
     const core = new native.CudaCodebooks({ dim, metric: "l2", weights: null, codebooks, device: 0 });
     const request = { vectors: memory, count: 100, stages: 1, codes: memory, wide: false };
     expect(() => core.encodeResident(request)).toThrow("vectors: expected CudaMemory of 4000 bytes on device 0");
-    expect(() => core.encodeResident({ ...request, count: 1 })).toThrow("three memories");
+    expect(() => core.encodeResident({ ...request, count: 1 })).toThrow("codes: expected memory apart");
     for (const wrong of [{}, null, core, new Float32Array(1000)]) {
       expect(() => core.encodeResident({ ...request, vectors: wrong as never })).toThrow(TypeError);
     }

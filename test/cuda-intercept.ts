@@ -47,7 +47,13 @@ export function intercept(before: (call: NativeCall) => void): void {
   };
   wrap(Memory.prototype, CudaMemory.prototype, ["upload", "download", "dispose"]);
   Object.assign(native, { CudaCodebooks: Codebooks, CudaMemory: Memory });
-  wrap(native, original, ["cudaMagnitudesResident", "cudaDrawResident", "cudaLowerDistances", "cudaAccumulate"]);
+  wrap(native, original, [
+    "cudaMagnitudesResident",
+    "cudaDrawResident",
+    "cudaGatherResident",
+    "cudaLowerDistances",
+    "cudaAccumulate",
+  ]);
 }
 
 export function restore(): void {

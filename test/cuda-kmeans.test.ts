@@ -134,6 +134,39 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
     expect(calls).not.toContain("cudaDrawResident");
   });
 
+  it("subtracts a stage from rows that stay there, and brings single ones", async () => {
+    const vectors = gaussian(900);
+    const cases: [title: string, options: Partial<TrainOptions>, gathers: number][] = [
+      // Seeds of three stages.
+      ["k-means++", {}, 2],
+      ["a sample", { sampleSize: 700 }, 2],
+      ["random rows", { init: "random" }, 2],
+      ["clusters that start again", { init: "random", minClusterSize: 6 }, 3],
+    ];
+    for (const [title, options, gathers] of cases) {
+      const calls: NativeCall[] = [];
+      intercept((call) => calls.push(call));
+      const three = { stages: 3, codebookSize: [24, 11, 30], iterations: 7, ...options };
+      expect(await train("cuda", vectors, three), title).toEqual(await train("js", vectors, three));
+      const methods = calls.map(({ method }) => method);
+      for (const method of ["encode", "assign", "cudaAccumulate"]) expect(methods, title).not.toContain(method);
+      expect(methods.filter((method) => method === "cudaGatherResident").length, title).toBeGreaterThanOrEqual(gathers);
+      const sent = calls.filter(({ method, request }) => method === "upload" && request.source instanceof Float32Array);
+      const whole = sent.filter(({ request }) => (request.source as Float32Array).length === vectors.length);
+      expect(whole, title).toHaveLength(1);
+      restore();
+    }
+  });
+
+  it("says where residuals overflow, as other backends do", async () => {
+    // One is far from the mean of all.
+    const vectors = gaussian(300).map((x, i) => (i === 40 * dim ? -3.3e38 : i % dim === 0 ? 3.3e38 : x));
+    const options = { codebookSize: [1, 2], iterations: 1 };
+    const expected = await train("js", vectors, options).catch((error: unknown) => error);
+    expect(expected).toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining("1.7e38") });
+    await expect(train("cuda", vectors, options)).rejects.toEqual(expected);
+  });
+
   it("leaves vectors, codes and distances there, and asks for codewords once a stage", async () => {
     const calls: NativeCall[] = [];
     intercept((call) => calls.push(call));
@@ -176,8 +209,8 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
   });
 
   it("starts over from arrays of the host where the device has no room or is lost, with every report once", async () => {
-    const vectors = gaussian(500);
-    const options = { stages: 1, codebookSize: 24, minClusterSize: 6 } as const;
+    const vectors = gaussian(300);
+    const options = { stages: 3, codebookSize: [12, 10, 8], minClusterSize: 6 };
     const expected = await train("js", vectors, options);
     for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST", "CUDA"]) {
       let left = 0;
@@ -193,9 +226,9 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
         if (code === "CUDA") expect(outcome, `call ${call}`).toMatchObject({ code });
         else expect(outcome, `call ${call}`).toEqual(expected);
       }
-      // Seven arrays are allocated, two filled, seeds drawn, magnitudes asked for; then two calls for each of six iterations, and some for
-      // what starts again.
-      expect(calls).toBeGreaterThan(7 + 2 + 1 + 1 + 2 * 6 + 4);
+      // Of three stages: arrays allocated and filled, seeds drawn and brought, magnitudes asked for, two calls for each of six
+      // iterations, some for what starts again; and between them residuals.
+      expect(calls).toBeGreaterThan(3 * (6 + 1 + 2 + 1 + 2 * 6 + 4) + 2 * 3);
     }
   });
 
@@ -228,13 +261,13 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
       if (method === aborted) controller.abort(new Error("enough"));
     });
     const weights = new Float32Array(dim).fill(2);
-    for (aborted of ["", "cudaDrawResident", "encodeResident", "meansResident"]) {
+    for (aborted of ["", "cudaDrawResident", "cudaGatherResident", "encodeResident", "meansResident"]) {
       controller = new AbortController();
       const training = train("cuda", gaussian(500), { weights, signal: controller.signal });
       if (aborted === "") await training;
       else await expect(training).rejects.toThrow("enough");
     }
-    // Of two stages, of two in which it was aborted, and distances for seeds.
+    // Of two stages, of three in which it was aborted, and distances for seeds.
     expect(allocated).toBeGreaterThanOrEqual(4 * 7 + 2);
     expect(disposed.size).toBe(allocated);
   });

@@ -3,12 +3,12 @@
 
 import { describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
-import type { ResidentCodebooks } from "../lib/backend.js";
 import { CodebookTrainer } from "../lib/codebook-trainer.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
 import { smallestDeviceWork } from "../lib/cuda/device-work.js";
 import { RvqError } from "../lib/errors.js";
 import { openBackend, status } from "../lib/open-backend.js";
+import type { ResidentCodebooks } from "../lib/resident.js";
 import { ResidualQuantizer } from "../lib/residual-quantizer.js";
 
 const native = loadAddon().addon as CudaAddon | null;

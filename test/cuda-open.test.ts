@@ -57,6 +57,7 @@ class FakeAddon {
       cudaAccumulate: () => later("accumulate"),
       cudaMagnitudesResident: () => later("magnitudes"),
       cudaDrawResident: () => later("draw"),
+      cudaGatherResident: () => later("gather"),
       cudaLowerDistances: () => later("lowerDistances"),
       cudaStagingRoom: () => later("room"),
       copyElements: () => log.push("copy"),

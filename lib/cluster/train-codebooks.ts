@@ -16,7 +16,7 @@ import { blockSize } from "../proportional-draw.js";
 import type { BackendChoiceOptions } from "../quantizer-options.js";
 import { Random } from "../random.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
-import { seedFromRows } from "../seed-codebook.js";
+import { seedCodebook } from "../seed-codebook.js";
 import type { VectorRange } from "../stage-sums.js";
 import { meanSteps } from "../statistics.js";
 import { runInSlices } from "../time-slice.js";
@@ -187,7 +187,7 @@ class ClusterTraining {
     if (typeof seeding !== "string") return seeding.slice();
     const source = { count: corpus.rows, gather: (rows: Uint32Array | null) => corpus.gather(this.folders, rows) };
     const options = { dim, metric, weights, numCodewords: sizes[stage], seeding, sampleSize, signal };
-    return seedFromRows(this.engine, source, random, options);
+    return seedCodebook(this.engine, source, random, options);
   }
 
   /** Publishes the codebook, has every shard summed up, and merges. */

@@ -6,12 +6,11 @@ import type {
   BadInput,
   CodebookSpec,
   DecodeRequest,
-  DeviceMemory,
   DistanceRequest,
   EncodeRequest,
   LowerDistancesRequest,
-  ResidentCodebooks,
 } from "../backend.js";
+import type { DeviceMemory, ResidentCodebooks } from "../resident.js";
 
 export interface CudaInfo {
   readonly devices: readonly CudaDevice[];
@@ -93,6 +92,18 @@ export interface CudaAddon {
     request: Parameters<ResidentCodebooks["magnitudes"]>[0],
     options: CudaOptions,
   ): ReturnType<ResidentCodebooks["magnitudes"]>;
+  /** gathered[i] = vectors[rows[i]] for i below `wanted`; throws a RangeError where a row is not below `count`. */
+  cudaGatherResident(
+    request: {
+      readonly vectors: DeviceMemory;
+      readonly count: number;
+      readonly dim: number;
+      readonly rows: Uint32Array;
+      readonly wanted: number;
+      readonly gathered: Float32Array;
+    },
+    options: CudaOptions,
+  ): Promise<void>;
   /** rows[draws] = the rows drawn, 2^32 − 1 from where on all distances are zero; `fresh`: nothing is in `distances` yet. */
   cudaDrawResident(
     request: {

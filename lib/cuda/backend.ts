@@ -1,22 +1,19 @@
 // The `cuda` backend: the CUDA core behind the contract of `lib/backend.ts`, with the `cpu` backend for what suits it better.
 
-import {
-  type AccumulateRequest,
-  type Backend,
-  type BackendOptions,
-  type CodebookSpec,
-  type HeldRows,
-  type LowerDistancesRequest,
-  mostResidentRows,
-  type PreparedCodebooks,
-  type PreparedProjection,
-  type Projection,
-  type SeedDraws,
-  type SeedDrawsRequest,
-  type StagingMemory,
+import type {
+  AccumulateRequest,
+  Backend,
+  BackendOptions,
+  CodebookSpec,
+  LowerDistancesRequest,
+  PreparedCodebooks,
+  PreparedProjection,
+  Projection,
+  StagingMemory,
 } from "../backend.js";
 import type { Addon } from "../cpu/addon.js";
 import { invalidArgument, isLoss, RvqError } from "../errors.js";
+import { type HeldRows, mostResidentRows, type SeedDraws, type SeedDrawsRequest } from "../resident.js";
 import type { CudaAddon, CudaDevice, CudaOptions } from "./addon.js";
 import { CudaPreparedCodebooks } from "./codebooks.js";
 import { smallestDeviceWork } from "./device-work.js";
@@ -59,6 +56,7 @@ export function openCuda(addon: object, file: string, options: BackendOptions, c
     "cudaAccumulate",
     "cudaMagnitudesResident",
     "cudaDrawResident",
+    "cudaGatherResident",
     "cudaLowerDistances",
     "cudaStagingRoom",
     "copyElements",
@@ -130,11 +128,12 @@ class CudaBackend implements Backend {
   }
 
   async hold(vectors: Float32Array, dim: number): Promise<HeldRows | null> {
-    const { options } = this;
+    const { addon, options } = this;
     if (vectors.length === 0 || vectors.length % dim !== 0) return null;
     if (this.goesToCpu(vectors.length, smallestDeviceWork.hold)) return null;
     try {
-      return await asRvqError(() => HeldVectors.of(vectors, (bytes) => new this.Memory({ ...options, bytes })));
+      const memory = asRvqErrorSync(() => new this.Memory({ ...options, bytes: vectors.byteLength }));
+      return await HeldVectors.of(addon, options, memory, vectors, dim);
     } catch (error) {
       // Then every call brings its rows along; what else is wrong they will say.
       if (isLoss(error)) return null;

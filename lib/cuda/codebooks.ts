@@ -7,9 +7,9 @@ import type {
   DistanceRequest,
   EncodeRequest,
   PreparedCodebooks,
-  ResidentCodebooks,
 } from "../backend.js";
 import { isLoss, RvqError } from "../errors.js";
+import type { ResidentCodebooks } from "../resident.js";
 import type { CudaCodebooks } from "./addon.js";
 import { smallestDeviceWork } from "./device-work.js";
 import { asRvqError, asRvqErrorSync } from "./errors.js";

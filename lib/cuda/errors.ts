@@ -1,7 +1,7 @@
 // Errors of the CUDA core as the package's own.
 
-import type { DeviceMemory } from "../backend.js";
 import { RvqError, type RvqErrorCode } from "../errors.js";
+import type { DeviceMemory } from "../resident.js";
 import type { CudaAddon } from "./addon.js";
 
 const codes: readonly RvqErrorCode[] = ["OUT_OF_MEMORY", "DEVICE_LOST", "CUDA"];

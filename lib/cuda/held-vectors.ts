@@ -1,23 +1,42 @@
 // Vectors that the device has too, while a training goes over them again and again.
 
-import type { DeviceMemory, HeldRequest, HeldRows } from "../backend.js";
-import type { ResidentRows } from "./addon.js";
+import type { HeldRequest } from "../backend.js";
+import type { DeviceMemory, HeldRows } from "../resident.js";
+import type { CudaAddon, CudaOptions, ResidentRows } from "./addon.js";
+import { asRvqError } from "./errors.js";
 
 export class HeldVectors implements HeldRows {
   private constructor(
+    private readonly addon: CudaAddon,
+    private readonly options: CudaOptions,
     readonly memory: DeviceMemory,
     private readonly vectors: Float32Array,
+    private readonly dim: number,
   ) {}
 
-  static async of(vectors: Float32Array, allocate: (bytes: number) => DeviceMemory): Promise<HeldVectors> {
-    const memory = allocate(vectors.byteLength);
+  /** Of vectors[…][dim], for which it fills the memory. */
+  static async of(
+    addon: CudaAddon,
+    options: CudaOptions,
+    memory: DeviceMemory,
+    vectors: Float32Array,
+    dim: number,
+  ): Promise<HeldVectors> {
     try {
       await memory.upload({ source: vectors, offset: 0 });
-      return new HeldVectors(memory, vectors);
+      return new HeldVectors(addon, options, memory, vectors, dim);
     } catch (error) {
       memory.dispose();
       throw error;
     }
+  }
+
+  async gather(rows: Uint32Array): Promise<Float32Array> {
+    const { addon, options, memory, vectors, dim } = this;
+    const gathered = new Float32Array(rows.length * dim);
+    const request = { vectors: memory, count: vectors.length / dim, dim, rows, wanted: rows.length, gathered };
+    await asRvqError(async () => addon.cudaGatherResident(request, options));
+    return gathered;
   }
 
   dispose(): void {

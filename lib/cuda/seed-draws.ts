@@ -1,6 +1,6 @@
 // The draws of k-means++ on the device.
 
-import type { DeviceMemory, SeedDraws, SeedDrawsRequest } from "../backend.js";
+import type { DeviceMemory, SeedDraws, SeedDrawsRequest } from "../resident.js";
 import type { CudaAddon, CudaOptions } from "./addon.js";
 import { asRvqError } from "./errors.js";
 

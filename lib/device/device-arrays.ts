@@ -1,8 +1,9 @@
 // Vectors and codes that stay on a GPU: what DeviceQuantizer takes and gives.
 
-import type { CodeArray, DeviceMemory } from "../backend.js";
+import type { CodeArray } from "../backend.js";
 import { allocate, type Codes } from "../check.js";
 import { RvqError } from "../errors.js";
+import type { DeviceMemory } from "../resident.js";
 
 /** What both kinds of arrays are. Only a DeviceQuantizer makes them. */
 export abstract class DeviceArray {

@@ -1,17 +1,12 @@
 // The rows of a k-means training on a device: vectors, codes, distances and sums stay there, the host gets counts and an error.
 
-import {
-  type Backend,
-  type DeviceMemory,
-  type HeldRows,
-  mostResidentRows,
-  type PreparedCodebooks,
-  type ResidentCodebooks,
-} from "../backend.js";
+import type { Backend, PreparedCodebooks } from "../backend.js";
 import { newCodeArray } from "../code-array.js";
 import { isLoss } from "../errors.js";
 import type { KmeansIteration, KmeansOutcome, KmeansRows, KmeansRule } from "../kmeans-rows.js";
+import type { DeviceMemory, HeldRows, ResidentCodebooks } from "../resident.js";
 import { gridExponentsOf } from "../statistics.js";
+import { residentOf, searchesHeld, searchHeld } from "./held-search.js";
 
 interface Memory {
   /** codes[N] of now and of the iteration before, of 16 bits or 32. */
@@ -53,13 +48,11 @@ export class DeviceKmeansRows implements KmeansRows {
     rule: KmeansRule,
   ): Promise<DeviceKmeansRows | null> {
     const { dim, metric, weights, room, workers } = rule;
-    if (workers !== undefined || room < count || count > mostResidentRows) return null;
-    if (backend.stepsOnDevice?.(count * codebook.length) !== true) return null;
+    if (workers !== undefined || room < count || !searchesHeld(backend, count, codebook.length)) return null;
     const prepared = backend.prepare({ dim, metric, weights, codebooks: [codebook] });
     const made: DeviceMemory[] = [];
     try {
-      const resident = prepared.resident?.();
-      if (resident === undefined) throw new Error(`${backend.name} has a device, but no arrays on it`);
+      const resident = residentOf(backend, prepared);
       const allocate = (bytes: number) => {
         const memory = resident.allocate(bytes);
         made.push(memory);
@@ -98,13 +91,7 @@ export class DeviceKmeansRows implements KmeansRows {
     memory.codes = previousCodes;
     memory.previousCodes = codes;
 
-    // The rows have been checked. Chunk by chunk, to see the signal.
-    const chunkRows = backend.chunkRows(dim, numCodewords, false);
-    for (let first = 0; first < count; first += chunkRows) {
-      signal?.throwIfAborted();
-      const rows = Math.min(chunkRows, count - first);
-      await resident.encode({ ...shape, first, count: rows, stages: 1, codes: memory.codes });
-    }
+    await searchHeld(backend, resident, { vectors, count, dim, numCodewords, codes: memory.codes }, signal);
     const countsAfter = new Float64Array(numCodewords);
     const totals = new Float64Array(2);
     const later = this.iterations++ > 0;

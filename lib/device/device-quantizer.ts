@@ -1,14 +1,6 @@
 // DeviceQuantizer: the operations of a ResidualQuantizer on arrays that stay on a GPU.
 
-import {
-  type Backend,
-  type CodeArray,
-  type CodebookSpec,
-  type DeviceMemory,
-  mostResidentRows,
-  type PreparedCodebooks,
-  type ResidentCodebooks,
-} from "../backend.js";
+import type { Backend, CodeArray, CodebookSpec, PreparedCodebooks } from "../backend.js";
 import {
   badInput,
   type Codes,
@@ -23,6 +15,7 @@ import {
 import type { ChunkOptions } from "../chunks.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import type { StageOptions } from "../quantizer-options.js";
+import { type DeviceMemory, mostResidentRows, type ResidentCodebooks } from "../resident.js";
 import { stageGrids, type VectorRange } from "../stage-sums.js";
 import { emptyStatistics, meanSteps } from "../statistics.js";
 import { checkRange } from "../statistics-file.js";

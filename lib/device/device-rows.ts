@@ -1,7 +1,8 @@
 // The rows of a step of learning on a device. Codes, counts and the state after the step come to the host; vectors, residuals and
 // distances stay there.
 
-import type { CodeArray, DeviceMemory } from "../backend.js";
+import type { CodeArray } from "../backend.js";
+import type { DeviceMemory } from "../resident.js";
 import type { VectorRange } from "../stage-sums.js";
 import type { MeasuredRows, PickedRows, StepRows, StepStage, StepWalk } from "../step-rows.js";
 import { inSlices } from "../time-slice.js";

@@ -1,7 +1,8 @@
 // What a trainer, or one group of it, has on a device from step to step: its state, and memory that every step needs.
 
-import type { Backend, DeviceMemory, PreparedCodebooks, ResidentCodebooks } from "../backend.js";
+import type { Backend, PreparedCodebooks } from "../backend.js";
 import type { StageState } from "../moving-average.js";
+import type { DeviceMemory, ResidentCodebooks } from "../resident.js";
 import { specOf, type TrainerPart, type TrainerState } from "../training-step.js";
 import { noDevice } from "./device-quantizer.js";
 

@@ -1,10 +1,11 @@
 // Where the rows of a step come from that is done on a device: an array of the host, or memory that is there already.
 
-import type { Backend, BadInput, DeviceMemory } from "../backend.js";
+import type { Backend, BadInput } from "../backend.js";
 import { firstBadInput } from "../bad-input.js";
 import { badInput } from "../check.js";
 import type { CountingRows } from "../counting-rows.js";
 import { invalidArgument } from "../errors.js";
+import type { DeviceMemory } from "../resident.js";
 import type { VectorRange } from "../stage-sums.js";
 import { checkLeftAlone } from "../staging.js";
 import { pickRows } from "../step-rows.js";

@@ -1,7 +1,8 @@
 // Copies a matrix of the caller's to device memory, chunk by chunk, so that the event loop and the abort signal get their turns.
 
-import type { Backend, CodeArray, DeviceMemory } from "../backend.js";
+import type { Backend, CodeArray } from "../backend.js";
 import { type ChunkOptions, forEachChunk } from "../chunks.js";
+import type { DeviceMemory } from "../resident.js";
 import { StagedRows } from "../staging.js";
 
 /**

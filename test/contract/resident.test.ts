@@ -2,13 +2,14 @@
 // iterations of k-means.
 
 import { describe, expect, it } from "vitest";
-import type { CodebookSpec, DeviceMemory, ResidentCodebooks } from "../../lib/backend.js";
+import type { CodebookSpec } from "../../lib/backend.js";
 import { newCodeArray } from "../../lib/code-array.js";
 import { keepNonZero } from "../../lib/kmeans-rows.js";
 import { averageSteps, emptyState } from "../../lib/moving-average.js";
 import { openBackend } from "../../lib/open-backend.js";
 import { blockSize, ProportionalDraw, sumsOfBlocks, totalOf } from "../../lib/proportional-draw.js";
 import { Random } from "../../lib/random.js";
+import type { DeviceMemory, ResidentCodebooks } from "../../lib/resident.js";
 import { emptySums, massesOf, raiseToMagnitudes, stageGrids } from "../../lib/stage-sums.js";
 import { accumulate, emptyStatistics, gridExponentFor, meanSteps } from "../../lib/statistics.js";
 import { runToEnd } from "../../lib/time-slice.js";
@@ -212,6 +213,66 @@ describe.skipIf(!cuda?.available)(`resident rows on ${cuda?.title ?? "cuda (left
     const { bad } = await resident.encode({ ...request, first: 60, count: 30 });
     expectSame([bad?.row ?? -1, bad?.column ?? -1], [11, 2], {});
     expectSame([(await resident.encode({ ...request, first: 72, count: 18 })).bad === null ? 0 : 1], [0], {});
+  });
+
+  it("leave their residuals in their own place", async () => {
+    for (const metric of ["l2", "cosine"] as const) {
+      // By the forms for few rows and for many, with and without whole fragments.
+      for (const [count, dim, numCodewords] of [
+        [3, 8, 4_100],
+        [40, 13, 2_600],
+        [90, 5, 9],
+        [300, 64, 70],
+        [130, 300, 20],
+      ]) {
+        const { vectors, spec } = makeSpec("gaussian", { count, dim, numCodewords }, metric, false);
+        const one = { ...spec, codebooks: spec.codebooks.slice(0, 1) };
+        for (const stages of [1, 3]) {
+          const resident = open(stages === 1 ? one : spec);
+          const codes = [0, 0].map(() => resident.allocate(count * stages * 2));
+          const [own, other] = await Promise.all([upload(resident, vectors), upload(resident, vectors)]);
+          const apart = resident.allocate(vectors.byteLength);
+          const request = { count, stages, wide: false };
+          await resident.encode({ ...request, vectors: own, codes: codes[0], residuals: own });
+          await resident.encode({ ...request, vectors: other, codes: codes[1], residuals: apart });
+          const where = { metric, count, dim, stages };
+          expectSame(await download(own, vectors.length), await download(apart, vectors.length), where);
+          expectSame(await download(other, vectors.length), vectors, { ...where, untouched: true });
+          const [left, right] = codes.map(() => new Uint16Array(count * stages));
+          await codes[0].download({ target: left, offset: 0 });
+          await codes[1].download({ target: right, offset: 0 });
+          expectSame(left, right, { ...where, codes: true });
+        }
+      }
+    }
+  });
+
+  it("are gathered one by one, in any order and more than once", async () => {
+    const backend = openBackend("cuda", undefined);
+    const random = new Random(4);
+    for (const [count, dim] of [
+      [1, 1],
+      [300, 1],
+      [50, 3],
+      [900, 33],
+      [70, 256],
+      [20, 1_001],
+    ]) {
+      const { vectors } = makeSpec("gaussian", { count, dim, numCodewords: 4 }, "l2", false);
+      const held = await backend.hold?.(vectors, dim);
+      if (!held) throw new Error("no held rows");
+      for (const wanted of [0, 1, 700]) {
+        const rows = Uint32Array.from({ length: wanted }, (_, i) => (i === 0 ? count - 1 : random.below(count)));
+        const expected = Float32Array.from(
+          { length: wanted * dim },
+          (_, i) => vectors[rows[Math.floor(i / dim)] * dim + (i % dim)],
+        );
+        expectSame(await held.gather(rows), expected, { count, dim, wanted });
+      }
+      await expect(held.gather(Uint32Array.of(0, count))).rejects.toThrow(RangeError);
+      held.dispose();
+      await expect(held.gather(Uint32Array.of(0))).rejects.toThrow(TypeError);
+    }
   });
 
   /** Any codes, all stages, some rows that do not count; the residuals in place and elsewhere. */
