@@ -32,7 +32,8 @@ template <typename... Parameters, typename... Arguments>
 void launch(const char* name, const Launch& shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
   auto start = [&] {
 #ifdef RVQ_EMULATE_CUDA
-    return emulation::enqueue_kernel(shape.stream, {shape.grid, shape.block, shape.shared_bytes},
+    return emulation::enqueue_kernel(shape.stream, reinterpret_cast<const void*>(kernel),
+                                     {shape.grid, shape.block, shape.shared_bytes},
                                      [=] { kernel(static_cast<Parameters>(arguments)...); });
 #else
     cudaLaunchConfig_t config{};

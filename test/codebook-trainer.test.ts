@@ -10,16 +10,13 @@ import {
   status,
 } from "../lib/index.js";
 import { Random } from "../lib/random.js";
-import { makeData, normal } from "./contract/families.js";
+import { gaussianRows, makeData, normal } from "./contract/families.js";
 import { nearest } from "./contract/reference.js";
 
 const dim = 6;
 const sizes = [5, 4];
 
-function gaussian(count: number, width = dim, seed = 1): Float32Array {
-  const random = new Random(seed);
-  return Float32Array.from({ length: count * width }, () => normal(random));
-}
+const gaussian = (count: number, width = dim, seed = 1) => gaussianRows(count, width, seed);
 
 /** Two stages around the data, the second smaller. */
 const codebooks = () => sizes.map((size, stage) => gaussian(size, dim, 70 + stage).map((c) => c / (1 + 2 * stage)));

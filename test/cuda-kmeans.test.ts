@@ -4,8 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
 import { ResidualQuantizer, RvqError, status, type TrainOptions, type TrainProgress } from "../lib/index.js";
-import { Random } from "../lib/random.js";
-import { familyNames, makeData, normal, withoutZeroRows } from "./contract/families.js";
+import { familyNames, gaussianRows, makeData, withoutZeroRows } from "./contract/families.js";
 import { intercept, type NativeCall, restore } from "./cuda-intercept.js";
 
 const cuda = status().backends.find(({ name }) => name === "cuda");
@@ -23,10 +22,7 @@ const trainings: readonly { readonly title: string; readonly options: Partial<Tr
   { title: "room for few", options: { capacity: 1.5 } },
 ];
 
-function gaussian(count: number, seed = 1, width = dim): Float32Array {
-  const random = new Random(seed);
-  return Float32Array.from({ length: count * width }, () => normal(random));
-}
+const gaussian = (count: number, seed = 1, width = dim) => gaussianRows(count, width, seed);
 
 /** The codebooks and all that was reported on the way. */
 async function train(backend: "js" | "cuda", vectors: Float32Array, options: Partial<TrainOptions>) {

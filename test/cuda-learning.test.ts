@@ -14,8 +14,7 @@ import {
   status,
   vectorRange,
 } from "../lib/index.js";
-import { Random } from "../lib/random.js";
-import { familyNames, makeData, normal, withoutZeroRows } from "./contract/families.js";
+import { familyNames, gaussianRows, makeData, withoutZeroRows } from "./contract/families.js";
 import { intercept, type NativeCall, restore } from "./cuda-intercept.js";
 
 const cuda = status().backends.find(({ name }) => name === "cuda");
@@ -58,10 +57,7 @@ const trainings: readonly Training[] = [
   { title: "groups", learning: { dropout: { probability: 0.5 } }, groups: [4, 5] },
 ];
 
-function gaussian(count: number, seed = 1, width = dim): Float32Array {
-  const random = new Random(seed);
-  return Float32Array.from({ length: count * width }, () => normal(random));
-}
+const gaussian = (count: number, seed = 1, width = dim) => gaussianRows(count, width, seed);
 
 /** Trainers in the same state, one a backend. */
 async function open({ learning, metric, weights, groups }: Training, first: Float32Array) {

@@ -7,7 +7,7 @@ import type { CodebookSpec } from "../lib/backend.js";
 import type { CudaAddon, CudaCodebooks } from "../lib/cuda/addon.js";
 import { status } from "../lib/open-backend.js";
 import { Random } from "../lib/random.js";
-import { normal } from "./contract/families.js";
+import { gaussianRows } from "./contract/families.js";
 import { encode } from "./contract/reference.js";
 
 const native = loadAddon().addon as CudaAddon | null;
@@ -22,45 +22,47 @@ const dims = [8, 64, 67, 128, 300, 1030];
 
 describe.skipIf(openRows === undefined)("codewords that equal an earlier one", () => {
   it.each(dims)("leave no row of %i dimensions open", (dim) => {
-    const codebook = withRepeats(gaussian(300, dim, dim), dim);
-    expect(openShare(plain(dim, [codebook]), gaussian(count, dim, 7))).toBeLessThan(0.2);
+    const codebook = withRepeats(gaussianRows(300, dim, dim), dim);
+    expect(openShare(plain(dim, [codebook]), gaussianRows(count, dim, 7))).toBeLessThan(0.2);
   });
 
   it("are found whatever the sign of a zero", () => {
     const codebook = withRepeats(
-      gaussian(300, 64, 1).map((x, i) => (i % 3 === 0 ? 0 : x)),
+      gaussianRows(300, 64, 1).map((x, i) => (i % 3 === 0 ? 0 : x)),
       64,
     );
     const signed = codebook.map((x, i) => (x === 0 && Math.floor(i / 64) % 2 === 1 ? -0 : x));
-    expect(openShare(plain(64, [signed]), gaussian(count, 64, 2))).toBeLessThan(0.2);
+    expect(openShare(plain(64, [signed]), gaussianRows(count, 64, 2))).toBeLessThan(0.2);
   });
 
   it("are found whatever they have in a dimension of weight zero", () => {
-    const codebook = withRepeats(gaussian(300, 64, 1), 64);
-    const noise = gaussian(300, 64, 2);
+    const codebook = withRepeats(gaussianRows(300, 64, 1), 64);
+    const noise = gaussianRows(300, 64, 2);
     const spec: CodebookSpec = {
       ...plain(64, [codebook.map((x, i) => (i % 4 === 1 ? noise[i] : x))]),
       weights: Float32Array.from({ length: 64 }, (_, i) => (i % 4 === 1 ? 0 : 1 + (i % 3))),
     };
-    expect(openShare(spec, gaussian(count, 64, 3))).toBeLessThan(0.2);
+    expect(openShare(spec, gaussianRows(count, 64, 3))).toBeLessThan(0.2);
   });
 
   it("are found whatever their length, with the cosine metric", () => {
-    const codebook = withRepeats(gaussian(300, 64, 1), 64).map((x, i) => (Math.floor(i / 64) % 2 === 1 ? 4 * x : x));
-    expect(openShare({ ...plain(64, [codebook]), metric: "cosine" }, gaussian(count, 64, 3))).toBeLessThan(0.2);
+    const codebook = withRepeats(gaussianRows(300, 64, 1), 64).map((x, i) =>
+      Math.floor(i / 64) % 2 === 1 ? 4 * x : x,
+    );
+    expect(openShare({ ...plain(64, [codebook]), metric: "cosine" }, gaussianRows(count, 64, 3))).toBeLessThan(0.2);
   });
 
   it("are found in a codebook of one codeword over and over", () => {
     const codebook = Float32Array.from({ length: 3000 * 16 }, (_, i) => Math.sin(i % 16));
     const spec = plain(16, [codebook]);
-    expect(openShare(spec, gaussian(count, 16, 3))).toBe(0);
+    expect(openShare(spec, gaussianRows(count, 16, 3))).toBe(0);
   });
 });
 
 describe.skipIf(openRows === undefined)("some codewords far from all others", () => {
   it.each(dims)("leave few rows of %i dimensions open", (dim) => {
-    const codebook = gaussian(300, dim, dim).map((x, i) => x + (Math.floor(i / dim) % 10 === 0 ? 100 : 0));
-    expect(openShare(plain(dim, [codebook]), gaussian(count, dim, 7))).toBeLessThan(0.65);
+    const codebook = gaussianRows(300, dim, dim).map((x, i) => x + (Math.floor(i / dim) % 10 === 0 ? 100 : 0));
+    expect(openShare(plain(dim, [codebook]), gaussianRows(count, dim, 7))).toBeLessThan(0.65);
   });
 });
 
@@ -72,7 +74,7 @@ describe.skipIf(!available || native?.cudaTestLimits === undefined)("codebooks t
       const prepared = open(specs[0]);
       for (const [i, spec] of [...specs.entries(), [0, specs[0]] as const]) {
         prepared.testReplace?.(spec);
-        const vectors = gaussian(few, dim, i);
+        const vectors = gaussianRows(few, dim, i);
         const again = search(prepared, spec, vectors);
         const fresh = open(spec);
         expect(again, `change ${i}, ${kind.metric}`).toEqual(search(fresh, spec, vectors));
@@ -86,7 +88,7 @@ describe.skipIf(!available || native?.cudaTestLimits === undefined)("codebooks t
 
   it.each(dims)("have nothing left of a codeword that is now repeated, %i dimensions", (dim) => {
     // Long ones, in the directions of the vectors; then short ones.
-    const signs = gaussian(80, dim, 1).map((x) => Math.sign(x));
+    const signs = gaussianRows(80, dim, 1).map((x) => Math.sign(x));
     const short = Float32Array.from({ length: 80 * dim }, (_, i) =>
       i % dim === Math.floor(i / dim) % Math.min(20, dim) ? 1 : 0,
     );
@@ -100,8 +102,8 @@ describe.skipIf(!available || native?.cudaTestLimits === undefined)("codebooks t
   it("lose their screen and get it back", () => {
     const dim = 64;
     const weights = Float32Array.from({ length: dim }, (_, i) => (i === 0 ? 3e38 : 1e-30));
-    const tiny = gaussian(100, dim, 1).map((x, i) => (i % dim === 0 ? 0 : 1e-38 * x));
-    const specs = [gaussian(100, dim, 2), tiny, gaussian(100, dim, 3)].map((codebook) => ({
+    const tiny = gaussianRows(100, dim, 1).map((x, i) => (i % dim === 0 ? 0 : 1e-38 * x));
+    const specs = [gaussianRows(100, dim, 2), tiny, gaussianRows(100, dim, 3)].map((codebook) => ({
       ...plain(dim, [codebook]),
       weights,
     }));
@@ -109,7 +111,7 @@ describe.skipIf(!available || native?.cudaTestLimits === undefined)("codebooks t
     const screen = prepared.testScreen?.();
     const screens = specs.map((spec) => {
       prepared.testReplace?.(spec);
-      const vectors = gaussian(few, dim, 4);
+      const vectors = gaussianRows(few, dim, 4);
       expect(search(prepared, spec, vectors).codes).toEqual(expected(spec, vectors));
       return prepared.testScreen?.();
     });
@@ -121,7 +123,7 @@ describe.skipIf(!available || native?.cudaTestLimits === undefined)("codebooks t
 
 /** Of two stages: repeated codewords where others were distinct, another scale, another centre, an outlier, all alike. */
 function changes(dim: number): Float32Array[][] {
-  const [first, second] = [gaussian(200, dim, 1), gaussian(70, dim, 2).map((x) => 0.5 * x)];
+  const [first, second] = [gaussianRows(200, dim, 1), gaussianRows(70, dim, 2).map((x) => 0.5 * x)];
   const outlier = first.slice();
   outlier.fill(1e4, 5 * dim, 6 * dim);
   return [
@@ -143,11 +145,6 @@ function withRepeats(codebook: Float32Array, dim: number): Float32Array {
     repeated.copyWithin(k * dim, original, original + dim);
   }
   return repeated;
-}
-
-function gaussian(rows: number, dim: number, seed: number): Float32Array {
-  const random = new Random(seed);
-  return Float32Array.from({ length: rows * dim }, () => normal(random));
 }
 
 function plain(dim: number, codebooks: readonly Float32Array[]): CodebookSpec {

@@ -9,17 +9,12 @@ import { openBackend } from "../lib/open-backend.js";
 import { Random } from "../lib/random.js";
 import { trainCodebooks } from "../lib/train.js";
 import { candidates, expectSame } from "./contract/backends.js";
-import { makeData, normal } from "./contract/families.js";
+import { gaussianRows, makeData, normal } from "./contract/families.js";
 
 const dim = 4;
 /** Two stages by hand: corners of a square, then small steps. */
 const corners = Float32Array.of(1, 1, 0, 0, 1, -1, 0, 0, -1, 1, 0, 0, -1, -1, 0, 0);
 const steps = Float32Array.of(0, 0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 0.5);
-
-function gaussianVectors(count: number, width: number, seed = 1): Float32Array {
-  const random = new Random(seed);
-  return Float32Array.from({ length: count * width }, () => normal(random));
-}
 
 /** The longest time in ms for which a timer had to wait while the call ran. */
 async function longestGap(call: () => Promise<unknown>): Promise<number> {
@@ -219,7 +214,7 @@ describe("train", () => {
 
   it("keeps the bits of columns whose scales differ by far, as weights allow", async () => {
     const trained = async (scales: readonly number[]) => {
-      const vectors = gaussianVectors(4000, 2, 8).map((x, i) => x * scales[i % 2]);
+      const vectors = gaussianRows(4000, 2, 8).map((x, i) => x * scales[i % 2]);
       const weights = Float32Array.from(scales, (scale) => 1 / (scale * scale));
       const rq = await ResidualQuantizer.train(vectors, { dim: 2, codebookSize: 32, stages: 1, weights });
       return (await rq.distortion(vectors, await rq.encode(vectors)))[0].distortion;
@@ -254,7 +249,7 @@ describe("train", () => {
   });
 
   it("takes a codebook size a stage", async () => {
-    const rq = await ResidualQuantizer.train(gaussianVectors(50, 3), { dim: 3, codebookSize: [5, 1, 7] });
+    const rq = await ResidualQuantizer.train(gaussianRows(50, 3), { dim: 3, codebookSize: [5, 1, 7] });
     expect(rq.codebookSizes).toEqual([5, 1, 7]);
     expect(rq.stages).toBe(3);
   });
@@ -269,7 +264,7 @@ describe("train", () => {
   });
 
   it("trains the same codebooks on vectors that it may overwrite", async () => {
-    const vectors = gaussianVectors(300, 3);
+    const vectors = gaussianRows(300, 3);
     const options = { dim: 3, codebookSize: 8, stages: 3, iterations: 4 };
     const expected = (await ResidualQuantizer.train(vectors, options)).codebooks();
     const given = vectors.slice();
@@ -314,15 +309,15 @@ type ResizableBufferConstructor = new (bytes: number, options: { maxByteLength: 
 for (const candidate of candidates) {
   describe.skipIf(!candidate.available)(`long calls on ${candidate.title}`, () => {
     const backend = candidate.name;
-    const codebook = gaussianVectors(1024, 64, 2);
+    const codebook = gaussianRows(1024, 64, 2);
     // Where few codewords and rows are a long call.
     const emulated = candidate.available && candidate.open().description.includes("emulated");
 
     it("leave the event loop free", async () => {
       const narrow = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
-      const wide = ResidualQuantizer.fromCodebooks([gaussianVectors(16, 1024, 3)], { dim: 1024, backend });
-      const many = gaussianVectors(backend === "js" || emulated ? 15_000 : 300_000, 64, 4);
-      const long = gaussianVectors(emulated ? 4000 : 20_000, 1024, 5);
+      const wide = ResidualQuantizer.fromCodebooks([gaussianRows(16, 1024, 3)], { dim: 1024, backend });
+      const many = gaussianRows(backend === "js" || emulated ? 15_000 : 300_000, 64, 4);
+      const long = gaussianRows(emulated ? 4000 : 20_000, 1024, 5);
       const codes = await wide.encode(long);
       const training = { dim: 1024, codebookSize: 8, stages: 2, iterations: 2, sampleSize: 100, backend };
       // Few different vectors: nearly every codeword is re-seeded again and again.
@@ -353,7 +348,7 @@ for (const candidate of candidates) {
     it.skipIf(backend !== "cpu")("keep to the threads that one call may use", async () => {
       const addon = loadAddon().addon as Addon | null;
       if (addon?.mostThreads === undefined) return;
-      const vectors = gaussianVectors(60_000, 64, 4);
+      const vectors = gaussianRows(60_000, 64, 4);
       const mostThreads = async (threads: number) => {
         const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend, threads });
         addon.mostThreads?.();
@@ -420,7 +415,7 @@ for (const candidate of candidates) {
     it("report progress and stop when aborted", async () => {
       const some = emulated ? codebook.subarray(0, 128 * 64) : codebook;
       const rq = ResidualQuantizer.fromCodebooks([some], { dim: 64, backend });
-      const vectors = gaussianVectors(100_000, 64, 4);
+      const vectors = gaussianRows(100_000, 64, 4);
       const controller = new AbortController();
       let done = 0;
       const call = rq.encode(vectors, {
@@ -449,7 +444,7 @@ for (const candidate of candidates) {
     it("survive a buffer that is detached while they run", async () => {
       const some = emulated ? codebook.subarray(0, 128 * 64) : codebook;
       const rq = ResidualQuantizer.fromCodebooks([some], { dim: 64, backend });
-      const vectors = gaussianVectors(200_000, 64, 5);
+      const vectors = gaussianRows(200_000, 64, 5);
       const call = rq.encode(vectors);
       await sleep(5);
       structuredClone(vectors.buffer, { transfer: [vectors.buffer as ArrayBuffer] });
@@ -461,7 +456,7 @@ for (const candidate of candidates) {
 
     it("run side by side", async () => {
       const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
-      const vectors = gaussianVectors(2_000, 64, 6);
+      const vectors = gaussianRows(2_000, 64, 6);
       const alone = rq.encodeSync(vectors);
       const together = await Promise.all(Array.from({ length: 8 }, () => rq.encode(vectors)));
       for (const codes of together) expect(codes).toEqual(alone);
@@ -469,7 +464,7 @@ for (const candidate of candidates) {
 
     it("throw after dispose, except those in flight", async () => {
       const rq = ResidualQuantizer.fromCodebooks([codebook], { dim: 64, backend });
-      const vectors = gaussianVectors(1_000, 64, 6);
+      const vectors = gaussianRows(1_000, 64, 6);
       const inFlight = rq.encode(vectors);
       rq.dispose();
       rq.dispose();

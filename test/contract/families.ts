@@ -199,6 +199,12 @@ export function normal(random: Random): number {
   return Math.sqrt(-2 * Math.log(1 - random.fraction())) * Math.cos(2 * Math.PI * random.fraction());
 }
 
+/** Normal numbers [count][dim]. */
+export function gaussianRows(count: number, dim: number, seed = 1): Float32Array {
+  const random = new Random(seed);
+  return Float32Array.from({ length: count * dim }, () => normal(random));
+}
+
 /** Replaces rows that are zero, which the cosine metric refuses, by ones. */
 export function withoutZeroRows(matrix: Float32Array, dim: number): Float32Array {
   const copy = matrix.slice();

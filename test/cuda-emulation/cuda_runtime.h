@@ -136,12 +136,13 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** entry, uns
                                              cudaDriverEntryPointQueryResult* result = nullptr);
 
 namespace emulation {
-cudaError_t set_attribute_of_a_kernel();
+// That it may have so much dynamic shared memory on this device.
+cudaError_t allow_shared_bytes(const void* kernel, int bytes);
 }
 
 template <typename Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
-  return emulation::set_attribute_of_a_kernel();
+cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute, int bytes) {
+  return emulation::allow_shared_bytes(reinterpret_cast<const void*>(kernel), bytes);
 }
 template <typename Kernel>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, int, size_t) {
@@ -157,7 +158,9 @@ struct Grid {
   dim3 grid, block;
   size_t shared_bytes;
 };
-cudaError_t enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread);
+cudaError_t enqueue_kernel(cudaStream_t stream, const void* kernel, const Grid& shape, std::function<void()> thread);
+// What the device lets a block have: without asking 48 KiB.
+size_t allowed_shared_bytes(const void* kernel);
 
 // Dynamic shared memory of the block that runs, aligned to 128.
 unsigned char* dynamic_shared();

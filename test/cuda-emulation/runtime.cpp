@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "faults.h"
@@ -18,6 +19,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kMultiprocessors = 4;
 constexpr int kMultiprocessorBytes = 100 << 10;
+// Of shared memory, of a block on Hopper.
+constexpr int kMostSharedBytes = 227 << 10;
 
 }  // namespace
 
@@ -41,6 +44,8 @@ struct Runtime {
   std::map<char*, size_t> device;
   std::map<char*, size_t> pinned;
   size_t device_bytes = 0;
+  // Of a kernel on a device, where it has been asked for.
+  std::map<std::pair<int, const void*>, size_t> shared_bytes;
   std::mt19937 random{1};
 };
 
@@ -118,7 +123,20 @@ emulation::MemoryUse emulation::memory_use() {
 
 int emulation::current_device() { return ::current_device; }
 
-cudaError_t emulation::set_attribute_of_a_kernel() { return begin("cudaFuncSetAttribute"); }
+cudaError_t emulation::allow_shared_bytes(const void* kernel, int bytes) {
+  cudaError_t error = begin("cudaFuncSetAttribute");
+  if (error != cudaSuccess) return error;
+  if (bytes < 0 || bytes > kMostSharedBytes) return cudaErrorInvalidValue;
+  Lock lock(runtime().mutex);
+  runtime().shared_bytes[{current_device(), kernel}] = static_cast<size_t>(bytes);
+  return cudaSuccess;
+}
+
+size_t emulation::allowed_shared_bytes(const void* kernel) {
+  Lock lock(runtime().mutex);
+  auto allowed = runtime().shared_bytes.find({current_device(), kernel});
+  return allowed == runtime().shared_bytes.end() ? 48 << 10 : allowed->second;
+}
 
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;

@@ -174,8 +174,15 @@ void run_block(const std::function<void()>& thread, size_t shared) {
 
 }  // namespace
 
-cudaError_t emulation::enqueue_kernel(cudaStream_t stream, const Grid& shape, std::function<void()> thread) {
-  if (shape.grid.x == 0 || shape.grid.x > 0x7fffffffu) fail("a grid of a wrong size");
+cudaError_t emulation::enqueue_kernel(cudaStream_t stream, const void* kernel, const Grid& shape,
+                                      std::function<void()> thread) {
+  const dim3& grid = shape.grid;
+  if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535) {
+    fail("a grid of a wrong size");
+  }
+  size_t threads = size_t{shape.block.x} * shape.block.y * shape.block.z;
+  if (threads == 0 || threads > 1024) fail("a block of a wrong size");
+  if (shape.shared_bytes > allowed_shared_bytes(kernel)) fail("more shared memory than the kernel may have");
   int device = 0;
   cudaGetDevice(&device);
   cudaError_t error = begin_call("cudaLaunchKernelExC", device);
