@@ -56,9 +56,9 @@ struct Passing {
   unsigned first;
   unsigned last;
 
-  // Of numbers[some] with their sums in order: the first, not zero, whose sum is above the target; where there is none,
-  // `passed` becomes false and it is the last that is not zero. By all threads of a block.
-  __device__ unsigned find(const double* numbers, const double* sums, unsigned some, double target, bool* passed) {
+  // Of numbers[some] with their sums in order: the first, not zero, whose sum is above the target; where there is none
+  // the last that is not zero. By all threads of a block.
+  __device__ unsigned find(const double* numbers, const double* sums, unsigned some, double target) {
     if (threadIdx.x == 0) {
       first = some;
       last = 0;
@@ -70,8 +70,7 @@ struct Passing {
       atomicMax(&last, i);
     }
     __syncthreads();
-    *passed = first < some;
-    unsigned found = *passed ? first : last;
+    unsigned found = first < some ? first : last;
     __syncthreads();
     return found;
   }
@@ -106,15 +105,13 @@ __global__ void __launch_bounds__(kThreads)
     if (threadIdx.x == 0) job.rows[draw + 1] = kNoRow;
     return;
   }
+  // Below the total, which is no subnormal number: there is a block that passes it, though perhaps no row of that.
   double target = __dmul_rn(job.fractions[draw], total);
-
-  bool passed = false;
-  unsigned block = passing.find(job.block_sums, job.running_sums, blocks, target, &passed);
-  double before = total;
-  if (passed) before = block == 0 ? 0 : job.running_sums[block - 1];
+  unsigned block = passing.find(job.block_sums, job.running_sums, blocks, target);
+  double before = block == 0 ? 0 : job.running_sums[block - 1];
   unsigned rows = rows_of(job, block);
   running.add_up(job.distances + block * kBlockRows, rows, before);
-  unsigned row = passing.find(running.numbers, running.sums, rows, target, &passed);
+  unsigned row = passing.find(running.numbers, running.sums, rows, target);
   if (threadIdx.x == 0) job.rows[draw + 1] = static_cast<uint32_t>(block * kBlockRows + row);
 }
 

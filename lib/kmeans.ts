@@ -78,12 +78,12 @@ async function trainOnRows(
   random: Random,
   options: KmeansOptions,
 ): Promise<Float32Array> {
-  const { init, signal } = options;
+  const { init } = options;
   const codebook =
     typeof init === "string" ? await seedCodebook(backend, rows, random, { ...options, seeding: init }) : init.slice();
   const held = await rows.hold();
   const onDevice = held === null ? null : await DeviceKmeansRows.open(backend, held, rows.count, codebook, options);
-  const iterated = onDevice ?? (await HostKmeansRows.open(backend, await rows.host(signal), held, codebook, options));
+  const iterated = onDevice ?? (await HostKmeansRows.open(backend, await rows.host(), held, codebook, options));
   try {
     return await iterate(iterated, rows, random, options);
   } finally {

@@ -4,8 +4,14 @@ import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
 import { gatherRows } from "./copy-row.js";
 import { subtractHeld } from "./device/held-search.js";
 import type { HeldRows } from "./resident.js";
-import { nonZeroRows, subtractCodewords, subtractStage } from "./residual-rows.js";
+import { encodeStage, nonZeroRows, subtractCodewords, subtractStage } from "./residual-rows.js";
 import type { SeedRows } from "./seed-codebook.js";
+
+export interface LearningRowsOptions {
+  /** Whether a device may subtract alone: nobody asks for `host` then unless it fails. */
+  readonly runsAhead: boolean;
+  readonly signal: AbortSignal | undefined;
+}
 
 export class LearningRows implements SeedRows {
   readonly count: number;
@@ -16,15 +22,12 @@ export class LearningRows implements SeedRows {
   /** Those that have a direction, where others have none. */
   private directed: LearningRows | undefined;
 
-  /**
-   * Of vectors[N][D], finite, which change when something is subtracted.
-   * @param runsAhead whether a device may subtract alone, since nobody asks for `host` as a rule
-   */
+  /** Of vectors[N][D], finite, which change when something is subtracted. */
   constructor(
     private readonly backend: Backend,
     private readonly vectors: Float32Array,
     private readonly dim: number,
-    private readonly runsAhead = false,
+    private readonly options: LearningRowsOptions,
   ) {
     this.count = vectors.length / dim;
   }
@@ -41,12 +44,17 @@ export class LearningRows implements SeedRows {
     this.held = null;
   }
 
-  /** All rows [N][D], in memory of the host. */
-  async host(signal?: AbortSignal): Promise<Float32Array> {
-    for (let stage = this.ahead.shift(); stage !== undefined; stage = this.ahead.shift()) {
-      await subtractStage(this.backend, stage, this.vectors, signal);
+  /** All rows [N][D], in memory of the host. May be called again where it has failed. */
+  async host(): Promise<Float32Array> {
+    const { backend, vectors, ahead, options } = this;
+    while (ahead.length > 0) {
+      const [stage] = ahead;
+      // The vectors stay as they are until all codes are there.
+      const codes = await encodeStage(backend, stage, vectors, options.signal);
+      await subtractCodewords(stage.codebooks[0], codes, vectors);
+      ahead.shift();
     }
-    return this.vectors;
+    return vectors;
   }
 
   /** Copies of some rows, in this order; or all of them, not copied. */
@@ -61,30 +69,31 @@ export class LearningRows implements SeedRows {
     const vectors = await this.host();
     const kept = await nonZeroRows(vectors, this.dim, stage);
     if (kept === vectors) return this;
-    this.directed = new LearningRows(this.backend, kept, this.dim);
+    this.directed?.dispose();
+    this.directed = new LearningRows(this.backend, kept, this.dim, this.options);
     return this.directed;
   }
 
   /**
-   * Subtracts the nearest codeword of the spec's one stage from every row.
+   * Subtracts the nearest codeword of the spec's one stage from every row; where it throws the rows are unspecified.
    * @throws RvqError INVALID_ARGUMENT where a residual overflows float32
    */
-  async subtract(spec: CodebookSpec, signal: AbortSignal | undefined): Promise<void> {
+  async subtract(spec: CodebookSpec): Promise<void> {
     const { held, backend, count } = this;
-    if (held && this.runsAhead && (await subtractHeld(backend, held.memory, count, spec, signal))) {
+    const { runsAhead, signal } = this.options;
+    if (held && runsAhead && (await subtractHeld(backend, held.memory, count, spec, signal))) {
       this.ahead.push(spec);
       return;
     }
-    const vectors = await this.host(signal);
+    // What is held is of no use any more, and its memory may be what is missing.
     this.dispose();
-    await subtractStage(backend, spec, vectors, signal);
+    await subtractStage(backend, spec, await this.host(), signal);
   }
 
   /** Subtracts the codewords of codes[N]; throws as `subtract`. */
   async subtractCoded(codebook: Float32Array, codes: CodeArray): Promise<void> {
-    const vectors = await this.host();
     this.dispose();
-    await subtractCodewords(codebook, codes, vectors);
+    await subtractCodewords(codebook, codes, await this.host());
   }
 
   /** Frees what is held; the rows can still be used. */

@@ -29,7 +29,7 @@ export async function nonZeroRows(residuals: Float32Array, dim: number, stage: n
   return gathered;
 }
 
-/** residuals[N][D] −= the stage's codeword of each row. */
+/** residuals[N][D] −= the stage's codeword of each row. Where it throws they are unspecified. */
 export async function subtractStage(
   backend: Backend,
   spec: CodebookSpec,
@@ -37,7 +37,6 @@ export async function subtractStage(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { dim, codebooks } = spec;
-  const count = residuals.length / dim;
   const codebook = codebooks[0];
   // A zero residual has code 0 by definition, but as the *input* of a search it would be refused: subtract it here.
   const zeroRows: number[] = [];
@@ -46,30 +45,41 @@ export async function subtractStage(
       if (isZeroRow(residuals, start, dim)) zeroRows.push(start);
     for (const start of zeroRows) residuals.set(codebook.subarray(0, dim), start);
   }
-
-  const codes = newCodeArray(count, [codebook.length / dim]);
-  const prepared = backend.prepare(spec);
-  try {
-    const encodeChunk = (first: number, rows: number, chunkOf: object | undefined) => {
-      const vectors = residuals.subarray(first * dim, (first + rows) * dim);
-      return prepared.encode({
-        vectors,
-        count: rows,
-        stages: 1,
-        codes: codes.subarray(first, first + rows),
-        residuals: vectors,
-        chunkOf,
-      });
-    };
-    const chunked = { backend, dim, codewordsPerVector: codebook.length / dim };
-    await forEachChunk(count, chunked, { signal }, encodeChunk, () => {});
-  } finally {
-    prepared.dispose();
-  }
+  await encodeStage(backend, spec, residuals, signal, residuals);
   for (const start of zeroRows) {
     for (let i = 0; i < dim; i++) residuals[start + i] = 0 - codebook[i];
   }
   await refuseOverflow(residuals, dim);
+}
+
+/** The codes[N] of vectors[N][D] in the spec's one stage; `residuals`, where they are wanted, may be the vectors. */
+export async function encodeStage(
+  backend: Backend,
+  spec: CodebookSpec,
+  vectors: Float32Array,
+  signal: AbortSignal | undefined,
+  residuals?: Float32Array,
+): Promise<CodeArray> {
+  const { dim, codebooks } = spec;
+  const numCodewords = codebooks[0].length / dim;
+  const count = vectors.length / dim;
+  const codes = newCodeArray(count, [numCodewords]);
+  const prepared = backend.prepare(spec);
+  try {
+    const encodeChunk = (first: number, rows: number, chunkOf: object | undefined) =>
+      prepared.encode({
+        vectors: vectors.subarray(first * dim, (first + rows) * dim),
+        count: rows,
+        stages: 1,
+        codes: codes.subarray(first, first + rows),
+        residuals: residuals?.subarray(first * dim, (first + rows) * dim),
+        chunkOf,
+      });
+    await forEachChunk(count, { backend, dim, codewordsPerVector: numCodewords }, { signal }, encodeChunk, () => {});
+  } finally {
+    prepared.dispose();
+  }
+  return codes;
 }
 
 /** residuals[N][D] −= the codewords of codes[N]. */

@@ -92,7 +92,8 @@ async function trainPasses(backend: Backend, start: BatchSource, plan: PassPlan)
   if (sample.seen === 0) throw invalidArgument("source", "at least one vector", 0);
   const residuals = sample.rows();
   const learnsMore = passes > 0 && sample.seen * dim > residuals.length;
-  const rows = new LearningRows(backend, residuals, dim, !learnsMore);
+  const onDevice = metric === "l2" && !learnsMore && !inits.some((init) => init === "greedy-k-means++");
+  const rows = new LearningRows(backend, residuals, dim, { runsAhead: onDevice, signal });
   const codebooks: Float32Array[] = [];
   try {
     for (const [stage, numCodewords] of sizes.entries()) {
@@ -126,7 +127,7 @@ async function trainPasses(backend: Backend, start: BatchSource, plan: PassPlan)
         }
       }
       codebooks.push(codebook);
-      if (stage + 1 < stages) await rows.subtract(spec, signal);
+      if (stage + 1 < stages) await rows.subtract(spec);
     }
   } finally {
     rows.dispose();

@@ -108,7 +108,7 @@ export interface TrainProgress {
 
 /**
  * Codebooks for vectors[N][D]; the caller leaves them alone until the first progress report. With "overwrite" they are not copied,
- * and hold residuals in the end: the caller leaves them alone for good, or native threads may read memory that is gone.
+ * and may hold residuals in the end: the caller leaves them alone for good, or native threads may read memory that is gone.
  * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR; the signal's reason when aborted
  */
 export async function trainCodebooks(
@@ -157,8 +157,10 @@ async function trainStages(
   const energy = await copyChecked(given, residuals, dim, metric === "cosine");
   // By the end the vectors may be gone: the caller's, or overwritten by residuals.
   const vectors = refinements === 0 ? null : residuals.slice();
-  const lazily = numWorkers === 1 && capacities.every((capacity) => capacity === Infinity);
-  const rows = new LearningRows(backend, residuals, dim, lazily);
+  const { sampleSize } = kmeans;
+  const measuresAll = inits.some((init) => init === "greedy-k-means++") && residuals.length / dim <= sampleSize;
+  const onDevice = metric === "l2" && numWorkers === 1 && capacities.every((capacity) => capacity === Infinity);
+  const rows = new LearningRows(backend, residuals, dim, { runsAhead: onDevice && !measuresAll, signal });
   const workers = numWorkers === 1 ? undefined : new RowWorkers(numWorkers, backend.name, options.threads);
   const codebooks: Float32Array[] = [];
   try {
@@ -186,7 +188,7 @@ async function trainStages(
       codebooks.push(codebook);
       if (stage + 1 === sizes.length) break;
       const spec = { dim, metric, weights, codebooks: [codebook] };
-      if (capacities[stage] === Infinity) await rows.subtract(spec, signal);
+      if (capacities[stage] === Infinity) await rows.subtract(spec);
       else await rows.subtractCoded(codebook, await balancedCodes(backend, spec, await rows.host(), room, signal));
     }
   } finally {

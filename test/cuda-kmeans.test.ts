@@ -205,8 +205,8 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
   });
 
   it("starts over from arrays of the host where the device has no room or is lost, with every report once", async () => {
-    const vectors = gaussian(300);
-    const options = { stages: 3, codebookSize: [12, 10, 8], minClusterSize: 6 };
+    const vectors = gaussian(120);
+    const options = { stages: 2, codebookSize: [12, 8], minClusterSize: 6, iterations: 3 };
     const expected = await train("js", vectors, options);
     for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST", "CUDA"]) {
       let left = 0;
@@ -222,9 +222,39 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
         if (code === "CUDA") expect(outcome, `call ${call}`).toMatchObject({ code });
         else expect(outcome, `call ${call}`).toEqual(expected);
       }
-      // Of three stages: arrays allocated and filled, seeds drawn and brought, magnitudes asked for, two calls for each of six
+      // Of two stages: arrays allocated and filled, seeds drawn and brought, magnitudes asked for, two calls for each of three
       // iterations, some for what starts again; and between them residuals.
-      expect(calls).toBeGreaterThan(3 * (6 + 1 + 2 + 1 + 2 * 6 + 4) + 2 * 3);
+      expect(calls).toBeGreaterThan(2 * (6 + 1 + 2 + 1 + 2 * 3 + 4) + 3);
+    }
+  });
+
+  it("rejects, or comes to the same, where the device fails and then the host's residuals do", async () => {
+    const vectors = gaussian(200);
+    for (const init of ["k-means++", "greedy-k-means++"] as const) {
+      const options = { init, stages: 3, codebookSize: 8, iterations: 2 };
+      const expected = await train("js", vectors, options);
+      for (const code of ["OUT_OF_MEMORY", "DEVICE_LOST"]) {
+        // What fails once, from when on; from the second stage on there are residuals to be made.
+        for (const failing of ["encode", "loadCodewordsResident", "cudaGatherResident", "meansResident"]) {
+          for (const after of [0, 1]) {
+            const seen: Record<string, number> = {};
+            let failed = 0;
+            intercept(({ method }) => {
+              seen[method] = (seen[method] ?? 0) + 1;
+              const fails =
+                method === failing ? seen[method] > after && failed === 0 : method === "encode" && failed === 1;
+              if (!fails) return;
+              failed++;
+              throw Object.assign(new Error("by a test"), { code });
+            });
+            const outcome = await train("cuda", vectors, options).catch((error: unknown) => error);
+            restore();
+            const where = `${init}, ${code}, ${failing}, ${after}`;
+            if (outcome instanceof Error) expect(outcome, where).toMatchObject({ code });
+            else expect(outcome, where).toEqual(expected);
+          }
+        }
+      }
     }
   });
 
@@ -251,19 +281,25 @@ describe.skipIf(cuda?.available !== true)("k-means on a device", () => {
     const disposed = new Set<unknown>();
     let controller = new AbortController();
     let aborted = "";
-    intercept(({ method, self }) => {
+    const sent: number[] = [];
+    intercept(({ method, self, request }) => {
+      if (method === "upload") sent.push((request.source as Float32Array).length);
       if (method === "allocate") allocated++;
       if (method === "dispose") disposed.add(self);
       if (method === aborted) controller.abort(new Error("enough"));
     });
     const weights = new Float32Array(dim).fill(2);
+    // Rows that the first stage leaves nothing of: those of the second are the others.
+    const repeated = gaussian(300, 6).map((x, i, all) => (i < 200 * dim ? all[i % dim] : x));
+    await train("cuda", repeated, { metric: "cosine", stages: 4, codebookSize: 40 });
+    expect(Math.min(...sent)).toBeLessThan(100 * dim);
     for (aborted of ["", "cudaDrawResident", "cudaGatherResident", "encodeResident", "meansResident"]) {
       controller = new AbortController();
       const training = train("cuda", gaussian(500), { weights, signal: controller.signal });
       if (aborted === "") await training;
       else await expect(training).rejects.toThrow("enough");
     }
-    // Of two stages, of three in which it was aborted, and distances for seeds.
+    // Of four stages and of two, of three in which it was aborted, and distances for seeds.
     expect(allocated).toBeGreaterThanOrEqual(4 * 7 + 2);
     expect(disposed.size).toBe(allocated);
   });

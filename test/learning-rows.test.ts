@@ -1,7 +1,7 @@
 // Rows of a training that run ahead on a device, and come to the same where it fails: with a device made of arrays.
 
 import { beforeAll, describe, expect, it } from "vitest";
-import type { Backend, CodebookSpec } from "../lib/backend.js";
+import type { Backend, CodebookSpec, EncodeRequest } from "../lib/backend.js";
 import { RvqError } from "../lib/errors.js";
 import { LearningRows } from "../lib/learning-rows.js";
 import { openBackend } from "../lib/open-backend.js";
@@ -20,12 +20,14 @@ const stages: readonly CodebookSpec[] = makeStages(data, shape, 3, 3).map((codeb
 }));
 const js = openBackend("js", undefined);
 
+const ahead = { runsAhead: true, signal: undefined };
+
 /** What the stages leave over of the vectors, one after the other. */
 const expected: Float32Array[] = [];
 beforeAll(async () => {
-  const rows = new LearningRows(js, vectors.slice(), dim);
+  const rows = new LearningRows(js, vectors.slice(), dim, ahead);
   for (const stage of stages) {
-    await rows.subtract(stage, undefined);
+    await rows.subtract(stage);
     expected.push((await rows.host()).slice());
   }
 });
@@ -78,7 +80,11 @@ function makeDevice(before: (what: string) => void, stepsOnDevice = true) {
           raiseToMagnitudes(magnitudes, array, 0, array.length);
         },
       };
-      return { ...prepared, encode: prepared.encode.bind(prepared), resident: () => resident, dispose: () => {} };
+      const encode = async (request: EncodeRequest) => {
+        before("encode from the host");
+        return prepared.encode(request);
+      };
+      return { ...prepared, encode, resident: () => resident, dispose: () => {} };
     },
     hold: async (rows: Float32Array) => {
       before("hold");
@@ -103,10 +109,10 @@ describe("rows of a training", () => {
     const calls: string[] = [];
     const { backend, held } = makeDevice((what) => calls.push(what));
     const own = vectors.slice();
-    const rows = new LearningRows(backend, own, dim, true);
+    const rows = new LearningRows(backend, own, dim, ahead);
     await rows.hold();
     for (const [stage, spec] of stages.entries()) {
-      await rows.subtract(spec, undefined);
+      await rows.subtract(spec);
       expect(await rows.hold()).not.toBeNull();
       expect(await rows.gather(wanted)).toEqual(rowsOf(expected[stage], wanted));
       expect(held[0].array).toEqual(expected[stage]);
@@ -131,12 +137,15 @@ describe("rows of a training", () => {
       [true, false, true],
       [true, true, false],
     ]) {
-      const { backend, held } = makeDevice((what) => expect(["hold"]).toContain(what), stepsOnDevice);
+      const { backend, held } = makeDevice(
+        (what) => expect(["hold", "encode from the host"]).toContain(what),
+        stepsOnDevice,
+      );
       const own = vectors.slice();
-      const rows = new LearningRows(backend, own, dim, runsAhead);
+      const rows = new LearningRows(backend, own, dim, { ...ahead, runsAhead });
       for (const [stage, spec] of stages.entries()) {
         if (holds) await rows.hold();
-        await rows.subtract(spec, undefined);
+        await rows.subtract(spec);
         expect(own).toEqual(expected[stage]);
         expect(held.every(({ disposed }) => disposed)).toBe(true);
       }
@@ -156,12 +165,12 @@ describe("rows of a training", () => {
           const { backend, held } = makeDevice((what) => {
             if (what === failing && left > 0 && --left < times) throw new RvqError(code, "by a test");
           });
-          const rows = new LearningRows(backend, vectors.slice(), dim, true);
+          const rows = new LearningRows(backend, vectors.slice(), dim, ahead);
           for (const [stage, spec] of stages.entries()) {
             await rows.hold();
             // The second of three chunks.
             if (stage === stageOfFailure) left = failing === "encode" ? times + 1 : times;
-            await rows.subtract(spec, undefined);
+            await rows.subtract(spec);
             left = 0;
             expect(await rows.gather(wanted)).toEqual(rowsOf(expected[stage], wanted));
           }
@@ -175,16 +184,55 @@ describe("rows of a training", () => {
     }
   });
 
+  it("catch up again where that has failed half way, and as before", async () => {
+    for (const failing of [1, 2, 3, 5]) {
+      let calls = Number.NEGATIVE_INFINITY;
+      const { backend } = makeDevice((what) => {
+        if (what === "encode from the host" && ++calls === failing) throw new RvqError("OUT_OF_MEMORY", "by a test");
+      });
+      const rows = new LearningRows(backend, vectors.slice(), dim, ahead);
+      await rows.hold();
+      await rows.subtract(stages[0]);
+      await rows.subtract(stages[1]);
+      rows.letGo();
+      calls = 0;
+      await expect(rows.host()).rejects.toMatchObject({ code: "OUT_OF_MEMORY" });
+      expect(await rows.host()).toEqual(expected[1]);
+    }
+  });
+
+  it("free what is held before they catch up, and see the signal then", async () => {
+    const controller = new AbortController();
+    let failing = "";
+    const inUse: number[] = [];
+    const device = makeDevice((what) => {
+      if (what === failing) throw new RvqError("OUT_OF_MEMORY", "by a test");
+      if (what === "encode from the host") inUse.push(device.held.filter(({ disposed }) => !disposed).length);
+    });
+    const rows = new LearningRows(device.backend, vectors.slice(), dim, { runsAhead: true, signal: controller.signal });
+    await rows.hold();
+    await rows.subtract(stages[0]);
+    failing = "encode";
+    await rows.subtract(stages[1]);
+    expect(inUse).toEqual([0, 0, 0, 0, 0, 0]);
+    await rows.hold();
+    failing = "";
+    await rows.subtract(stages[2]);
+    controller.abort(new Error("enough"));
+    await expect(rows.host()).rejects.toThrow("enough");
+    rows.dispose();
+  });
+
   it("are the host's when the device has been let go, until something is subtracted", async () => {
     const { backend, held } = makeDevice(() => {});
-    const rows = new LearningRows(backend, vectors.slice(), dim, true);
+    const rows = new LearningRows(backend, vectors.slice(), dim, ahead);
     await rows.hold();
-    await rows.subtract(stages[0], undefined);
+    await rows.subtract(stages[0]);
     rows.letGo();
     expect(held[0].disposed).toBe(true);
     expect(await rows.hold()).toBeNull();
     expect(await rows.gather(wanted)).toEqual(rowsOf(expected[0], wanted));
-    await rows.subtract(stages[1], undefined);
+    await rows.subtract(stages[1]);
     expect(await rows.hold()).not.toBeNull();
     expect(held[1].array).toEqual(expected[1]);
     rows.dispose();
@@ -194,16 +242,16 @@ describe("rows of a training", () => {
     const { backend } = makeDevice((what) => {
       if (what === "encode") throw new RvqError("CUDA", "by a test");
     });
-    const rows = new LearningRows(backend, vectors.slice(), dim, true);
+    const rows = new LearningRows(backend, vectors.slice(), dim, ahead);
     await rows.hold();
-    await expect(rows.subtract(stages[0], undefined)).rejects.toMatchObject({ code: "CUDA" });
+    await expect(rows.subtract(stages[0])).rejects.toMatchObject({ code: "CUDA" });
     rows.dispose();
 
     const far = { ...stages[0], codebooks: [new Float32Array(dim).fill(-3e38)] };
     for (const own of [js, makeDevice(() => {}).backend]) {
-      const overflowing = new LearningRows(own, new Float32Array(dim * 2).fill(3e38), dim, true);
+      const overflowing = new LearningRows(own, new Float32Array(dim * 2).fill(3e38), dim, ahead);
       await overflowing.hold();
-      await expect(overflowing.subtract(far, undefined)).rejects.toMatchObject({
+      await expect(overflowing.subtract(far)).rejects.toMatchObject({
         code: "INVALID_ARGUMENT",
         message: expect.stringContaining("1.7e38"),
       });
