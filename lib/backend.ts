@@ -94,7 +94,7 @@ export interface EncodeRequest extends ChunkRequest {
 
 /** Reconstruction: out = 0; for s in stage order: out = fround(out + c_{s,code}) element by element. */
 export interface DecodeRequest extends ChunkRequest {
-  /** codes[count][codeStages], each below K_s. */
+  /** codes[count][codeStages], each below K_s (but see `Backend.checksCodes`). */
   readonly codes: CodeArray;
   readonly count: number;
   /** Row stride of `codes`, ≥ stages. */
@@ -253,6 +253,11 @@ export interface Backend {
   readonly chunksInFlight: number;
   /** Only backends that have memory of their own for it. Any other will do as well. */
   readonly staging?: StagingMemory;
+  /**
+   * `decode` rejects where a code is not below its K_s, with outputs that are then unspecified. The check is for the caller where this
+   * is not so, in requests that are answered at once, and to say which code it is.
+   */
+  readonly checksCodes?: true;
   /** `previous`: another codebook [K_0][D] of the first stage, by which the vectors that will be assigned have their codes. */
   prepare(spec: CodebookSpec, previous?: Float32Array): PreparedCodebooks;
   prepareProjection(projection: Projection): PreparedProjection;

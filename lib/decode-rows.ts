@@ -6,7 +6,7 @@ import type { ChunkWork } from "./chunks.js";
 import { countedCodes, decodeCounted, decodeCountedSync } from "./counted-codes.js";
 import { type CodingEvent, decodeCalls, traced, tracedSync } from "./diagnostics.js";
 import { type CheckedCall, checkDecode, type DecodeOptions, type DecodeSyncOptions } from "./quantizer-options.js";
-import { StagedRows, stageRows } from "./staging.js";
+import { StagedRows } from "./staging.js";
 
 /** What a quantizer decodes with. */
 export interface Decoder {
@@ -15,10 +15,12 @@ export interface Decoder {
   readonly codebookSizes: readonly number[];
   /** The backend's. */
   readonly staging: StagingMemory | undefined;
+  /** `decode` rejects codes that are not in range. */
+  readonly checksCodes?: boolean;
   /** @throws RvqError where an option is wrong, or after dispose() */
   checkCall(options: DecodeOptions): CheckedCall;
   event(vectors: number, stages: number, sync: boolean): CodingEvent;
-  /** Codes that are in range, of which the first row of the request is `firstRow` of the call. */
+  /** Codes that are in range unless it checks them, of which the first row of the request is `firstRow` of the call. */
   decode(request: DecodeRequest, firstRow: number): Promise<void>;
   decodeSync(request: DecodeRequest): void;
   /** `forEachChunk` in chunks that suit the backend. */
@@ -44,12 +46,20 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
   const vectors = into ?? newReconstruction(count, dim);
   // New memory is out of the caller's reach until the end: it is written to as it is.
   const staged = into === null ? null : new StagedRows("into", into, dim, decoder.staging);
+  const stagedCodes = new StagedRows("codes.data", data, codeStages, decoder.staging);
   const decodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
-    const some = stageRows("codes.data", data, firstRow, rows, codeStages);
-    checkCodeRange("codes", some, codeStages, codebookSizes, firstRow);
+    const some = stagedCodes.copy(firstRow, rows);
+    const checkRange = () => checkCodeRange("codes", some, codeStages, codebookSizes, firstRow);
+    if (!decoder.checksCodes) checkRange();
     const out = staged?.take(rows) ?? vectors.subarray(firstRow * dim, (firstRow + rows) * dim);
     const target = out.subarray(0, rows * dim);
-    await decoder.decode({ codes: some, count: rows, codeStages, stages, vectors: target, chunkOf }, firstRow);
+    try {
+      await decoder.decode({ codes: some, count: rows, codeStages, stages, vectors: target, chunkOf }, firstRow);
+    } catch (error) {
+      checkRange();
+      throw error;
+    }
+    stagedCodes.release(some);
     return out;
   };
   return traced(
@@ -57,7 +67,10 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
     () => decoder.event(count, stages, false),
     async () => {
       const putBack = (out: Float32Array, firstRow: number, rows: number) => staged?.put(out, firstRow, rows);
-      await decoder.forEachChunk(count, { ...call, stages }, decodeChunk, putBack).finally(() => staged?.close());
+      await decoder.forEachChunk(count, { ...call, stages }, decodeChunk, putBack).finally(() => {
+        staged?.close();
+        stagedCodes.close();
+      });
       return given ?? vectors;
     },
   );

@@ -83,6 +83,7 @@ export class ResidualQuantizer {
       stages: this.stages,
       codebookSizes: this.codebookSizes,
       staging: engine.staging,
+      checksCodes: engine.checksCodes === true,
       checkCall: (options) => this.checkCall(options),
       event: (vectors, stages, sync) => this.event(vectors, stages, 1, sync),
       decode: (request) => this.prepared.decode(request),

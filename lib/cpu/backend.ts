@@ -53,6 +53,7 @@ class CpuBackend implements Backend {
   readonly name = "cpu";
   // One that runs, one that waits, and one whose result is being taken.
   readonly chunksInFlight = 3;
+  readonly checksCodes = true;
   readonly description: string;
 
   constructor(

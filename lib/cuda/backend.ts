@@ -83,6 +83,7 @@ class CudaBackend implements Backend {
   readonly name = "cuda";
   // One that is copied to or from a room, one that crosses the bus, and one that is searched.
   readonly chunksInFlight = 3;
+  readonly checksCodes = true;
   readonly staging: StagingMemory;
   private openedCpu: Backend | null = null;
   private readonly device: number;
