@@ -6,6 +6,8 @@
 #include <cmath>
 #include <initializer_list>
 
+#include "cpu/instruction_set.h"
+
 namespace rvq {
 
 namespace {
@@ -129,8 +131,42 @@ void* Arguments::numbers(const char* name, size_t* bytes) {
   void* data =
       elements_of_any(value, name, {napi_float32_array, napi_float64_array, napi_uint16_array, napi_uint32_array},
                       "a Float32Array, Float64Array, Uint16Array or Uint32Array", bytes);
-  arrays_.push_back(value.As<Napi::Object>());
+  read_.push_back({value.As<Napi::Object>(), name, data, value.As<Napi::TypedArray>().ElementLength()});
   return data;
+}
+
+std::vector<Arguments::Floats> Arguments::float_arrays(const char* name) {
+  Napi::Array values = array(name);
+  std::vector<Floats> arrays;
+  uint32_t count = values.Length();
+  for (uint32_t i = 0; i < count; i++) {
+    Napi::Value value = values.Get(i);
+    TypedArray array{};
+    if (!read_typed_array(value, &array) || array.type != napi_float32_array) throw error(name, "Float32Arrays");
+    read_.push_back({value.As<Napi::Object>(), name, array.data, array.length});
+    arrays.push_back({static_cast<const float*>(array.data), array.length});
+  }
+  return arrays;
+}
+
+void Arguments::check_left_alone() const {
+  for (const Read& read : read_) {
+    TypedArray now{};
+    if (read_typed_array(read.array, &now) && now.data == read.data && now.length >= read.length) continue;
+    throw error(read.name, "an array left alone while the request is read");
+  }
+}
+
+void Arguments::require_finite(const char* name, const float* elements, size_t length) const {
+  if (elements == nullptr || cpu::supported_kernels().front()->first_not_finite(elements, length) == length) return;
+  throw error(name, "finite numbers");
+}
+
+std::vector<Napi::Object> Arguments::arrays() const {
+  check_left_alone();
+  std::vector<Napi::Object> arrays;
+  for (const Read& read : read_) arrays.push_back(read.array);
+  return arrays;
 }
 
 void* Arguments::elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name) {
@@ -140,21 +176,12 @@ void* Arguments::elements(const char* name, napi_typedarray_type type, size_t le
   if (!read_typed_array(value, &array) || array.type != type || array.length < length) {
     throw error(name, std::string("a ") + type_name + " of at least " + std::to_string(length) + " elements");
   }
-  arrays_.push_back(value.As<Napi::Object>());
+  read_.push_back({value.As<Napi::Object>(), name, array.data, array.length});
   return array.data;
 }
 
 Napi::TypeError Arguments::error(const char* name, const std::string& expected) const {
   return Napi::TypeError::New(object_.Env(), std::string(name) + ": expected " + expected);
-}
-
-const float* float_elements(const Napi::Value& value, const char* name, size_t* length) {
-  TypedArray array{};
-  if (!read_typed_array(value, &array) || array.type != napi_float32_array) {
-    throw Napi::TypeError::New(value.Env(), std::string(name) + ": expected a Float32Array");
-  }
-  *length = array.length;
-  return static_cast<const float*>(array.data);
 }
 
 void* number_elements(const Napi::Value& value, const char* name, size_t* bytes) {

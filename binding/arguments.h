@@ -13,7 +13,8 @@
 
 namespace rvq {
 
-// Every reader throws a TypeError that names the field. Pointers are valid while the array is alive and not detached.
+// Every reader throws a TypeError that names the field, and may run a getter: pointers that were read before are valid
+// once check_left_alone() has passed, for as long as no JavaScript runs that could detach or resize their arrays.
 class Arguments {
  public:
   // `value` must be an object.
@@ -41,9 +42,20 @@ class Arguments {
   cpu::Codes codes(const char* name, size_t length);
   // A Float32Array, Float64Array, Uint16Array or Uint32Array of any length.
   void* numbers(const char* name, size_t* bytes);
+  // An array of Float32Arrays of any lengths.
+  struct Floats {
+    const float* data;
+    size_t length;
+  };
+  std::vector<Floats> float_arrays(const char* name);
 
-  // The arrays read so far.
-  const std::vector<Napi::Object>& arrays() const { return arrays_; }
+  // Throws a TypeError where an array is no longer what was read. Runs no JavaScript.
+  void check_left_alone() const;
+  // The arrays read so far, all left alone.
+  std::vector<Napi::Object> arrays() const;
+
+  // Throws where one of these elements of a field, if there are any, is NaN or infinite. Runs no JavaScript.
+  void require_finite(const char* name, const float* elements, size_t length) const;
 
   Napi::TypeError error(const char* name, const std::string& expected) const;
 
@@ -51,14 +63,19 @@ class Arguments {
   Napi::Value get(const char* name) const { return object_.Get(name); }
   void* elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name);
 
+  // An array as it was when its pointer was taken.
+  struct Read {
+    Napi::Object array;
+    const char* name;  // a literal
+    const void* data;
+    size_t length;
+  };
+
   Napi::Object object_;
-  std::vector<Napi::Object> arrays_;
+  std::vector<Read> read_;
 };
 
-// The elements of one Float32Array, which need not be a field.
-const float* float_elements(const Napi::Value& value, const char* name, size_t* length);
-
-// The elements of one Float32Array, Uint16Array or Uint32Array, likewise. Runs no JavaScript.
+// The elements of one Float32Array, Uint16Array or Uint32Array, which need not be a field. Runs no JavaScript.
 void* number_elements(const Napi::Value& value, const char* name, size_t* bytes);
 
 // a · b; throws a TypeError where no array can be that long.

@@ -60,23 +60,18 @@ Napi::Value scan_codes(const Napi::CallbackInfo& info) {
   request.keys = arguments.doubles("keys", found);
   request.ids = arguments.words("ids", found);
 
-  std::vector<Napi::Object> kept = arguments.arrays();
-  Napi::Array codebooks = arguments.array("codebooks");
-  if (codebooks.Length() != stages) throw arguments.error("codebooks", "one for each stage");
-  for (uint32_t s = 0; s < stages; s++) {
-    Napi::Value codebook = codebooks.Get(s);
-    size_t length = 0;
-    const float* codewords = float_elements(codebook, "codebooks", &length);
-    bool bytes = s < 4 * request.columns.num_words || request.columns.single_bytes == 1;
+  std::vector<Arguments::Floats> codebooks = arguments.float_arrays("codebooks");
+  if (codebooks.size() != stages) throw arguments.error("codebooks", "one for each stage");
+  for (const auto& [codewords, length] : codebooks) {
+    bool bytes = request.codebooks.size() < 4 * request.columns.num_words || request.columns.single_bytes == 1;
     size_t size = length / request.dim;
     if (size == 0 || length % request.dim != 0 || (bytes && size > kByteCodewords)) {
       throw arguments.error("codebooks", "codewords of dim elements, at most 256 where codes are bytes");
     }
     request.codebooks.push_back({codewords, size});
-    kept.push_back(codebook.As<Napi::Object>());
   }
   auto call = std::make_unique<CoreCall<cpu::CodeScan>>(nullptr, std::move(request));
-  return Jobs::run_later(env, std::move(call), options.threads, kept);
+  return Jobs::run_later(env, std::move(call), options.threads, arguments.arrays());
 }
 
 }  // namespace rvq

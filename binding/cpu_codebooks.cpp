@@ -97,13 +97,14 @@ using ReadRequest = std::unique_ptr<Call> (*)(const Prepared&, Napi::Env, Argume
 Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
-  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays(),
-                         arguments.object_or_undefined("chunkOf"));
+  Napi::Value chunk_of = arguments.object_or_undefined("chunkOf");
+  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays(), chunk_of);
 }
 
 Napi::Value now(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
+  arguments.check_left_alone();
   return run_now(info.Env(), *call, prepared->options.threads);
 }
 
@@ -130,11 +131,14 @@ Napi::Function CpuCodebooks::define(Napi::Env env) {
 CpuCodebooks::CpuCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CpuCodebooks>(info) {
   Arguments arguments(info[0]);
   CpuOptions options = read_cpu_options(arguments);
-  cpu::CodebookSpec spec = read_spec(info.Env(), arguments);
-  const float* previous = arguments.floats_or_null("previous", spec.dim * spec.stages[0].num_codewords);
+  cpu::CodebookSpec spec = read_spec(arguments);
+  size_t first_elements = spec.dim * spec.stages[0].num_codewords;
+  const float* previous = arguments.floats_or_null("previous", first_elements);
 #ifdef RVQ_TESTING
   spec.screen = read_screen(arguments);
 #endif
+  check_numbers(spec, arguments);
+  arguments.require_finite("previous", previous, first_elements);
   auto prepared =
       std::make_shared<PreparedCodebooks>(PreparedCodebooks{options, shape_of(spec), cpu::prepare(spec), {}});
   auto prepare_stages = [&](BlockFeed& feed) {
@@ -154,7 +158,7 @@ void CpuCodebooks::release(Napi::BasicEnv env) {
   prepared_.reset();
 }
 
-const Prepared& CpuCodebooks::prepared(Napi::Env env) const {
+Prepared CpuCodebooks::prepared(Napi::Env env) const {
   if (!prepared_) throw Napi::Error::New(env, "these codebooks have been disposed");
   return prepared_;
 }
@@ -196,13 +200,14 @@ Napi::Value CpuCodebooks::dispose(const Napi::CallbackInfo& info) {
 // screenVerdicts({ vectors, count, stage, verdicts: Int32Array }): the code that the screen alone is certain of, −1
 // where it is not, with the vectors taken as they are (also with the cosine metric).
 Napi::Value CpuCodebooks::screen_verdicts(const Napi::CallbackInfo& info) {
-  const Prepared& prepared = this->prepared(info.Env());
+  Prepared prepared = this->prepared(info.Env());
   const cpu::Codebooks& codebooks = prepared->codebooks;
   Arguments arguments(info[0]);
   size_t count = arguments.size("count");
   const float* vectors = arguments.floats("vectors", product(info.Env(), count, codebooks.dim));
   int32_t* verdicts = arguments.integers("verdicts", count);
   const cpu::Stage& stage = codebooks.stages[arguments.size_between("stage", 0, codebooks.stages.size() - 1)];
+  arguments.check_left_alone();
 
   size_t tile = prepared->kernels().tile_rows;
   cpu::Screen screen(prepared->kernels(), tile, codebooks.dim, codebooks.max_groups());

@@ -33,7 +33,8 @@ class CpuCodebooks : public Napi::ObjectWrap<CpuCodebooks> {
   Napi::Value screen_only(const Napi::CallbackInfo& info);  // in cpu_measuring.cpp
 #endif
 
-  const std::shared_ptr<const PreparedCodebooks>& prepared(Napi::Env env) const;
+  // A share of its own: a getter of the request may dispose of this object.
+  std::shared_ptr<const PreparedCodebooks> prepared(Napi::Env env) const;
   void release(Napi::BasicEnv env);
 
   // Shared with the calls in flight; empty after dispose().

@@ -73,23 +73,24 @@ void CpuProjection::release(Napi::BasicEnv env) {
   prepared_.reset();
 }
 
-const Prepared& CpuProjection::prepared(Napi::Env env) const {
+Prepared CpuProjection::prepared(Napi::Env env) const {
   if (!prepared_) throw Napi::Error::New(env, "this projection has been disposed");
   return prepared_;
 }
 
 Napi::Value CpuProjection::project(const Napi::CallbackInfo& info) {
-  const Prepared& prepared = this->prepared(info.Env());
+  Prepared prepared = this->prepared(info.Env());
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read_project(prepared, info.Env(), arguments);
-  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays(),
-                         arguments.object_or_undefined("chunkOf"));
+  Napi::Value chunk_of = arguments.object_or_undefined("chunkOf");
+  return Jobs::run_later(info.Env(), std::move(call), prepared->options.threads, arguments.arrays(), chunk_of);
 }
 
 Napi::Value CpuProjection::project_sync(const Napi::CallbackInfo& info) {
-  const Prepared& prepared = this->prepared(info.Env());
+  Prepared prepared = this->prepared(info.Env());
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read_project(prepared, info.Env(), arguments);
+  arguments.check_left_alone();
   return run_now(info.Env(), *call, prepared->options.threads);
 }
 

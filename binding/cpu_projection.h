@@ -23,7 +23,8 @@ class CpuProjection : public Napi::ObjectWrap<CpuProjection> {
   Napi::Value project_sync(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  const std::shared_ptr<const PreparedProjection>& prepared(Napi::Env env) const;
+  // A share of its own: a getter of the request may dispose of this object.
+  std::shared_ptr<const PreparedProjection> prepared(Napi::Env env) const;
   void release(Napi::BasicEnv env);
 
   // Shared with the calls in flight; empty after dispose().

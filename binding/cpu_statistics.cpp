@@ -29,6 +29,7 @@ Napi::Value lower_distances(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
   CpuOptions options = read_cpu_options(Arguments(info[1]));
   cpu::LowerDistancesRequest request = read_lower_distances_request(env, arguments);
+  arguments.check_left_alone();
   auto call = std::make_unique<CoreCall<cpu::LowerDistances>>(nullptr, *options.kernels, request);
   return Jobs::run_later(env, std::move(call), options.threads, arguments.arrays());
 }

@@ -87,6 +87,7 @@ Napi::Value later(const Prepared& prepared, const Napi::CallbackInfo& info, Read
 Napi::Value now(const Prepared& prepared, const Napi::CallbackInfo& info, ReadRequest read) {
   Arguments arguments(info[0]);
   std::unique_ptr<Call> call = read(prepared, info.Env(), arguments);
+  arguments.check_left_alone();
   return run_now(info.Env(), *call, 1);
 }
 
@@ -121,7 +122,8 @@ CudaCodebooks::CudaCodebooks(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   Arguments arguments(info[0]);
   CudaOptions options = read_cuda_options(arguments);
   int device = options.device;
-  cpu::CodebookSpec read = read_spec(info.Env(), arguments);
+  cpu::CodebookSpec read = read_spec(arguments);
+  check_numbers(read, arguments);
   cuda::CodebookSpec spec{read.dim, read.metric == cpu::Metric::kCosine, read.weights, stages_of(read)};
   auto prepared = std::make_unique<CudaPrepared>();
   prepared->options = options;
@@ -142,7 +144,7 @@ void CudaCodebooks::release(Napi::BasicEnv env) {
   prepared_.reset();
 }
 
-const Prepared& CudaCodebooks::prepared(Napi::Env env) const {
+Prepared CudaCodebooks::prepared(Napi::Env env) const {
   if (!prepared_) throw Napi::Error::New(env, "these codebooks have been disposed");
   return prepared_;
 }
@@ -182,8 +184,9 @@ Napi::Value CudaCodebooks::test_screen(const Napi::CallbackInfo& info) {
 
 Napi::Value CudaCodebooks::test_replace(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
-  const Prepared& own = prepared(info.Env());
-  cpu::CodebookSpec read = read_spec(info.Env(), arguments);
+  Prepared own = prepared(info.Env());
+  cpu::CodebookSpec read = read_spec(arguments);
+  check_numbers(read, arguments);
   if (read.dim != own->shape.dim || shape_of(read).codebook_sizes != own->shape.codebook_sizes) {
     throw arguments.error("codebooks", "as many codewords of as many elements");
   }

@@ -45,7 +45,8 @@ class CudaCodebooks : public Napi::ObjectWrap<CudaCodebooks> {
 #endif
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  const std::shared_ptr<const CudaPrepared>& prepared(Napi::Env env) const;
+  // A share of its own: a getter of the request may dispose of this object.
+  std::shared_ptr<const CudaPrepared> prepared(Napi::Env env) const;
   void release(Napi::BasicEnv env);
 
   // Shared with the calls in flight; empty after dispose().

@@ -15,6 +15,7 @@
 #include "cuda_release.h"
 #include "cuda_task.h"
 #include "job.h"
+#include "requests.h"
 
 namespace rvq {
 
@@ -80,16 +81,17 @@ Napi::Value CudaMemory::download(const Napi::CallbackInfo& info) { return copy(i
 
 Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info, const char* name, bool to_device) {
   Napi::Env env = info.Env();
-  if (!block_) throw Napi::Error::New(env, "this memory has been disposed of");
+  std::shared_ptr<const Block> block = block_;  // a getter of the request may dispose of this object
+  if (!block) throw Napi::Error::New(env, "this memory has been disposed of");
   Arguments arguments(info[0]);
   size_t bytes = 0;
   void* host = arguments.numbers(name, &bytes);
-  size_t offset = arguments.size_between("offset", 0, block_->bytes.size());
-  if (bytes > block_->bytes.size() - offset)
+  size_t offset = arguments.size_between("offset", 0, block->bytes.size());
+  if (bytes > block->bytes.size() - offset)
     throw arguments.error(name, "no more bytes than the memory has from offset");
   auto direction = to_device ? cuda::HostCopy::Direction::kToDevice : cuda::HostCopy::Direction::kFromDevice;
-  char* place = static_cast<char*>(block_->bytes.data()) + offset;
-  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(block_, block_->options, direction, place, host, bytes,
+  char* place = static_cast<char*>(block->bytes.data()) + offset;
+  auto call = std::make_unique<CudaCall<cuda::HostCopy>>(block, block->options, direction, place, host, bytes,
                                                          cuda::is_pinned(host, bytes));
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
@@ -109,7 +111,7 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
   request.code_stages = arguments.size_between("codeStages", 1, 1u << 20);
   request.stage = arguments.size_between("stage", 0, request.code_stages - 1);
   request.num_codewords = arguments.size_between("numCodewords", 1, UINT32_MAX);
-  request.grid_exponents = arguments.integers("gridExponents", request.dim);
+  request.grid_exponents = read_grid_exponents(request.dim, arguments);
   request.counts = arguments.doubles("counts", request.num_codewords);
   request.sums = arguments.doubles("sums", product(env, request.num_codewords, request.dim));
   bool wide = arguments.boolean("wide");

@@ -78,7 +78,7 @@ cuda::CodedRows read_coded_rows(const Prepared& prepared, Napi::Env env, Argumen
   rows.codes = {codes->bytes.data(), wide};
   rows.distances = start_of<double>(distances);
   rows.plain_distances = start_of<double>(plain_distances);
-  rows.grid_exponents = arguments.integers("gridExponents", prepared->shape.dim);
+  rows.grid_exponents = read_grid_exponents(prepared->shape.dim, arguments);
   *used = {vectors, codes, distances, plain_distances};
   return rows;
 }
@@ -251,8 +251,9 @@ Napi::Value CudaCodebooks::load_codewords_resident(const Napi::CallbackInfo& inf
 }
 
 Napi::Value CudaCodebooks::read_codewords_resident(const Napi::CallbackInfo& info) {
+  Prepared prepared = this->prepared(info.Env());
   Arguments arguments(info[0]);
-  return copy_codewords(prepared(info.Env()), info.Env(), arguments, "target", cuda::HostCopy::Direction::kFromDevice);
+  return copy_codewords(prepared, info.Env(), arguments, "target", cuda::HostCopy::Direction::kFromDevice);
 }
 
 }  // namespace rvq

@@ -25,6 +25,7 @@ Napi::Value cuda_accumulate(const Napi::CallbackInfo& info) {
   std::optional<cuda::HostCodes> previous;
   if (read.previous) previous = host_codes(*read.previous);
   CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, options.device, read.count, read.dim);
+  arguments.check_left_alone();
   cuda::HostAccumulateRequest request{
       read.vectors, rows.first,         read.count,          read.dim,    host_codes(read.codes),
       previous,     read.num_codewords, read.grid_exponents, read.counts, read.sums};
@@ -38,6 +39,7 @@ Napi::Value cuda_lower_distances(const Napi::CallbackInfo& info) {
   CudaOptions options = read_cuda_options(Arguments(info[1]));
   cpu::LowerDistancesRequest read = read_lower_distances_request(env, arguments);
   CudaMemory::Rows rows = CudaMemory::rows_of(env, arguments, options.device, read.count, read.dim);
+  arguments.check_left_alone();
   cuda::HostLowerDistancesRequest request{read.vectors, rows.first,  read.count,    read.dim,
                                           read.weights, read.centre, read.distances};
   auto call = std::make_unique<CudaCall<cuda::HostLowerDistances>>(rows.block, options, request);

@@ -22,7 +22,7 @@ struct PackRequest {
   uint8_t* bytes;
 };
 
-cpu::PackGroup read_group(const Arguments& arguments, const int32_t* sizes, size_t length) {
+cpu::PackGroup group_of(const Arguments& arguments, const int32_t* sizes, size_t length) {
   std::vector<uint32_t> group_sizes;
   for (size_t i = 0; i < length; i++) {
     if (sizes[i] < 1 || sizes[i] > kMostCodewords) throw arguments.error("codebookSizes", "sizes in 1 … 2^24");
@@ -34,12 +34,10 @@ cpu::PackGroup read_group(const Arguments& arguments, const int32_t* sizes, size
 }
 
 // One section of all stages, or with `stageMajor` one a stage.
-cpu::PackLayout read_layout(Arguments& arguments) {
-  size_t stages = arguments.size_between("stages", 1, kMostStages);
-  size_t groups = arguments.size_between("groups", 1, stages);
-  const int32_t* sizes = arguments.integers("codebookSizes", stages);
-  const int32_t* lengths = arguments.integers("groupLengths", groups);
-  bool stage_major = arguments.boolean("stageMajor");
+cpu::PackLayout layout_of(const Arguments& arguments, const std::vector<int32_t>& sizes,
+                          const std::vector<int32_t>& lengths, bool stage_major) {
+  size_t stages = sizes.size();
+  size_t groups = lengths.size();
   cpu::PackLayout layout{stages, {}};
   if (stage_major) {
     if (groups != stages) throw arguments.error("groups", "as many as stages");
@@ -48,7 +46,7 @@ cpu::PackLayout read_layout(Arguments& arguments) {
         throw arguments.error("groupLengths", "lengths in 1 … 52");
       }
       std::vector<int32_t> alike(static_cast<size_t>(lengths[stage]), sizes[stage]);
-      layout.sections.push_back({stage, 1, {read_group(arguments, alike.data(), alike.size())}});
+      layout.sections.push_back({stage, 1, {group_of(arguments, alike.data(), alike.size())}});
     }
     return layout;
   }
@@ -56,7 +54,7 @@ cpu::PackLayout read_layout(Arguments& arguments) {
   size_t first = 0;
   for (size_t g = 0; g < groups; g++) {
     if (lengths[g] < 1 || static_cast<size_t>(lengths[g]) > stages - first) break;
-    layout.sections[0].groups.push_back(read_group(arguments, sizes + first, static_cast<size_t>(lengths[g])));
+    layout.sections[0].groups.push_back(group_of(arguments, sizes.data() + first, static_cast<size_t>(lengths[g])));
     first += static_cast<size_t>(lengths[g]);
   }
   if (first != stages || layout.sections[0].groups.size() != groups) {
@@ -67,13 +65,22 @@ cpu::PackLayout read_layout(Arguments& arguments) {
 
 PackRequest read_request(const Napi::CallbackInfo& info) {
   Arguments arguments(info[0]);
-  cpu::PackLayout layout = read_layout(arguments);
+  size_t stages = arguments.size_between("stages", 1, kMostStages);
+  size_t groups = arguments.size_between("groups", 1, stages);
+  const int32_t* sizes = arguments.integers("codebookSizes", stages);
+  const int32_t* lengths = arguments.integers("groupLengths", groups);
+  bool stage_major = arguments.boolean("stageMajor");
   size_t rows = arguments.size("count");
-  cpu::Codes codes = arguments.codes("codes", product(info.Env(), rows, layout.stages));
+  cpu::Codes codes = arguments.codes("codes", product(info.Env(), rows, stages));
+  size_t size_bytes = arguments.size("sizeBytes");
+  uint8_t* bytes = arguments.bytes("bytes", size_bytes);
+  arguments.check_left_alone();
+  // Copies: another thread may write to shared memory after a number has been checked.
+  cpu::PackLayout layout = layout_of(arguments, {sizes, sizes + stages}, {lengths, lengths + groups}, stage_major);
   // No more bits than 64 a code, which are fewer than an array of codes can have bytes.
-  size_t size_bytes = layout.size_bytes(rows);
-  if (arguments.size("sizeBytes") != size_bytes) throw arguments.error("sizeBytes", std::to_string(size_bytes));
-  return {codes, rows, std::move(layout), arguments.bytes("bytes", size_bytes)};
+  size_t expected = layout.size_bytes(rows);
+  if (size_bytes != expected) throw arguments.error("sizeBytes", std::to_string(expected));
+  return {codes, rows, std::move(layout), bytes};
 }
 
 }  // namespace

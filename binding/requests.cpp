@@ -2,6 +2,7 @@
 
 #include "requests.h"
 
+#include <algorithm>
 #include <string>
 
 namespace rvq {
@@ -17,7 +18,7 @@ void check_wide_enough(const Shape& shape, size_t stages, const cpu::Codes& code
 
 }  // namespace
 
-cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
+cpu::CodebookSpec read_spec(Arguments& arguments) {
   cpu::CodebookSpec spec;
   spec.dim = arguments.size_between("dim", 1, 1u << 24);
   std::string metric = arguments.string("metric");
@@ -27,18 +28,23 @@ cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments) {
   if (spec.weights != nullptr && spec.metric == cpu::Metric::kCosine) {
     throw arguments.error("weights", "null with the cosine metric");
   }
-  Napi::Array codebooks = arguments.array("codebooks");
-  for (uint32_t s = 0; s < codebooks.Length(); s++) {
-    size_t length = 0;
-    const float* codewords = float_elements(codebooks.Get(s), "codebooks", &length);
+  for (const auto& [codewords, length] : arguments.float_arrays("codebooks")) {
     size_t num_codewords = length / spec.dim;
     if (num_codewords == 0 || length % spec.dim != 0 || num_codewords > UINT32_MAX) {
-      throw Napi::TypeError::New(env, "codebooks: expected a multiple of dim elements in each");
+      throw arguments.error("codebooks", "a multiple of dim elements in each");
     }
     spec.stages.push_back({codewords, num_codewords});
   }
   if (spec.stages.empty()) throw arguments.error("codebooks", "at least one");
   return spec;
+}
+
+void check_numbers(const cpu::CodebookSpec& spec, const Arguments& arguments) {
+  arguments.check_left_alone();
+  arguments.require_finite("weights", spec.weights, spec.dim);
+  for (const auto& stage : spec.stages) {
+    arguments.require_finite("codebooks", stage.codewords, stage.num_codewords * spec.dim);
+  }
 }
 
 Shape shape_of(const cpu::CodebookSpec& spec) {
@@ -99,13 +105,20 @@ cpu::AccumulateRequest read_accumulate_request(Napi::Env env, Arguments& argumen
   request.count = arguments.size_between("count", 0, UINT32_MAX);
   request.dim = arguments.size_between("dim", 1, 1u << 24);
   request.num_codewords = arguments.size_between("numCodewords", 1, UINT32_MAX);
-  request.grid_exponents = arguments.integers("gridExponents", request.dim);
+  request.grid_exponents = read_grid_exponents(request.dim, arguments);
   request.vectors = arguments.floats("vectors", product(env, request.count, request.dim));
   request.codes = arguments.codes("codes", request.count);
   if (arguments.has("previousCodes")) request.previous = arguments.codes("previousCodes", request.count);
   request.counts = arguments.doubles("counts", request.num_codewords);
   request.sums = arguments.doubles("sums", product(env, request.num_codewords, request.dim));
   return request;
+}
+
+const int32_t* read_grid_exponents(size_t dim, Arguments& arguments) {
+  const int32_t* exponents = arguments.integers("gridExponents", dim);
+  bool all = std::all_of(exponents, exponents + dim, [](int32_t e) { return e >= -149 && e <= 1000; });
+  if (!all) throw arguments.error("gridExponents", "integers in -149 … 1000");
+  return exponents;
 }
 
 cpu::LowerDistancesRequest read_lower_distances_request(Napi::Env env, Arguments& arguments) {
@@ -125,6 +138,9 @@ cpu::ProjectionSpec read_projection_spec(Napi::Env env, Arguments& arguments) {
   spec.out_dim = arguments.size_between("outDim", 1, 1u << 24);
   spec.weight = arguments.floats("weight", product(env, spec.in_dim, spec.out_dim));
   spec.bias = arguments.floats_or_null("bias", spec.out_dim);
+  arguments.check_left_alone();
+  arguments.require_finite("weight", spec.weight, spec.in_dim * spec.out_dim);
+  arguments.require_finite("bias", spec.bias, spec.out_dim);
   return spec;
 }
 

@@ -25,9 +25,11 @@ struct Shape {
 };
 
 // { dim, metric, weights, codebooks }
-cpu::CodebookSpec read_spec(Napi::Env env, Arguments& arguments);
+cpu::CodebookSpec read_spec(Arguments& arguments);
+// Once no field is left to read: that weights and codewords are finite.
+void check_numbers(const cpu::CodebookSpec& spec, const Arguments& arguments);
 Shape shape_of(const cpu::CodebookSpec& spec);
-// { inDim, outDim, weight, bias }
+// { inDim, outDim, weight, bias }, all finite
 cpu::ProjectionSpec read_projection_spec(Napi::Env env, Arguments& arguments);
 
 // Every reader throws a TypeError for a request that does not fit.
@@ -35,6 +37,8 @@ cpu::EncodeRequest read_encode_request(const Shape& shape, Napi::Env env, Argume
 cpu::DecodeRequest read_decode_request(const Shape& shape, Napi::Env env, Arguments& arguments);
 cpu::DistancesRequest read_distances_request(const Shape& shape, Napi::Env env, Arguments& arguments);
 cpu::AssignRequest read_assign_request(const Shape& shape, Napi::Env env, Arguments& arguments);
+// gridExponents[dim], each in the range of lib/backend.ts.
+const int32_t* read_grid_exponents(size_t dim, Arguments& arguments);
 cpu::AccumulateRequest read_accumulate_request(Napi::Env env, Arguments& arguments);
 cpu::LowerDistancesRequest read_lower_distances_request(Napi::Env env, Arguments& arguments);
 cpu::ProjectRequest read_project_request(size_t in_dim, size_t out_dim, Napi::Env env, Arguments& arguments);

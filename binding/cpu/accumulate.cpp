@@ -74,7 +74,12 @@ bool Accumulate::sort(const Codes& codes, Members& members) const {
   members.rows.resize(members.first.back());
   std::vector<size_t> next(members.first.begin(), members.first.end() - 1);
   for (size_t n = 0; n < request_.count; n++) {
-    if (!stays(n)) members.rows[next[codes.get(n)]++] = static_cast<uint32_t>(n);
+    if (stays(n)) continue;
+    // May be another than was counted, where the caller writes to codes meanwhile: places are then wrong, but inside.
+    size_t code = codes.get(n);
+    if (code >= request_.num_codewords) return false;
+    size_t at = next[code]++;
+    if (at < members.rows.size()) members.rows[at] = static_cast<uint32_t>(n);
   }
   return true;
 }

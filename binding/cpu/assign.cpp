@@ -19,18 +19,21 @@ namespace {
 struct Queue {
   Queue(const Kernels& kernels, const Codebooks& codebooks) : search(kernels, codebooks, kernels.tile_rows) {
     rows.reserve(kernels.tile_rows);
+    own_codes.reserve(kernels.tile_rows);
     own_distances.reserve(kernels.tile_rows);
   }
 
   bool full(const Kernels& kernels) const { return rows.size() == kernels.tile_rows; }
   void clear() {
     rows.clear();
+    own_codes.clear();
     own_distances.clear();
   }
 
   StageSearch search;
   std::vector<size_t> rows;           // of the request
-  std::vector<double> own_distances;  // to the rows' codewords on entry, where those are looked at
+  std::vector<uint32_t> own_codes;    // of the rows on entry, where those are looked at; distances may overwrite codes
+  std::vector<double> own_distances;  // to their codewords
 };
 
 }  // namespace
@@ -74,7 +77,7 @@ bool Assign::queue(size_t row, Scratch& scratch) const {
   copy_padded(request_.vectors + row * dim, dim, padded_dim, elements);
 
   if (scratch.few) {
-    size_t own = request_.codes.get(row);
+    uint32_t own = request_.codes.get(row);
     if (own >= stage_.num_codewords) return false;
     const float* from = query(elements, scratch);
     bool near = from != nullptr;
@@ -82,6 +85,7 @@ bool Assign::queue(size_t row, Scratch& scratch) const {
     if (near && moved_->moved[own]) near = own_distance <= distance(from, moved_->before.data() + own * padded_dim);
     if (near) {
       scratch.few->rows.push_back(row);
+      scratch.few->own_codes.push_back(own);
       scratch.few->own_distances.push_back(own_distance);
       if (scratch.few->full(kernels_)) search_moved(scratch);
       return true;
@@ -110,7 +114,7 @@ void Assign::search_moved(Scratch& scratch) const {
   const uint32_t* codes = any ? queue.search.run(moved_->stage, queue.rows.size()) : nullptr;
   for (size_t r = 0; r < queue.rows.size(); r++) {
     const float* elements = queue.search.rows() + r * codebooks_.padded_dim;
-    uint32_t own = request_.codes.get(queue.rows[r]);
+    uint32_t own = queue.own_codes[r];
     uint32_t code = any ? codes[r] : own;
     if (code != own) {
       double own_distance = queue.own_distances[r];
