@@ -3,9 +3,9 @@
 import type { BadInput } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
 import { allocate, badInput } from "./check.js";
-import { invalidArgument } from "./errors.js";
 import type { CheckedRows } from "./row-options.js";
 import { raiseToMagnitudes, type VectorRange } from "./stage-sums.js";
+import { checkLeftAlone } from "./staging.js";
 import { inSlices } from "./time-slice.js";
 
 export interface CountingRows {
@@ -35,7 +35,7 @@ export async function gatherCounting(
   let maxWeight = 0;
   let next = 0;
   await inSlices(count * dim, dim, (from, to) => {
-    if (batch.length < to) throw invalidArgument(name, "an array left alone during the call", "a detached one");
+    checkLeftAlone(name, batch, to);
     const start = next;
     if (rows === null) vectors.set(batch.subarray(from, to), from);
     for (let n = from / dim; n < to / dim; n++) {

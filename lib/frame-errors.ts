@@ -4,7 +4,7 @@ import { type Codes, checkCodeRange, checkCodes, checkSignal, checkVectors } fro
 import { invalidArgument } from "./errors.js";
 import { ProjectedQuantizer } from "./projected-quantizer.js";
 import type { ResidualQuantizer } from "./residual-quantizer.js";
-import { stageRows } from "./staging.js";
+import { checkLeftAlone, stageRows } from "./staging.js";
 import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 /**
@@ -43,6 +43,8 @@ function* measure(
   const reconstruction = new Float32Array(dim);
   const meter = new StepMeter();
   for (let frame = 0; frame < count; frame++) {
+    checkLeftAlone("vectors", vectors, (frame + 1) * dim);
+    checkLeftAlone("codes.data", data, (frame + 1) * stages);
     const vector = vectors.subarray(frame * dim, (frame + 1) * dim);
     reconstruction.fill(0);
     errors[frame * (stages + 1)] = squaredError(vector, reconstruction, weights);
@@ -79,6 +81,7 @@ async function measureDecoded(
     for (let n = 0; n <= stages; n++) {
       const decoded = n === 0 ? new Float32Array(rows * dim) : await quantizer.decode(codes, { stages: n, signal });
       await inSlices(decoded.length, dim, (from, to) => {
+        checkLeftAlone("vectors", vectors, first * dim + to);
         for (let start = from; start < to; start += dim) {
           const frame = first + start / dim;
           const vector = vectors.subarray(frame * dim, (frame + 1) * dim);

@@ -6,7 +6,14 @@ import { allocate, type Codes, checkBytes, checkCodeRange, checkCodes, checkInte
 import { newCodeArray } from "./code-array.js";
 import { nativePacking } from "./cpu/packing.js";
 import { invalidArgument, RvqError } from "./errors.js";
-import { checkCodebookSizes, type PackLayout, type PackOptions, type PackSection, packLayout } from "./pack-layout.js";
+import {
+  checkCodebookSizes,
+  checkPackOptions,
+  type PackLayout,
+  type PackOptions,
+  type PackSection,
+  packLayout,
+} from "./pack-layout.js";
 import { packWords, type Unpacked, unpackWords } from "./pack-loops.js";
 
 /**
@@ -17,10 +24,12 @@ import { packWords, type Unpacked, unpackWords } from "./pack-loops.js";
  * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE
  */
 export function packCodes(codes: Codes, codebookSizes: readonly number[], options: PackOptions = {}): Uint8Array {
-  checkCodebookSizes(codebookSizes);
-  const checked = checkCodes("codes", codes, codebookSizes.length);
-  const sizes = codebookSizes.slice(0, checked.stages);
-  const layout = packLayout(checked.count, sizes, options);
+  // Before the codes: a getter could detach codes that have been checked.
+  const all = checkCodebookSizes(codebookSizes);
+  const packing = checkPackOptions(options);
+  const checked = checkCodes("codes", codes, all.length);
+  const sizes = all.slice(0, checked.stages);
+  const layout = packLayout(checked.count, sizes, packing);
   const bytes = allocate("packed codes", layout.sizeBytes, (length) => new Uint8Array(length));
   const native = nativePacking(checked.data.length);
   const inRange = native ? native.pack(checked, layout, bytes) : packSections(checked, layout, bytes);
@@ -40,20 +49,20 @@ export function unpackCodes(
   codebookSizes: readonly number[],
   options: PackOptions = {},
 ): Codes {
-  checkCodebookSizes(codebookSizes);
+  const sizes = checkCodebookSizes(codebookSizes);
   checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
+  const layout = packLayout(count, sizes, options);
   const packed = checkBytes("bytes", bytes);
-  const layout = packLayout(count, codebookSizes, options);
   if (packed.length !== layout.sizeBytes)
     throw invalidArgument("bytes", `${layout.sizeBytes} bytes for ${count} vectors`, packed.length);
-  const stages = codebookSizes.length;
-  const codes = { count, stages, data: newCodeArray(count * stages, codebookSizes) };
+  const stages = sizes.length;
+  const codes = { count, stages, data: newCodeArray(count * stages, sizes) };
   const native = nativePacking(codes.data.length);
   const found = native ? native.unpack(packed, layout, codes) : unpackSections(packed, layout, codes);
   if (found === "padding")
     throw new RvqError("INVALID_STREAM", "bytes: expected zero padding in the last byte, got ones");
   if (found === "range") {
-    checkCodeRange("bytes", codes.data, stages, codebookSizes, 0);
+    checkCodeRange("bytes", codes.data, stages, sizes, 0);
     // A dense number too large for its group has no code to show.
     throw new RvqError("CODE_OUT_OF_RANGE", "bytes: expected numbers below the product of their codebook sizes");
   }

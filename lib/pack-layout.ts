@@ -77,18 +77,17 @@ export function groupStart({ sizes }: PackGroup, codes: number): PackGroup {
   return group(sizes.slice(0, codes));
 }
 
-/** The sizes themselves, each possible for a codebook. */
-export function checkCodebookSizes(codebookSizes: readonly number[]): readonly number[] {
+/** A copy of the sizes, each possible for a codebook. */
+export function checkCodebookSizes(codebookSizes: readonly number[]): number[] {
   if (!Array.isArray(codebookSizes) || codebookSizes.length === 0) {
     throw invalidArgument("codebookSizes", "a non-empty array of codebook sizes", codebookSizes);
   }
-  for (const [stage, size] of codebookSizes.entries()) {
-    checkInteger(`codebookSizes[${stage}]`, size, 1, limits.codebookSize);
-  }
-  return codebookSizes;
+  return Array.from(codebookSizes, (size, stage) =>
+    checkInteger(`codebookSizes[${stage}]`, size, 1, limits.codebookSize),
+  );
 }
 
-function checkPackOptions(options: PackOptions): Required<PackOptions> {
+export function checkPackOptions(options: PackOptions): Required<PackOptions> {
   checkOptions("options", options);
   const { order = "frame-major", dense = false } = options;
   if (order !== "frame-major" && order !== "stage-major")

@@ -29,6 +29,7 @@ import { Random } from "./random.js";
 import { type RefineProgress, refineCodebooks } from "./refine.js";
 import { RowWorkers } from "./row-workers.js";
 import { type Seeding, seedings } from "./seed-codebook.js";
+import { checkLeftAlone } from "./staging.js";
 import { inSlices } from "./time-slice.js";
 
 export interface TrainOptions {
@@ -212,7 +213,7 @@ async function copyChecked(
 ): Promise<number> {
   let energy = 0;
   await inSlices(residuals.length, dim, (from, to) => {
-    if (given.length < to) throw invalidArgument("vectors", "an array left alone while it is copied", "a detached one");
+    checkLeftAlone("vectors", given, to);
     const rows = given.subarray(from, to);
     const bad = firstBadInput(rows, dim, refuseZero);
     if (bad !== null) throw badInput("vectors", bad, from / dim, rows[bad.row * dim + bad.column]);

@@ -13,6 +13,7 @@ import {
 } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { normal } from "./contract/families.js";
+import { detach } from "./lost-memory.js";
 
 const backends = status()
   .backends.filter(({ available }) => available)
@@ -278,6 +279,17 @@ describe("bad input", () => {
     expect(await creating({ count: 1, stages: 3, data: new Uint16Array(3) })).toContain("codes.stages: expected");
     expect(await creating({ ...made.codes, stageCounts: new Uint16Array(30) })).toContain("codes.stageCounts");
     expect(await creating(made.codes, {})).toContain("quantizer: expected a ResidualQuantizer");
+  });
+
+  it("such as originals that are detached during the call, on every backend", async () => {
+    for (const backend of backends) {
+      const large = make({ count: 3000, dim: 16, sizes: [256, 256], seed: 17 });
+      const index = await CodeIndex.create(large.rq, large.codes, { backend });
+      const vectors = new Float32Array(3000 * 16);
+      const searching = refusal(() => index.search(new Float32Array(200 * 16), { vectors, k: 5 }));
+      detach(vectors);
+      expect(await searching, backend).toContain("INVALID_ARGUMENT: vectors: expected an array left alone");
+    }
   });
 
   it("such as an aborted signal ends a call, and the event loop has its turns", async () => {

@@ -15,6 +15,7 @@ import { roomBytes } from "../lib/cuda/staging.js";
 import { openBackend, status } from "../lib/open-backend.js";
 import { Random } from "../lib/random.js";
 import { ResidualQuantizer } from "../lib/residual-quantizer.js";
+import { detach } from "./lost-memory.js";
 
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
 const { file, addon } = loadAddon();
@@ -31,7 +32,6 @@ function expectSameBytes(actual: ArrayBufferView, expected: ArrayBufferView, wha
   expect(Buffer.compare(bytesOf(actual), bytesOf(expected)), what).toBe(0);
 }
 
-const detach = (array: Float32Array) => structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
 const rooms = () => native.cudaTestRooms?.() ?? { bytes: 0, found: 0 };
 
 describe.skipIf(!available || native?.cudaTestRooms === undefined)("calls from pinned memory", () => {

@@ -11,15 +11,11 @@ import {
   status,
   unpackCodes,
 } from "../lib/index.js";
+import { detach } from "./lost-memory.js";
 
 const codebook = Float32Array.of(1, 1, 0, -1, -1, 0);
 const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 3 });
 const codes: Codes = { count: 1, stages: 2, data: Uint16Array.of(0, 1) };
-
-function detached<View extends Float32Array | Uint16Array | Uint8Array>(view: View): View {
-  structuredClone(view.buffer, { transfer: [view.buffer as ArrayBuffer] });
-  return view;
-}
 
 /** The error of a call that must fail, however wrong its types are. */
 async function errorOf(call: () => unknown): Promise<RvqError> {
@@ -56,7 +52,7 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "INVALID_ARGUMENT",
     /SharedArrayBuffer/,
   ],
-  ["detached vectors", () => rq.encode(detached(new Float32Array(3))), "INVALID_ARGUMENT", /detached/],
+  ["detached vectors", () => rq.encode(detach(new Float32Array(3))), "INVALID_ARGUMENT", /detached/],
   ["NaN", () => rq.encode(Float32Array.of(0, 0, 0, 0, NaN, 0)), "NOT_FINITE", /vectors: .* got NaN in row 1, column 1/],
   [
     "infinity, at once",
@@ -139,7 +135,7 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
   ],
   [
     "detached memory to decode into",
-    () => rq.decodeSync(codes, { into: detached(new Float32Array(3)) }),
+    () => rq.decodeSync(codes, { into: detach(new Float32Array(3)) }),
     "INVALID_ARGUMENT",
     /into: .*detached/,
   ],
@@ -167,7 +163,7 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
         count: 1,
         stages: 2,
         get data() {
-          detached(into);
+          detach(into);
           return Uint16Array.of(0, 1);
         },
       };
@@ -202,7 +198,7 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
   ],
   [
     "detached codes",
-    () => rq.decode({ count: 0, stages: 2, data: detached(new Uint16Array(4)) }),
+    () => rq.decode({ count: 0, stages: 2, data: detach(new Uint16Array(4)) }),
     "INVALID_ARGUMENT",
     /detached/,
   ],
@@ -404,7 +400,7 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
   ["a file name that is none", () => rq.save(wrong(7)), "INVALID_ARGUMENT", /path: .*7/],
   [
     "detached model bytes",
-    () => ResidualQuantizer.fromBytes(detached(new Uint8Array(9))),
+    () => ResidualQuantizer.fromBytes(detach(new Uint8Array(9))),
     "INVALID_ARGUMENT",
     /detached/,
   ],

@@ -4,9 +4,18 @@ import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import { nativePackingOf } from "../lib/cpu/packing.js";
-import { bitsPerCode, type Codes, type PackOptions, packCodes, packedSizeBytes, unpackCodes } from "../lib/index.js";
+import {
+  bitsPerCode,
+  type Codes,
+  compressCodes,
+  type PackOptions,
+  packCodes,
+  packedSizeBytes,
+  unpackCodes,
+} from "../lib/index.js";
 import { packSections, unpackSections } from "../lib/pack-codes.js";
 import { packLayout } from "../lib/pack-layout.js";
+import { detach } from "./lost-memory.js";
 
 const seed = Number(process.env.RVQ_FUZZ_SEED ?? 1);
 const scale = Number(process.env.RVQ_FUZZ_SCALE ?? 1);
@@ -225,6 +234,31 @@ describe("packed codes in any order and density", () => {
       expect(() => unpackCodes(packed, 2000, [12, 12, 11], options)).toThrow(
         expect.objectContaining({ code: "CODE_OUT_OF_RANGE" }),
       );
+    }
+  });
+
+  it("are never those of an array that options or sizes give away meanwhile", () => {
+    const lost = expect.objectContaining({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringMatching(/^codes\.data: /),
+    });
+    // Few codes are packed by TypeScript, many by the addon.
+    for (const count of [10, 5000]) {
+      /** Codes, and what gives their memory away when its property is read. */
+      const giving = <Holder extends object>(holder: Holder, property: string, value: unknown) => {
+        const data = new Uint16Array(2 * count).fill(1);
+        const get = () => {
+          if (data.length > 0) detach(data);
+          return value;
+        };
+        return [{ count, stages: 2, data }, Object.defineProperty(holder, property, { get })] as const;
+      };
+      const [ordered, options] = giving({}, "order", "frame-major");
+      expect(() => packCodes(ordered, [2, 2], options)).toThrow(lost);
+      const [coded, coding] = giving({}, "coding", "mixed");
+      expect(() => compressCodes(coded, [2, 2], coding)).toThrow(lost);
+      const [sized, sizes] = giving([2, 2], "1", 2);
+      expect(() => packCodes(sized, sizes)).toThrow(lost);
     }
   });
 

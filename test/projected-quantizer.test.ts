@@ -32,6 +32,7 @@ import {
 } from "./codec-checkpoints.js";
 import { candidates, expectSame, withForm } from "./contract/backends.js";
 import { d64 } from "./contract/reference.js";
+import { detach } from "./lost-memory.js";
 
 const dacShape = { dim: 40, codeDim: 8, size: 64, stages: 5 };
 const dac = dacTensors(dacShape, "weight_g");
@@ -158,6 +159,10 @@ for (const { name, tensors, dim, metric, residual, parts } of cases) {
         for (let i = 7 * dim; i < 8 * dim; i++) error += (vectors[i] - decoded[i]) ** 2;
         expect(perFrame[7 * (stages + 1) + 2]).toBe(error);
         expect(perFrame.length).toBe(300 * (stages + 1));
+        const lost = vectors.slice();
+        const measuring = frameErrors(pq, lost, codes);
+        detach(lost);
+        await expect(measuring).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
       }
     });
 

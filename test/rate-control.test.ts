@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { allocateStages, frameErrors, ResidualQuantizer, RvqReader, rvqToBytes } from "../lib/index.js";
 import { Random } from "../lib/random.js";
+import { detach, resizable } from "./lost-memory.js";
 
 const stages = 6;
 const bitsPerStage = new Array<number>(stages).fill(8);
@@ -145,6 +146,33 @@ describe("allocateStages", () => {
   ])("names what is wrong: %o", (options, message) => {
     expect(() => allocateStages(errors, bitsPerStage, options)).toThrow(message);
     expect(() => allocateStages(errors.slice(1), bitsPerStage, { frameRate: 1, kbps: 1 })).toThrow(/errors: expected/);
+  });
+});
+
+describe("errors of frames", () => {
+  it("are not measured from arrays that are detached or shrink meanwhile", async () => {
+    const [dim, count] = [16, 300_000];
+    const rq = ResidualQuantizer.fromCodebooks([new Float32Array(8 * dim)], { dim });
+    const measure = (vectors: Float32Array, data: Uint16Array) => frameErrors(rq, vectors, { count, stages: 1, data });
+    const lost = (name: string) => ({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringMatching(`^${name}: .*left alone`),
+    });
+
+    const vectors = new Float32Array(count * dim);
+    const data = new Uint16Array(count);
+    const ofLostCodes = measure(vectors, data);
+    detach(data);
+    await expect(ofLostCodes).rejects.toMatchObject(lost("codes.data"));
+
+    const ofLostVectors = measure(vectors, new Uint16Array(count));
+    detach(vectors);
+    await expect(ofLostVectors).rejects.toMatchObject(lost("vectors"));
+
+    const shrinking = resizable(4 * count * dim);
+    const ofFewerVectors = measure(new Float32Array(shrinking), new Uint16Array(count));
+    shrinking.resize(64);
+    await expect(ofFewerVectors).rejects.toMatchObject(lost("vectors"));
   });
 });
 

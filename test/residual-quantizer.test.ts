@@ -10,6 +10,7 @@ import { Random } from "../lib/random.js";
 import { trainCodebooks } from "../lib/train.js";
 import { candidates, expectSame } from "./contract/backends.js";
 import { gaussianRows, makeData, normal } from "./contract/families.js";
+import { detach, resizable } from "./lost-memory.js";
 
 const dim = 4;
 /** Two stages by hand: corners of a square, then small steps. */
@@ -302,10 +303,6 @@ describe("train", () => {
   });
 });
 
-/** Types of Node 20 that the target of the compiler does not have. */
-type ResizableBuffer = ArrayBuffer & { resize(bytes: number): void };
-type ResizableBufferConstructor = new (bytes: number, options: { maxByteLength: number }) => ArrayBuffer;
-
 for (const candidate of candidates) {
   describe.skipIf(!candidate.available)(`long calls on ${candidate.title}`, () => {
     const backend = candidate.name;
@@ -392,16 +389,15 @@ for (const candidate of candidates) {
       const count = 200_000;
       const codes: Codes = { count, stages: 1, data: new Uint16Array(count) };
       const bytes = 4 * 64 * count;
-      const detach = (buffer: ArrayBuffer) => structuredClone(buffer, { transfer: [buffer] });
-      const shrink = (buffer: ArrayBuffer) => (buffer as ResizableBuffer).resize(bytes / 2);
-      const resizable = new (ArrayBuffer as ResizableBufferConstructor)(bytes, { maxByteLength: bytes });
+      const shrinking = resizable(bytes);
+      const plain = new ArrayBuffer(bytes);
       for (const [buffer, spoil] of [
-        [new ArrayBuffer(bytes), detach],
-        [resizable, shrink],
+        [plain, () => detach({ buffer: plain })],
+        [shrinking, () => shrinking.resize(bytes / 2)],
       ] as const) {
         let chunks = 0;
         const into = new Float32Array(buffer, 0, 64 * count);
-        const call = rq.decode(codes, { into, onProgress: () => (chunks++ === 0 ? spoil(buffer) : undefined) });
+        const call = rq.decode(codes, { into, onProgress: () => (chunks++ === 0 ? spoil() : undefined) });
         await expect(call).rejects.toMatchObject({
           code: "INVALID_ARGUMENT",
           message: expect.stringMatching(

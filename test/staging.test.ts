@@ -4,7 +4,8 @@ import { describe, expect, it, vi } from "vitest";
 import { loadAddon } from "../lib/addon.js";
 import type { CodeArray, StagingMemory } from "../lib/backend.js";
 import type { Addon } from "../lib/cpu/addon.js";
-import { StagedRows } from "../lib/staging.js";
+import { StagedRows, stageRows } from "../lib/staging.js";
+import { detach, resizable } from "./lost-memory.js";
 
 const addon = loadAddon().addon as Addon | null;
 
@@ -31,9 +32,6 @@ class FakeMemory implements StagingMemory {
     target.set(source);
   }
 }
-
-const detach = (array: { readonly buffer: ArrayBufferLike }) =>
-  structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
 
 describe("staged rows", () => {
   it("are copies in the backend's memory while it has some, and else in other memory that is used again", () => {
@@ -83,6 +81,23 @@ describe("staged rows", () => {
     staging.close();
     staging.close();
     expect(memory.idle).toHaveLength(3);
+  });
+
+  it("refuse a detached matrix also in compiled code that has seen resizable memory", () => {
+    const codes: unknown[] = [];
+    for (let round = 0; round < 4; round++) {
+      for (const buffer of [resizable(4000), new ArrayBuffer(4000)]) {
+        const matrix = new Float32Array(buffer);
+        for (let i = 0; i < 20_000; i++) stageRows("vectors", matrix, i % 50, 1, 16);
+        detach(matrix);
+        try {
+          stageRows("vectors", matrix, 3, 1, 16);
+        } catch (error) {
+          codes.push((error as { code?: string }).code);
+        }
+      }
+    }
+    expect(codes).toEqual(new Array(8).fill("INVALID_ARGUMENT"));
   });
 });
 

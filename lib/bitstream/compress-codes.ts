@@ -3,6 +3,7 @@
 import { type Codes, checkBytes, checkCodeRange, checkCodes, checkInteger, checkOptions } from "../check.js";
 import { RvqError } from "../errors.js";
 import { checkCodebookSizes } from "../pack-layout.js";
+import { checkLeftAlone } from "../staging.js";
 import { runToEnd } from "../time-slice.js";
 import { codings } from "./code-coder.js";
 import { checkTables } from "./code-tables.js";
@@ -29,8 +30,11 @@ export function compressCodes(codes: Codes, codebookSizes: readonly number[], op
   const checked = checkCodes("codes", codes, sizes.length);
   const used = sizes.slice(0, checked.stages);
   checkInteger("codes.count · codes.stages", checked.data.length, 0, mostCodesPerBlock);
+  const chosen = checkCoding(options, used);
+  // A getter of the options could have detached the codes.
+  checkLeftAlone("codes.data", checked.data, checked.count * checked.stages);
   checkCodeRange("codes", checked.data, checked.stages, used, 0);
-  const sections = runToEnd(encodeSections(checked, used, checkCoding(options, used)));
+  const sections = runToEnd(encodeSections(checked, used, chosen));
 
   const bytes = Buffer.alloc(sections.reduce((sum, section) => sum + sectionHeaderBytes + section.bytes.length, 0));
   let at = 0;

@@ -39,7 +39,7 @@ export function checkHeader(value: StreamHeader): StreamHeader {
   if (typeof modelId !== "string" || !/^[0-9a-f]{64}$/.test(modelId)) {
     throw invalidArgument("modelId", "64 hexadecimal digits", modelId);
   }
-  const codebookSizes = [...checkCodebookSizes(value.codebookSizes)];
+  const codebookSizes = checkCodebookSizes(value.codebookSizes);
   checkInteger("codebookSizes.length", codebookSizes.length, 1, limits.stages);
   const frameRate: unknown = value.frameRate;
   if (frameRate !== null && !isFrameRate(frameRate)) {
