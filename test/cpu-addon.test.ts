@@ -9,6 +9,8 @@ import type { Addon } from "../lib/cpu/addon.js";
 import { openCpu } from "../lib/cpu/backend.js";
 import type { CudaAddon } from "../lib/cuda/addon.js";
 import { Random } from "../lib/random.js";
+import { accumulateOperation, cpuOperations } from "./cpu-operations.js";
+import { detach } from "./lost-memory.js";
 
 const loaded = loadAddon();
 const addon = loaded.addon as Addon;
@@ -19,82 +21,10 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
   afterEach(() => vi.unstubAllEnvs());
 
   it("answers every request that does not fit with a TypeError", async () => {
-    const core = makeCore(50);
-    const encode = { vectors: new Float32Array(4 * dim), count: 4, stages: 1, codes: new Uint16Array(4) };
-    const decode = { ...encode, codeStages: 1 };
-    const distances = { ...decode, weighted: false, distances: new Float64Array(4) };
-    const accumulate = {
-      ...{
-        vectors: encode.vectors,
-        count: 4,
-        dim,
-        codes: encode.codes,
-        numCodewords: 50,
-        gridExponents: new Int32Array(dim),
-      },
-      ...{ counts: new Float64Array(50), sums: new Float64Array(50 * dim) },
-    };
-    const lower = { vectors: encode.vectors, count: 4, dim, weights: null, centre: new Float32Array(dim) };
-    const spec = { dim, metric: "l2", weights: null, codebooks: [new Float32Array(dim)], ...options };
-    const assign = { vectors: encode.vectors, count: 4, codes: encode.codes, distances: new Float64Array(4) };
-    const pack = {
-      ...{ codes: Uint16Array.of(4, 0, 3, 1, 2, 0, 1, 1), count: 4, stages: 2, codebookSizes: Int32Array.of(5, 2) },
-      ...{ groupLengths: Int32Array.of(2), groups: 1, stageMajor: false, bytes: new Uint8Array(2), sizeBytes: 2 },
-    };
-    const scan = {
-      ...{ vectors: 3, stages: 5, numWords: 1, words: Int32Array.of(0x01020304, -1, 0), singles: new Uint8Array(3) },
-      ...{ norms: new Float64Array(3), dim: 2, count: 2, queries: new Float64Array(4), factor: -2, candidates: 2 },
-      ...{ codebooks: Array.from({ length: 5 }, () => new Float32Array(6)) },
-      ...{ keys: new Float64Array(4), ids: new Uint32Array(4) },
-    };
-    const projection = {
-      weight: new Float32Array(3 * dim),
-      bias: new Float32Array(3),
-      inDim: dim,
-      outDim: 3,
-      ...options,
-    };
-    const prepared = new addon.CpuProjection(projection);
-    const project = { vectors: encode.vectors, count: 4, projected: new Float32Array(12), into: "replace" };
-    type Operation = [object, (request: never) => unknown];
-    const operations: Operation[] = [
-      [encode, (request) => core.encodeSync(request)],
-      [encode, (request) => core.encode(request)],
-      [{ ...encode, beam: 2 }, (request) => core.encode(request)],
-      [decode, (request) => core.decodeSync(request)],
-      [decode, (request) => core.decode(request)],
-      [distances, (request) => core.distancesSync(request)],
-      [distances, (request) => core.distances(request)],
-      [assign, (request) => core.assign(request)],
-      [{ ...assign, plainDistances: new Float64Array(4) }, (request) => core.assign(request)],
-      [accumulate, (request) => addon.accumulate(request, options)],
-      [{ ...lower, distances: new Float64Array(4) }, (request) => addon.lowerDistances(request, options)],
-      [{ ...accumulate, previousCodes: encode.codes }, (request) => addon.accumulate(request, options)],
-      [{ ...spec, previous: new Float32Array(dim) }, (request) => new addon.CpuCodebooks(request)],
-      [spec, (request) => new addon.CpuCodebooks(request)],
-      [scan, (request) => addon.scanCodes(request, options)],
-      [{ ...scan, norms: null, singles: new Uint16Array(3) }, (request) => addon.scanCodes(request, options)],
-      [pack, (request) => addon.packCodes(request)],
-      [
-        {
-          ...pack,
-          stageMajor: true,
-          groups: 2,
-          groupLengths: Int32Array.of(3, 52),
-          bytes: new Uint8Array(3),
-          sizeBytes: 3,
-        },
-        (request) => addon.unpackCodes(request),
-      ],
-      [projection, (request) => new addon.CpuProjection(request)],
-      [project, (request) => prepared.project(request)],
-      [project, (request) => prepared.projectSync(request)],
-    ];
-    const detached = new Float32Array(4 * dim);
-    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    const detached = detach(new Float32Array(4 * dim));
     const odd: unknown[] = [undefined, -1, 1.5, Number.NaN, 1e300, 2 ** 40, "x", {}, Symbol("x"), 7n, true, () => 1];
     odd.push([], [1], new Float32Array(3), new Float64Array(1), new Uint8Array(999), new ArrayBuffer(8), detached);
-    for (const [request, run] of operations) {
+    for (const { request, run } of cpuOperations(addon, options)) {
       expect(() => run(undefined as never)).toThrow(TypeError);
       expect(() => run(1 as never)).toThrow(TypeError);
       await run(request as never);
@@ -107,12 +37,22 @@ describe.skipIf(loaded.addon === null)("the native addon", () => {
           }
         }
         // No value that is nothing fits, but for those that may be left out.
-        const optional = ["weights", "bias", "plainDistances", "previous", "previousCodes", "beam"].includes(name);
+        const optional = [
+          "weights",
+          "bias",
+          "plainDistances",
+          "previous",
+          "previousCodes",
+          "beam",
+          "residuals",
+        ].includes(name);
         if (!optional) expect(() => run({ ...request, [name]: undefined } as never), name).toThrow(TypeError);
         if (name !== "weights") expect(() => run({ ...request, [name]: detached } as never), name).toThrow(TypeError);
       }
     }
-    expect(() => core.encode({ ...encode, chunkOf: 1 as never })).toThrow("chunkOf: expected an object or nothing");
+    const inChunks = { ...makeRequest(4), chunkOf: 1 as never };
+    expect(() => makeCore(50).encode(inChunks)).toThrow("chunkOf: expected an object or nothing");
+    const { request: accumulate } = accumulateOperation(addon, options);
     expect(() => addon.accumulate(accumulate, { threads: 0, instructionSet: "portable" })).toThrow(TypeError);
     expect(() => addon.accumulate(accumulate, { threads: 1, instructionSet: "mmx" })).toThrow(TypeError);
   });

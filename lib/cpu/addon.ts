@@ -1,4 +1,8 @@
 // The native addon as TypeScript sees it; `binding/addon.cpp` is the map of what is behind it.
+//
+// It refuses what does not fit when a call begins. What is left to the caller is the time after that: nobody may transfer, resize or
+// write to an array of an asynchronous call until it has settled, nor write to one of a synchronous call from another thread.
+// lib/staging.ts copies for that.
 
 import type {
   AccumulateRequest,

@@ -1,4 +1,5 @@
-// The CUDA core of the native addon as TypeScript sees it; absent in builds without nvcc.
+// The CUDA core of the native addon as TypeScript sees it; absent in builds without nvcc. What lib/cpu/addon.ts leaves to the caller,
+// arrays during a call, this does too.
 
 import type {
   AccumulateRequest,
