@@ -14,6 +14,9 @@ namespace {
 
 constexpr double kLargestInteger = 9007199254740991.0;  // 2^53 − 1
 
+// Room for those of most requests.
+constexpr size_t kUsualArrays = 8;
+
 struct TypedArray {
   napi_typedarray_type type;
   size_t length;
@@ -43,6 +46,8 @@ void* elements_of_any(const Napi::Value& value, const char* name, std::initializ
 Arguments::Arguments(const Napi::Value& value) {
   if (!value.IsObject()) throw Napi::TypeError::New(value.Env(), "request: expected an object");
   object_ = value.As<Napi::Object>();
+  arrays_.reserve(kUsualArrays);
+  memories_.reserve(kUsualArrays);
 }
 
 size_t Arguments::size(const char* name) const { return size_between(name, 0, static_cast<size_t>(kLargestInteger)); }
@@ -131,7 +136,7 @@ void* Arguments::numbers(const char* name, size_t* bytes) {
   void* data =
       elements_of_any(value, name, {napi_float32_array, napi_float64_array, napi_uint16_array, napi_uint32_array},
                       "a Float32Array, Float64Array, Uint16Array or Uint32Array", bytes);
-  read_.push_back({value.As<Napi::Object>(), name, data, value.As<Napi::TypedArray>().ElementLength()});
+  remember(value, name, data, value.As<Napi::TypedArray>().ElementLength());
   return data;
 }
 
@@ -143,17 +148,20 @@ std::vector<Arguments::Floats> Arguments::float_arrays(const char* name) {
     Napi::Value value = values.Get(i);
     TypedArray array{};
     if (!read_typed_array(value, &array) || array.type != napi_float32_array) throw error(name, "Float32Arrays");
-    read_.push_back({value.As<Napi::Object>(), name, array.data, array.length});
+    remember(value, name, array.data, array.length);
     arrays.push_back({static_cast<const float*>(array.data), array.length});
   }
   return arrays;
 }
 
 void Arguments::check_left_alone() const {
-  for (const Read& read : read_) {
-    TypedArray now{};
-    if (read_typed_array(read.array, &now) && now.data == read.data && now.length >= read.length) continue;
-    throw error(read.name, "an array left alone while the request is read");
+  for (size_t i = 0; i < arrays_.size(); i++) {
+    const Memory& memory = memories_[i];
+    size_t length = 0;
+    void* data = nullptr;
+    napi_get_typedarray_info(arrays_[i].Env(), arrays_[i], nullptr, &length, &data, nullptr, nullptr);
+    if (data == memory.data && length >= memory.length) continue;
+    throw error(memory.name, "an array left alone while the request is read");
   }
 }
 
@@ -162,11 +170,9 @@ void Arguments::require_finite(const char* name, const float* elements, size_t l
   throw error(name, "finite numbers");
 }
 
-std::vector<Napi::Object> Arguments::arrays() const {
+const std::vector<Napi::Object>& Arguments::arrays() const {
   check_left_alone();
-  std::vector<Napi::Object> arrays;
-  for (const Read& read : read_) arrays.push_back(read.array);
-  return arrays;
+  return arrays_;
 }
 
 void* Arguments::elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name) {
@@ -176,8 +182,13 @@ void* Arguments::elements(const char* name, napi_typedarray_type type, size_t le
   if (!read_typed_array(value, &array) || array.type != type || array.length < length) {
     throw error(name, std::string("a ") + type_name + " of at least " + std::to_string(length) + " elements");
   }
-  read_.push_back({value.As<Napi::Object>(), name, array.data, array.length});
+  remember(value, name, array.data, array.length);
   return array.data;
+}
+
+void Arguments::remember(const Napi::Value& array, const char* name, const void* data, size_t length) {
+  arrays_.push_back(array.As<Napi::Object>());
+  memories_.push_back({name, data, length});
 }
 
 Napi::TypeError Arguments::error(const char* name, const std::string& expected) const {

@@ -52,7 +52,7 @@ class Arguments {
   // Throws a TypeError where an array is no longer what was read. Runs no JavaScript.
   void check_left_alone() const;
   // The arrays read so far, all left alone.
-  std::vector<Napi::Object> arrays() const;
+  const std::vector<Napi::Object>& arrays() const;
 
   // Throws where one of these elements of a field, if there are any, is NaN or infinite. Runs no JavaScript.
   void require_finite(const char* name, const float* elements, size_t length) const;
@@ -63,16 +63,18 @@ class Arguments {
   Napi::Value get(const char* name) const { return object_.Get(name); }
   void* elements(const char* name, napi_typedarray_type type, size_t length, const char* type_name);
 
-  // An array as it was when its pointer was taken.
-  struct Read {
-    Napi::Object array;
+  void remember(const Napi::Value& array, const char* name, const void* data, size_t length);
+
+  // An array when its pointer was taken.
+  struct Memory {
     const char* name;  // a literal
     const void* data;
     size_t length;
   };
 
   Napi::Object object_;
-  std::vector<Read> read_;
+  std::vector<Napi::Object> arrays_;
+  std::vector<Memory> memories_;  // theirs
 };
 
 // The elements of one Float32Array, Uint16Array or Uint32Array, which need not be a field. Runs no JavaScript.

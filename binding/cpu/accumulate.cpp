@@ -20,6 +20,18 @@ void prefetch(const float* row, size_t dim) {
   for (size_t i = 0; i < dim; i += kLine) __builtin_prefetch(row + i);
 }
 
+// A compiler may not read it again, whoever writes to it: what is checked is what is used.
+template <typename Code>
+size_t read_once(const Code* code) {
+  return __atomic_load_n(code, __ATOMIC_RELAXED);
+}
+
+template <typename Visitor>
+bool visit(const Codes& codes, const Visitor& visitor) {
+  return codes.wide ? visitor(static_cast<const uint32_t*>(codes.data))
+                    : visitor(static_cast<const uint16_t*>(codes.data));
+}
+
 }  // namespace
 
 size_t Accumulate::blocks() const { return request_.count == 0 ? 0 : std::min(kMostBlocks, request_.num_codewords); }
@@ -59,33 +71,44 @@ void Accumulate::add(size_t codeword, const Members& members, const std::vector<
 // False where a code has no codeword.
 bool Accumulate::sort_rows() {
   leaving_.first.assign(request_.num_codewords + 1, 0);
-  return sort(request_.codes, arriving_) && (!request_.previous || sort(*request_.previous, leaving_));
+  return visit(request_.codes, [this](auto* codes) {
+    if (!request_.previous) return sort(codes, static_cast<const uint16_t*>(nullptr), arriving_);
+    return visit(*request_.previous, [this, codes](auto* previous) {
+      return sort(codes, previous, arriving_) && sort(previous, codes, leaving_);
+    });
+  });
 }
 
-bool Accumulate::sort(const Codes& codes, Members& members) const {
-  members.first.assign(request_.num_codewords + 1, 0);
-  for (size_t n = 0; n < request_.count; n++) {
-    size_t code = codes.get(n);
-    if (code >= request_.num_codewords) return false;
-    if (!stays(n)) members.first[code + 1]++;
-  }
-  for (size_t k = 0; k < request_.num_codewords; k++) members.first[k + 1] += members.first[k];
+// All rows, or those that have another code in `others`. Codes are read once to be counted and once to be sorted; where
+// the caller writes to them in between, rows are in wrong places, but none outside.
+template <typename Code, typename Other>
+bool Accumulate::sort(const Code* codes, const Other* others, Members& members) const {
+  const size_t count = request_.count;
+  const size_t num_codewords = request_.num_codewords;
+  auto stays = [others](size_t row, size_t code) { return others != nullptr && read_once(others + row) == code; };
 
-  members.rows.resize(members.first.back());
-  std::vector<size_t> next(members.first.begin(), members.first.end() - 1);
-  for (size_t n = 0; n < request_.count; n++) {
-    if (stays(n)) continue;
-    // May be another than was counted, where the caller writes to codes meanwhile: places are then wrong, but inside.
-    size_t code = codes.get(n);
-    if (code >= request_.num_codewords) return false;
+  members.first.assign(num_codewords + 1, 0);
+  size_t* counts = members.first.data() + 1;
+  for (size_t n = 0; n < count; n++) {
+    size_t code = read_once(codes + n);
+    if (code >= num_codewords) return false;
+    if (!stays(n, code)) counts[code]++;
+  }
+  for (size_t k = 0; k < num_codewords; k++) members.first[k + 1] += members.first[k];
+
+  const size_t size = members.first.back();
+  members.rows.resize(size);
+  uint32_t* rows = members.rows.data();
+  std::vector<size_t> ends(members.first.begin(), members.first.end() - 1);
+  size_t* next = ends.data();
+  for (size_t n = 0; n < count; n++) {
+    size_t code = read_once(codes + n);
+    if (code >= num_codewords) return false;
+    if (stays(n, code)) continue;
     size_t at = next[code]++;
-    if (at < members.rows.size()) members.rows[at] = static_cast<uint32_t>(n);
+    if (at < size) rows[at] = static_cast<uint32_t>(n);
   }
   return true;
-}
-
-bool Accumulate::stays(size_t row) const {
-  return request_.previous && request_.previous->get(row) == request_.codes.get(row);
 }
 
 // Ranges of codewords with about as many rows each.

@@ -50,8 +50,8 @@ class Accumulate {
   };
 
   bool sort_rows();
-  bool sort(const Codes& codes, Members& members) const;
-  bool stays(size_t row) const;
+  template <typename Code, typename Other>
+  bool sort(const Code* codes, const Other* others, Members& members) const;
   void cut_blocks();
   void add(size_t codeword, const Members& members, const std::vector<double>& inverse_grids) const;
 

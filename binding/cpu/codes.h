@@ -12,10 +12,8 @@ struct Codes {
   bool wide;  // uint32_t, else uint16_t
   size_t size;
 
-  // Read once, whatever others write to it: what is checked is what is used.
   uint32_t get(size_t i) const {
-    return wide ? __atomic_load_n(static_cast<const uint32_t*>(data) + i, __ATOMIC_RELAXED)
-                : __atomic_load_n(static_cast<const uint16_t*>(data) + i, __ATOMIC_RELAXED);
+    return wide ? static_cast<const uint32_t*>(data)[i] : static_cast<const uint16_t*>(data)[i];
   }
   void set(size_t i, uint32_t code) const {
     if (wide) {
