@@ -99,7 +99,7 @@ export interface CodedRows {
   readonly distances: DeviceMemory;
   /** The same, only with weights. */
   readonly plainDistances?: DeviceMemory | undefined;
-  /** gridExponents[D] */
+  /** gridExponents[D], each −149 … 1000. */
   readonly gridExponents: Int32Array;
 }
 
