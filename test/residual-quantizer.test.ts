@@ -360,6 +360,32 @@ for (const candidate of candidates) {
       expect(await mostThreads(2)).toBe(2);
     });
 
+    it("say which code of a long call has no codeword, and write nothing of its chunk or those after", async () => {
+      const width = 256;
+      const books = [new Float32Array(width).fill(1), new Float32Array(2 * width)];
+      const rq = ResidualQuantizer.fromCodebooks(books, { dim: width, backend });
+      // Several chunks of each backend.
+      const count = 40_000;
+      const row = 36_001;
+      const data = new Uint16Array(2 * count);
+      const into = new Float32Array(count * width);
+      for (const [column, code, size] of [
+        [0, 1, 1],
+        [1, 65_535, 2],
+      ]) {
+        data.fill(0).fill(code, 2 * row + column, 2 * row + column + 1);
+        into.fill(0);
+        const codes = { count, stages: 2, data };
+        const message = `codes: expected codes of stage ${column} below its codebook size ${size}, got ${code} in row ${row}`;
+        const expected = { code: "CODE_OUT_OF_RANGE", message };
+        await expect(rq.decode(codes, { into })).rejects.toMatchObject(expected);
+        expect(into.subarray(row * width).every((x) => x === 0)).toBe(true);
+        await expect(rq.decode(codes)).rejects.toMatchObject(expected);
+      }
+      data.fill(0);
+      expect((await rq.decode({ count, stages: 2, data })).every((x) => x === 1)).toBe(true);
+    });
+
     it("decode into the caller's memory, chunk by chunk, to the same bytes", async () => {
       const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 64, backend });
       const random = new Random(7);
