@@ -3,12 +3,14 @@
 #
 #   scripts/gpu.sh [test] [sanitize] [bench] [options of the benchmark: --quick --only=… --shape=…]
 #   scripts/gpu.sh card [options of rvq bench: --shape=… --vectors=…]
+#   scripts/gpu.sh profile [--shape=…]
 #
 # Without a phase the first three run; card is `rvq bench` of this backend alone: the kernels of all shapes beside the
-# card's limits, without Python. Full logs and results go to $OUT (default .gpu/out); the output is short
+# card's limits, without Python; profile is the search kernel under Nsight Compute: where its warps wait. Full logs and results go to $OUT (default .gpu/out); the output is short
 # and ends with a table. With .gpu/ from scripts/gpu-pack.mjs nothing is built and no Node is needed: its node, packages,
 # compiled library and addon are used in a folder of their own. Each phase has a time limit, in seconds:
-# RVQ_GPU_TEST_SECONDS, RVQ_GPU_SANITIZE_SECONDS (for each tool), RVQ_GPU_BENCH_SECONDS, RVQ_GPU_CARD_SECONDS.
+# RVQ_GPU_TEST_SECONDS, RVQ_GPU_SANITIZE_SECONDS (for each tool), RVQ_GPU_BENCH_SECONDS, RVQ_GPU_CARD_SECONDS,
+# RVQ_GPU_PROFILE_SECONDS.
 # RVQ_GPU_BACKEND=cpu tries this script without a GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,6 +21,7 @@ test_seconds=${RVQ_GPU_TEST_SECONDS:-240}
 sanitize_seconds=${RVQ_GPU_SANITIZE_SECONDS:-150}
 bench_seconds=${RVQ_GPU_BENCH_SECONDS:-240}
 card_seconds=${RVQ_GPU_CARD_SECONDS:-120}
+profile_seconds=${RVQ_GPU_PROFILE_SECONDS:-120}
 backend=${RVQ_GPU_BACKEND:-cuda}
 export OUT=${OUT:-$packed/out}
 
@@ -31,9 +34,9 @@ main() {
   local phases=() options=() word
   for word in "$@"; do
     case $word in
-      test | sanitize | bench | card) phases+=("$word") ;;
+      test | sanitize | bench | card | profile) phases+=("$word") ;;
       --?*) options+=("$word") ;;
-      *) stop "test, sanitize, bench or card is wanted, not $word" ;;
+      *) stop "test, sanitize, bench, card or profile is wanted, not $word" ;;
     esac
   done
   [ ${#phases[@]} -gt 0 ] || phases=(test sanitize bench)
@@ -57,6 +60,9 @@ main() {
           phase bench "$bench_seconds" run_benchmark ${options[@]+"${options[@]}"} || unfinished "$OUT/bench.log"
           ;;
         card) phase card "$card_seconds" measure_card ${options[@]+"${options[@]}"} || unfinished "$OUT/card.log" ;;
+        profile)
+          phase profile "$profile_seconds" profile_search ${options[@]+"${options[@]}"} || unfinished "$OUT/profile.log"
+          ;;
       esac
     done
   fi
@@ -221,6 +227,29 @@ measure_card() {
   status=$?
   cat "$OUT/card.log"
   grep -c '^encode' "$OUT/card.log" | sed 's/$/ shapes/' >&3
+  return $status
+}
+
+# For each shape $OUT/profile-<shape>.txt, tables and advice, and .csv, the samples at every instruction.
+profile_search() {
+  local ncu shapes shape status=0 report done=()
+  ncu=$(command -v ncu || ls -d /usr/local/cuda/bin/ncu /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -n 1)
+  [ -n "$ncu" ] || { echo "ncu is not on PATH" | tee /dev/fd/3 && return 1; }
+  shapes=$(node scripts/gpu-profile.mjs)
+  for shape in "$@"; do shapes=${shape#--shape=}; done
+  : >"$OUT/profile.log"
+  for shape in $shapes; do
+    report=$scratch/profile-$shape
+    "$ncu" --set full --import-source no --target-processes all --kernel-name regex:encode_rows --launch-skip 1 \
+      --launch-count 1 --force-overwrite --export "$report" node scripts/gpu-profile.mjs "$shape" >>"$OUT/profile.log" 2>&1 \
+      && "$ncu" --import "$report.ncu-rep" --page details >"$OUT/profile-$shape.txt" \
+      && "$ncu" --import "$report.ncu-rep" --page source --csv >"$OUT/profile-$shape.csv" \
+      && done+=("$shape") || status=1
+    grep -hE 'Duration|Executed Ipc Active|Issue Slots Busy|Theoretical Occ|Registers Per|Stall|stalled' \
+      "$OUT/profile-$shape.txt" 2>/dev/null | cut -c1-160
+  done
+  [ $status -eq 0 ] || tail -n 20 "$OUT/profile.log" | cut -c1-200
+  echo "${done[*]:-none}" >&3
   return $status
 }
 
