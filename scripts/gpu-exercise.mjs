@@ -128,11 +128,16 @@ async function runResident({ spec, vectors, count }, expected, context) {
   const trained = await Promise.all(
     ["cuda", "js"].map((backend) => {
       const codebookSize = Math.min(count, codebooks[0].length / dim, 8);
-      const training = { ...options, codebookSize, stages: 1, iterations: 3, shrinkage: 0.5, backend };
+      // With the cosine metric the residuals come from the host, and may all be zero.
+      const stages = metric === "cosine" ? 1 : 2;
+      const training = { ...options, codebookSize, stages, iterations: 3, shrinkage: 0.5, backend };
       return ResidualQuantizer.train(vectors, training);
     }),
   );
-  expectSame(...trained.map((quantizer) => quantizer.codebooks()[0]), { key: "k-means on the device", ...context });
+  const [own, expectedBooks] = trained.map((quantizer) => quantizer.codebooks());
+  for (const [stage, book] of own.entries()) {
+    expectSame(book, expectedBooks[stage], { key: "k-means on the device", stage, ...context });
+  }
   for (const array of [uploaded, codes.residuals, codes, decoded, rq, ...trained]) array.dispose();
 }
 
