@@ -1,6 +1,7 @@
 // Finds what a search refuses to look at: numbers that are not finite and, for directions, rows of zeros.
 
 import type { BadInput } from "./backend.js";
+import { inSlices } from "./time-slice.js";
 
 /** The first element that is NaN or infinite, or (where `refuseZero`) the first row that is zero; null: none. */
 export function firstBadInput(vectors: Float32Array, dim: number, refuseZero: boolean): BadInput | null {
@@ -14,4 +15,13 @@ export function firstBadInput(vectors: Float32Array, dim: number, refuseZero: bo
     if (zero) return { kind: "zero", row, column: 0 };
   }
   return null;
+}
+
+export async function allFinite(numbers: Float32Array): Promise<boolean> {
+  // Of a number and itself the difference is zero, of infinity or NaN it is NaN.
+  let differences = 0;
+  await inSlices(numbers.length, 1, (from, to) => {
+    for (let i = from; i < to; i++) differences += numbers[i] - numbers[i];
+  });
+  return differences === 0;
 }

@@ -46,11 +46,12 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
   const vectors = into ?? newReconstruction(count, dim);
   // New memory is out of the caller's reach until the end: it is written to as it is.
   const staged = into === null ? null : new StagedRows("into", into, dim, decoder.staging);
-  const stagedCodes = new StagedRows("codes.data", data, codeStages, decoder.staging);
+  const stagedCodes = new StagedRows("codes.data", data, codeStages, undefined);
   const decodeChunk: ChunkWork<Float32Array> = async (firstRow, rows, chunkOf) => {
     const some = stagedCodes.copy(firstRow, rows);
     const checkRange = () => checkCodeRange("codes", some, codeStages, codebookSizes, firstRow);
-    if (!decoder.checksCodes) checkRange();
+    // A backend looks only at stages that it decodes.
+    if (!decoder.checksCodes || stages < codeStages) checkRange();
     const out = staged?.take(rows) ?? vectors.subarray(firstRow * dim, (firstRow + rows) * dim);
     const target = out.subarray(0, rows * dim);
     try {
@@ -67,10 +68,7 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
     () => decoder.event(count, stages, false),
     async () => {
       const putBack = (out: Float32Array, firstRow: number, rows: number) => staged?.put(out, firstRow, rows);
-      await decoder.forEachChunk(count, { ...call, stages }, decodeChunk, putBack).finally(() => {
-        staged?.close();
-        stagedCodes.close();
-      });
+      await decoder.forEachChunk(count, { ...call, stages }, decodeChunk, putBack).finally(() => staged?.close());
       return given ?? vectors;
     },
   );

@@ -51,8 +51,8 @@ export class LearningRows implements SeedRows {
       const [stage] = ahead;
       // The vectors stay as they are until all codes are there.
       const codes = await encodeStage(backend, stage, vectors, options.signal);
-      await subtractCodewords(stage.codebooks[0], codes, vectors);
       ahead.shift();
+      await subtractCodewords(stage.codebooks[0], codes, vectors);
     }
     return vectors;
   }

@@ -14,10 +14,12 @@ import {
 import { forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
-import { invalidArgument, RvqError } from "./errors.js";
-import { gridExponentsFor, keepNonZero } from "./kmeans-rows.js";
+import { invalidArgument } from "./errors.js";
+import { keepNonZero } from "./kmeans-rows.js";
 import { checkBeam } from "./quantizer-options.js";
-import { accumulate, emptyStatistics, meanSteps } from "./statistics.js";
+import { refuseOverflow } from "./residual-rows.js";
+import { columnMagnitudes } from "./stage-sums.js";
+import { accumulate, emptyStatistics, gridExponentsOf, meanSteps } from "./statistics.js";
 import { inSlices, runInSlices } from "./time-slice.js";
 
 export interface RefineOptions {
@@ -111,17 +113,15 @@ export async function refineCodebooks(
   for (let iteration = 0; iteration < iterations; iteration++) {
     const codes = await encodeAll(backend, { ...spec, codebooks }, vectors, residuals, beam, signal);
     const error = await energyOf(residuals, dim);
-    // NaN too.
-    if (!(error < Infinity)) {
-      const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
-      throw new RvqError("INVALID_ARGUMENT", message);
-    }
+    await refuseOverflow(residuals);
     onProgress?.({ iteration, iterations, mse: error / vectors.length, snrDb: 10 * Math.log10(energy / error) });
     for (let pass = 0; pass < passes; pass++) {
       for (const [stage, codebook] of codebooks.entries()) {
         signal?.throwIfAborted();
         await addCodewords(residuals, codebook, codes[stage], dim, 1);
-        const statistics = emptyStatistics(codebook.length / dim, await gridExponentsFor(residuals, dim));
+        const magnitudes = await columnMagnitudes(residuals, dim);
+        await refuseOverflow(magnitudes);
+        const statistics = emptyStatistics(codebook.length / dim, gridExponentsOf(magnitudes, vectors.length / dim));
         await accumulate(backend, statistics, residuals, codes[stage]);
         const before = metric === "cosine" ? codebook.slice() : null;
         await runInSlices(meanSteps(statistics, codebook, shrinkage));

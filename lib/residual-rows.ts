@@ -1,6 +1,7 @@
 // What a stage leaves over of the vectors in training, for the next one to learn from.
 
 import type { Backend, CodeArray, CodebookSpec } from "./backend.js";
+import { allFinite } from "./bad-input.js";
 import { isZeroRow } from "./check.js";
 import { forEachChunk } from "./chunks.js";
 import { newCodeArray } from "./code-array.js";
@@ -49,7 +50,7 @@ export async function subtractStage(
   for (const start of zeroRows) {
     for (let i = 0; i < dim; i++) residuals[start + i] = 0 - codebook[i];
   }
-  await refuseOverflow(residuals, dim);
+  await refuseOverflow(residuals);
 }
 
 /** The codes[N] of vectors[N][D] in the spec's one stage; `residuals`, where they are wanted, may be the vectors. */
@@ -95,16 +96,12 @@ export async function subtractCodewords(
       for (let i = 0; i < dim; i++) residuals[start + i] -= codebook[codeword + i];
     }
   });
-  await refuseOverflow(residuals, dim);
+  await refuseOverflow(residuals);
 }
 
 /** For residuals, or the largest magnitudes of their columns. */
-export async function refuseOverflow(residuals: Float32Array, dim: number): Promise<void> {
-  await inSlices(residuals.length, dim, (from, to) => {
-    for (let i = from; i < to; i++) {
-      if (residuals[i] - residuals[i] === 0) continue;
-      const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
-      throw new RvqError("INVALID_ARGUMENT", message);
-    }
-  });
+export async function refuseOverflow(residuals: Float32Array): Promise<void> {
+  if (await allFinite(residuals)) return;
+  const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
+  throw new RvqError("INVALID_ARGUMENT", message);
 }

@@ -1,9 +1,11 @@
 // One step of codebook learning: encodes a batch, measures it, and works out the state after it without touching the one before.
 
 import type { CodebookSpec, Metric } from "./backend.js";
+import { allFinite } from "./bad-input.js";
 import type { Codes } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import { deadCodewords, reseed } from "./dead-codewords.js";
+import { invalidArgument } from "./errors.js";
 import { decayAt, type StageState } from "./moving-average.js";
 import { Random } from "./random.js";
 import type { CheckedRows } from "./row-options.js";
@@ -116,6 +118,9 @@ export async function computeStep(
     const dead = deadCodewords(after.usage, rule.deadBelow);
     const wanted = rule.reseed ? dead : [];
     const reseeded = await reseed(after, wanted, stageRows, rows.weights, rule.average, random);
+    if (!(await allFinite(after.codebook))) {
+      throw invalidArgument("batch", "magnitudes whose averages float32 can hold", `an overflow in stage ${stage}`);
+    }
     reports.push({
       distortion: errors.weighted / errors.mass,
       mse: errors.plain / (errors.mass * dim),

@@ -17,6 +17,7 @@ const name = process.argv[2];
 if (name === undefined) {
   console.log(Object.keys(shapes).join("\n"));
 } else {
+  if (shapes[name] === undefined) throw new Error(`there is no shape ${name}, but ${Object.keys(shapes).join(", ")}`);
   const { count, dim, codebookSize, stages, learnt } = shapes[name];
   const random = new Random(1);
   const centres = normals(256 * dim, 1);

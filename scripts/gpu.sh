@@ -232,14 +232,20 @@ measure_card() {
 
 # For each shape $OUT/profile-<shape>.txt, tables and advice, and .csv, the samples at every instruction.
 profile_search() {
-  local ncu shapes shape status=0 report done=()
+  local ncu shapes shape wanted="" status=0 report done=()
   ncu=$(command -v ncu || ls -d /usr/local/cuda/bin/ncu /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -n 1)
   [ -n "$ncu" ] || { echo "ncu is not on PATH" | tee /dev/fd/3 && return 1; }
-  shapes=$(node scripts/gpu-profile.mjs)
-  for shape in "$@"; do shapes=${shape#--shape=}; done
+  shapes=$(node scripts/gpu-profile.mjs) && [ -n "$shapes" ] || return 1
+  for shape in "$@"; do
+    case $shape in
+      --shape=*) wanted="$wanted ${shape#--shape=}" ;;
+      *) echo "profile takes --shape=…, not $shape" | tee /dev/fd/3 && return 1 ;;
+    esac
+  done
   : >"$OUT/profile.log"
-  for shape in $shapes; do
+  for shape in ${wanted:-$shapes}; do
     report=$scratch/profile-$shape
+    rm -f "$OUT/profile-$shape.txt" "$OUT/profile-$shape.csv"
     "$ncu" --set full --import-source no --target-processes all --kernel-name regex:encode_rows --launch-skip 1 \
       --launch-count 1 --force-overwrite --export "$report" node scripts/gpu-profile.mjs "$shape" >>"$OUT/profile.log" 2>&1 \
       && "$ncu" --import "$report.ncu-rep" --page details >"$OUT/profile-$shape.txt" \

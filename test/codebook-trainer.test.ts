@@ -236,6 +236,23 @@ describe("a step", () => {
     expect(after.step).toBe(2);
   });
 
+  it("refuses averages that float32 cannot hold, on every backend, and stays as it is", async () => {
+    for (const { name } of status().backends.filter(({ available }) => available)) {
+      const options = { dim: 1, average: "encodec", decay: 0.01, epsilon: 1, backend: name } as const;
+      const trainer = CodebookTrainer.fromCodebooks([Float32Array.of(3.3e38, 1)], options);
+      const before = trainer.toBytes();
+      // Smoothing takes a tenth of the usage of the first codeword away, and the average of nine in ten is divided by it.
+      const batch = new Float32Array(10).fill(3.39e38, 1);
+      await expect(trainer.step(batch), name).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: 'batch: expected magnitudes whose averages float32 can hold, got "an overflow in stage 0"',
+      });
+      expect(trainer.toBytes()).toEqual(before);
+      await trainer.step(batch.map((x) => x / 2));
+      expect(trainer.codebooks()[0].every(Number.isFinite)).toBe(true);
+    }
+  });
+
   it("refuses a batch that is gone when its turn comes", async () => {
     const trainer = CodebookTrainer.fromCodebooks(codebooks(), { dim });
     const first = trainer.step(gaussian(3000));

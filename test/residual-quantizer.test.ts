@@ -381,6 +381,7 @@ for (const candidate of candidates) {
         await expect(rq.decode(codes, { into })).rejects.toMatchObject(expected);
         expect(into.subarray(row * width).every((x) => x === 0)).toBe(true);
         await expect(rq.decode(codes)).rejects.toMatchObject(expected);
+        await expect(rq.decode(codes, { stages: 1 })).rejects.toMatchObject(expected);
       }
       data.fill(0);
       expect((await rq.decode({ count, stages: 2, data })).every((x) => x === 1)).toBe(true);

@@ -71,7 +71,7 @@ export async function subtractHeld(
     await searchHeld(backend, resident, { vectors, count, dim, numCodewords, codes, residuals: vectors }, signal);
     const magnitudes = new Float32Array(dim);
     await resident.magnitudes({ vectors, count, dim, magnitudes });
-    await refuseOverflow(magnitudes, dim);
+    await refuseOverflow(magnitudes);
     return true;
   } catch (error) {
     if (isLoss(error)) return false;

@@ -117,6 +117,21 @@ describe("joint refinement", () => {
     }
   });
 
+  it("refuses targets that float32 cannot hold, on every backend", async () => {
+    const codebooks = [Float32Array.of(2.5e38), Float32Array.of(-1e38)];
+    for (const { name, form, available } of candidates) {
+      if (!available) continue;
+      const rq = withForm(form, () => ResidualQuantizer.fromCodebooks(codebooks, { dim: 1, backend: name }));
+      for (const iterations of [1, 3]) {
+        const refined = withForm(form, () => rq.refine(Float32Array.of(2.5e38, 2.5e38), { iterations }));
+        await expect(refined, name).rejects.toMatchObject({
+          code: "INVALID_ARGUMENT",
+          message: expect.stringContaining("below 1.7e38"),
+        });
+      }
+    }
+  });
+
   it("refuses what it cannot use", async () => {
     const rq = ResidualQuantizer.fromCodebooks([Float32Array.of(0, 1)], { dim: 1 });
     const cosine = ResidualQuantizer.fromCodebooks([Float32Array.of(-1, 1)], { dim: 1, metric: "cosine" });
