@@ -21,7 +21,9 @@ export async function allFinite(numbers: Float32Array): Promise<boolean> {
   // Of a number and itself the difference is zero, of infinity or NaN it is NaN.
   let differences = 0;
   await inSlices(numbers.length, 1, (from, to) => {
-    for (let i = from; i < to; i++) differences += numbers[i] - numbers[i];
+    let some = 0;
+    for (let i = from; i < to; i++) some += numbers[i] - numbers[i];
+    differences += some;
   });
   return differences === 0;
 }

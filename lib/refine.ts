@@ -192,7 +192,9 @@ function addCodewords(
 async function energyOf(vectors: Float32Array, dim: number): Promise<number> {
   let energy = 0;
   await inSlices(vectors.length, dim, (from, to) => {
-    for (let i = from; i < to; i++) energy += vectors[i] * vectors[i];
+    let sum = energy;
+    for (let i = from; i < to; i++) sum += vectors[i] * vectors[i];
+    energy = sum;
   });
   return energy;
 }

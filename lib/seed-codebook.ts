@@ -191,7 +191,9 @@ async function drawAll(
 export async function sumOf(values: Float64Array): Promise<number> {
   let sum = 0;
   await inSlices(values.length, 1, (from, to) => {
-    for (let i = from; i < to; i++) sum += values[i];
+    let some = sum;
+    for (let i = from; i < to; i++) some += values[i];
+    sum = some;
   });
   return sum;
 }

@@ -218,7 +218,9 @@ async function copyChecked(
     const bad = firstBadInput(rows, dim, refuseZero);
     if (bad !== null) throw badInput("vectors", bad, from / dim, rows[bad.row * dim + bad.column]);
     if (residuals !== given) residuals.set(rows, from);
-    for (let i = from; i < to; i++) energy += residuals[i] * residuals[i];
+    let sum = energy;
+    for (let i = from; i < to; i++) sum += residuals[i] * residuals[i];
+    energy = sum;
   });
   return energy;
 }
