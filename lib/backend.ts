@@ -254,8 +254,8 @@ export interface Backend {
   /** Only backends that have memory of their own for it. Any other will do as well. */
   readonly staging?: StagingMemory;
   /**
-   * `decode` rejects where a code of the stages that it adds up is not below its K_s, with outputs that are then unspecified. The check is for the caller where this
-   * is not so, in requests that are answered at once, and to say which code it is.
+   * `decode` rejects where a code of the stages that it adds up is not below its K_s, with outputs that are then unspecified. The
+   * check is for the caller where this is not so, in requests that are answered at once, and to say which code it is.
    */
   readonly checksCodes?: true;
   /** `previous`: another codebook [K_0][D] of the first stage, by which the vectors that will be assigned have their codes. */

@@ -17,7 +17,7 @@ import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { keepNonZero } from "./kmeans-rows.js";
 import { checkBeam } from "./quantizer-options.js";
-import { refuseOverflow } from "./residual-rows.js";
+import { refuseOverflow, residualOverflow } from "./residual-rows.js";
 import { columnMagnitudes } from "./stage-sums.js";
 import { accumulate, emptyStatistics, gridExponentsOf, meanSteps } from "./statistics.js";
 import { inSlices, runInSlices } from "./time-slice.js";
@@ -113,7 +113,8 @@ export async function refineCodebooks(
   for (let iteration = 0; iteration < iterations; iteration++) {
     const codes = await encodeAll(backend, { ...spec, codebooks }, vectors, residuals, beam, signal);
     const error = await energyOf(residuals, dim);
-    await refuseOverflow(residuals);
+    // NaN too.
+    if (!(error < Infinity)) throw residualOverflow();
     onProgress?.({ iteration, iterations, mse: error / vectors.length, snrDb: 10 * Math.log10(energy / error) });
     for (let pass = 0; pass < passes; pass++) {
       for (const [stage, codebook] of codebooks.entries()) {

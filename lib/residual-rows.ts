@@ -101,7 +101,10 @@ export async function subtractCodewords(
 
 /** For residuals, or the largest magnitudes of their columns. */
 export async function refuseOverflow(residuals: Float32Array): Promise<void> {
-  if (await allFinite(residuals)) return;
+  if (!(await allFinite(residuals))) throw residualOverflow();
+}
+
+export function residualOverflow(): RvqError {
   const message = "vectors: expected magnitudes below 1.7e38, got larger ones whose residuals overflow float32";
-  throw new RvqError("INVALID_ARGUMENT", message);
+  return new RvqError("INVALID_ARGUMENT", message);
 }

@@ -37,7 +37,7 @@ export async function nextSlice(): Promise<void> {
 
 /**
  * `inPieces` with a turn of the event loop between slices. A `work` that sums up does it in a variable of its own, piece by piece:
- * to one outside an addition takes three times as long.
+ * additions to one outside are slow.
  */
 export function inSlices(length: number, width: number, work: (from: number, to: number) => void): Promise<void> {
   return runInSlices(inPieces(length, width, work));
