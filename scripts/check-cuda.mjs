@@ -3,9 +3,10 @@
 //   node scripts/check-cuda.mjs [--arch=86,90] [--docs]   only these architectures; the table of sm_86 into docs/gpu.md
 //
 // What has been compiled is kept in build/cuda-check/: the next time only files that changed take their time.
-// It fails where a kernel spills registers or has a stack, where its shared memory is more than a block may have, and where
-// fewer blocks become resident on a multiprocessor than the kernel promises. The promise is its __launch_bounds__ and, in
-// the comment above the kernel, one line or more of this form, of which the first that fits counts:
+// It fails where a kernel spills registers or has a stack, where the compiler lets wgmma wait for each product, where
+// shared memory is more than a block may have, and where fewer blocks become resident on a multiprocessor than the
+// kernel promises. The promise is its __launch_bounds__ and, in the comment above the kernel, one line or more of this
+// form, of which the first that fits counts:
 //
 //   // launch: threads 256, blocks 2, shared 49152             blocks a multiprocessor at least, bytes of dynamic shared memory
 //   // launch <8, *> on 75 86: threads 128, blocks 2, shared 3 * 16896 + 256   for some template arguments and architectures
@@ -112,6 +113,7 @@ function judge(kernel, promise) {
   const ours = kernel.name.startsWith("rvq::");
   if (ours && kernel.stack > promise.stack) problems.push(`a stack of ${kernel.stack} bytes`);
   if (ours && kernel.spills > promise.spills) problems.push(`${kernel.spills} bytes are spilled`);
+  if (kernel.serialized) problems.push("products of wgmma are waited for one by one");
   if (shared > mostStaticBytes) problems.push(`${shared} bytes of static shared memory, at most ${mostStaticBytes}`);
   if (dynamic && promise.shared === undefined && ours)
     problems.push("no launch line says how much dynamic shared memory");

@@ -100,6 +100,9 @@ function parse({ file, sm }, { report, ptx }) {
       .slice(1)
       .map((text) => [/^\w+/.exec(text)?.[0], text]),
   );
+  const serialized = new Set(
+    [...report.matchAll(/mma_async instructions are serialized .*in the function '(\w+)'/g)].map(([, name]) => name),
+  );
   const dynamicNames = [...ptx.matchAll(/\.extern \.shared .*?(\w+)\[\]/g)].map(([, name]) => name);
   const kernels = [];
   let current;
@@ -113,6 +116,7 @@ function parse({ file, sm }, { report, ptx }) {
       current = { file, sm, mangled: heading[1], stack: 0, spills: 0, shared: 0, registers: 0 };
       current.threads = numberIn(/\.maxntid (\d+)/, text);
       current.blocks = numberIn(/\.minnctapersm (\d+)/, text);
+      current.serialized = serialized.has(heading[1]);
       current.dynamic = dynamicNames.some((name) => new RegExp(`\\b${name}\\b`).test(text));
       kernels.push(current);
     }
