@@ -108,6 +108,7 @@ class StageMaker {
       : num_codewords_(spec.stages[stage].num_codewords),
         tiles_(tiles_of(spec.stages[stage], tile)),
         places_(tiles_ * tile.codewords),
+        shifted_(tile.is_shifted()),
         weighted_(spec.weights != nullptr),
         at_(at),
         base_(base) {}
@@ -123,8 +124,8 @@ class StageMaker {
     view.num_codewords = static_cast<int>(num_codewords_);
     view.tiles = static_cast<int>(tiles_);
     view.tag_bits = kFewestTagBits;
-    // A thread has every fourth codeword, in sets.
-    while (size_t{1} << view.tag_bits < places_ / 4 / kSets) view.tag_bits++;
+    // A thread has every fourth codeword, in sets, or pieces.
+    while (size_t{1} << view.tag_bits < (shifted_ ? places_ / kPieceCodewords : places_ / 4 / kSets)) view.tag_bits++;
     return view;
   }
 
@@ -159,6 +160,7 @@ class StageMaker {
   size_t num_codewords_;
   size_t tiles_;
   size_t places_;
+  bool shifted_;
   bool weighted_;
   const StagePlaces& at_;
   unsigned char* base_;

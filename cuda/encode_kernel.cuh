@@ -1,7 +1,7 @@
 // Residual encoding: a warp takes 16 rows through all stages. In each it turns its rows into float16 operands
 // (row_operands.cuh), multiplies them with the stage's codewords, which the block streams through shared memory, keeps
-// the two best upper ends of the score, or three (screen_bound.h, ranking.cuh), of each of sixteen places, and settles
-// the codes (settle.cuh).
+// of the upper ends of the score (screen_bound.h) what proves which codewords can be nearest, in sets (ranking.cuh) or
+// by pieces (piece_ranking.cuh), and settles the codes (settle.cuh).
 //
 // The rows' operands stay in registers for the time of a stage (kSteps · 16 dimensions), or, with kSteps = 0, with
 // wgmma in part in shared memory, with mma.sync in a part of global memory that stays in the second-level cache. The
@@ -11,12 +11,16 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "encode_parameters.h"
 #include "launch.cuh"
 #include "limb_operands.cuh"
 #include "limb_products.cuh"
 #include "mma.cuh"
 #include "opaque.cuh"
+#include "piece_products.cuh"
+#include "piece_ranking.cuh"
 #include "ranking.cuh"
 #include "row_operands.cuh"
 #include "settle.cuh"
@@ -38,7 +42,7 @@ constexpr int kGroupWarps = 4;
 
 // A block of wgmma has a multiprocessor to itself: as many warpgroups as registers allow, so that some multiply while
 // others prepare and settle, and all share the stream of codewords.
-__host__ __device__ constexpr int most_warpgroups(int steps) { return steps == 0 ? 2 : steps <= 8 ? 4 : 3; }
+__host__ __device__ constexpr int most_warpgroups(int steps) { return steps == 0 ? 2 : steps <= 4 ? 4 : 3; }
 
 // Threads of the largest block, and blocks a multiprocessor that the registers are held to. With mma.sync the warps of
 // a block are in the same phase of their rows; another block multiplies while this one waits for memory.
@@ -59,19 +63,22 @@ class EncodeWarp {
   static constexpr bool kWarpgroup = kEngine == Engine::kWarpgroup;
   static constexpr bool kWide = kWarpgroup && !kResident;
   static constexpr bool kLimbs = kEngine == Engine::kLimbs;
-  // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = kWide ? 16 : !kWarpgroup && kSteps > 4 ? 4 : 8;
-  // Steps of a row that are read at once.
-  static constexpr int kTogether =
-      kWarpgroup && kSteps % 4 == 0 && kSteps <= 8 && kLayout != Layout::kAny ? 4 : 2 - kSteps % 2;
-
- public:
   // Of a tile whose rows' operands are not all in registers only that of a chunk counts.
   static constexpr TileShape kTile = kWide        ? wide_tile(0)
                                      : kWarpgroup ? warpgroup_tile(kSteps)
                                      : kLimbs     ? limb_tile(kSteps)
                                      : kResident  ? resident_tile(kSteps)
                                                   : streamed_tile(4);
+  // Whether what is kept is by pieces.
+  static constexpr bool kPieces = kWarpgroup && kResident;
+  // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
+  static constexpr int kGroups = kWide ? 16 : kPieces ? kPieceGroups : !kWarpgroup && kSteps > 4 ? 4 : 8;
+  // Steps of a row that are read at once: as many as there are registers for.
+  static constexpr int kTogether = !kWarpgroup || kLayout == Layout::kAny ? 2 - kSteps % 2
+                                   : kWide || kSteps > 8                  ? 4
+                                                                          : kSteps;
+
+ public:
   static constexpr int kUnitBytes = kResident ? kTile.bytes() : kTile.chunk_bytes();
   // Shared memory has little room for what is open beside two blocks' tiles of mma.sync, or beside rows' operands.
   static constexpr bool kRoomForAll = kWarpgroup == kResident;
@@ -85,6 +92,8 @@ class EncodeWarp {
                               : kWide     ? kWideCandidates
                                           : 6,
                               kThree>;
+  using RowRanking = std::conditional_t<kPieces, PieceRanking, Ranking>;
+  using RowKept = std::conditional_t<kPieces, KeptPieces, Kept<kThree>>;
 
   // `open` is the group's, codes[kWarpRows] the warp's own, both in shared memory; `views` those of the parameters, or
   // a copy that is nearer.
@@ -113,7 +122,7 @@ class EncodeWarp {
 #pragma unroll 1
     for (int s = 0; s < parameters_.stages; s++) {
       const StageView& view = views_[s];
-      ranking_ = Ranking(view.tag_bits);
+      ranking_ = RowRanking(view.tag_bits);
       prepare(view, s);
       kept_[0] = kept_[1] = {};
       if constexpr (kWide) {
@@ -139,11 +148,14 @@ class EncodeWarp {
   __device__ uint32_t count() const { return static_cast<uint32_t>(parameters_.count); }
   __device__ bool exists(int half) const { return row_of(half) < count(); }
 
+  // The compiler need not ask where all steps are full.
+  __device__ int dim() const { return kResident && kLayout == Layout::kExact ? 16 * kSteps : parameters_.dim; }
+
   // The rows that stage s searches by, after its preparation.
   __device__ const float* searched_rows(int s) const { return s == 0 ? parameters_.queries : parameters_.residuals; }
 
   __device__ __forceinline__ void prepare(const StageView& view, int s) {
-    size_t dim = parameters_.dim;
+    size_t row_length = dim();
     const float* rows = s == 0 ? parameters_.queries : s == 1 ? parameters_.rows : parameters_.residuals;
     const float* codewords = views_[s == 0 ? 0 : s - 1].codewords;
     RowTile tile;
@@ -153,9 +165,9 @@ class EncodeWarp {
       tile.exists[half] = exists(half);
       size_t row = tile.exists[half] ? row_of(half) : 0;
       // Every row is written by somebody.
-      tile.from[half] = thread_elements(tile.exists[half] ? rows + row * dim : codewords);
-      tile.codewords[half] = thread_elements(codewords + (s == 0 ? 0 : codes_[half * 8 + fragment_row()] * dim));
-      tile.to[half] = thread_elements(parameters_.residuals + row * dim);
+      tile.from[half] = thread_elements(tile.exists[half] ? rows + row * row_length : codewords);
+      tile.codewords[half] = thread_elements(codewords + (s == 0 ? 0 : codes_[half * 8 + fragment_row()] * row_length));
+      tile.to[half] = thread_elements(parameters_.residuals + row * row_length);
     }
     tile.centre = thread_elements(view.centre);
     auto make = [&](const RowTile& tile, const float(&scale)[2], operands::Sums(&sums)[2]) {
@@ -163,7 +175,7 @@ class EncodeWarp {
       if constexpr (kResident) {
 #pragma unroll
         for (int first = 0; first < kSteps; first += kTogether) {
-          operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
+          operands::make_steps<kTogether, kLayout>(tile, view, dim(), first, scale, sums, some);
 #pragma unroll
           for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
         }
@@ -171,39 +183,39 @@ class EncodeWarp {
         constexpr int kWhole = kWideRegisterSteps / kTogether * kTogether;
 #pragma unroll
         for (int first = 0; first < kWhole; first += kTogether) {
-          operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
+          operands::make_steps<kTogether, kLayout>(tile, view, dim(), first, scale, sums, some);
 #pragma unroll
           for (int k = 0; k < kTogether; k++) operands_[first + k] = some[k];
         }
         // They come in pairs.
         uint4 pair[2];
         if constexpr (kWhole < kWideRegisterSteps) {
-          operands::make_steps<2, kLayout>(tile, view, parameters_.dim, kWhole, scale, sums, pair);
+          operands::make_steps<2, kLayout>(tile, view, dim(), kWhole, scale, sums, pair);
           operands_[kWhole] = pair[0];
           operands_[kWhole + 1] = pair[1];
         }
         int first = kWideRegisterSteps;
 #pragma unroll 1
         for (; first + kTogether < steps_; first += kTogether) {
-          operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
+          operands::make_steps<kTogether, kLayout>(tile, view, dim(), first, scale, sums, some);
 #pragma unroll
           for (int k = 0; k < kTogether; k++) share_operand(first + k, some[k]);
         }
         if (kTogether > 2 && first + 2 < steps_) {
-          operands::make_steps<2, kLayout>(tile, view, parameters_.dim, first, scale, sums, pair);
+          operands::make_steps<2, kLayout>(tile, view, dim(), first, scale, sums, pair);
           share_operand(first, pair[0]);
           share_operand(first + 1, pair[1]);
         }
         // Beside the bound.
         uint4 last[1] = {};
         if constexpr (kLayout != Layout::kExact) {
-          operands::make_steps<1, kLayout>(tile, view, parameters_.dim, steps_ - 2, scale, sums, last);
+          operands::make_steps<1, kLayout>(tile, view, dim(), steps_ - 2, scale, sums, last);
         }
         share_operand(steps_ - 2, last[0]);
       } else {
 #pragma unroll 1
         for (int first = 0; first < steps_; first += kTogether) {
-          operands::make_steps<kTogether, kLayout>(tile, view, parameters_.dim, first, scale, sums, some);
+          operands::make_steps<kTogether, kLayout>(tile, view, dim(), first, scale, sums, some);
 #pragma unroll
           for (int k = 0; k < kTogether; k++) fragments_[(first + k) * 32] = some[k];
         }
@@ -211,22 +223,25 @@ class EncodeWarp {
     };
     unsigned long long* bad = s == 0 ? parameters_.bad : nullptr;
     if constexpr (kLimbs) {
-      make_limb_operands<kSteps, kLayout>(tile, view, parameters_.dim, rows, bad, states_, operands_);
+      make_limb_operands<kSteps, kLayout>(tile, view, dim(), rows, bad, states_, operands_);
     } else {
-      make_operands(tile, view, parameters_.dim, rows, bad, states_, make);
+      make_operands(tile, view, dim(), rows, bad, states_, make);
     }
     if constexpr (kWarpgroup) {
       uint2 slots[2] = {bound_slots(states_[0]), bound_slots(states_[1])};
-      bool first = fragment_column() == 0;
-      uint4 operand = first ? uint4{slots[0].x, slots[1].x, slots[0].y, slots[1].y} : uint4{0, 0, 0, 0};
+      uint4 operand{0, 0, 0, 0};
+      if (fragment_column() == 0) operand = {slots[0].x, slots[1].x, slots[0].y, slots[1].y};
+      // The radius once more, which is the upper half there.
+      static_assert(kStartLimbs == 3 && kShiftSlot == 4);
+      if (kPieces && fragment_column() == 1) operand = {slots[0].y >> 16, slots[1].y >> 16, 0, 0};
       if constexpr (kWide) {
         share_operand(steps_ - 1, operand);
       } else {
         operands_[kSteps] = operand;
       }
     }
-    choose_fineness(states_[0], view);
-    choose_fineness(states_[1], view);
+    choose_fineness<kPieces>(states_[0], view);
+    choose_fineness<kPieces>(states_[1], view);
   }
 
   __device__ __forceinline__ void share_operand(int step, const uint4& operand) {
@@ -283,35 +298,11 @@ class EncodeWarp {
     stream.go_on();
   }
 
-  // All tiles of a stage. While a warpgroup ranks, others multiply.
+  // All tiles of a stage.
   template <typename Stream>
   __device__ __forceinline__ void rank_by_warpgroup(int tiles, Stream& stream) {
-    constexpr int kTileGroups = kTile.codewords / 8;
-    constexpr int kHalfBytes = kTile.codewords * 16;
-    constexpr int kStep = kTile.codewords * 32 / 16;
-    float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
-#pragma unroll 1
-    for (int tile = 0; tile < tiles; tile++) {
-      // The address in the descriptor is in units of sixteen bytes.
-      uint64_t codewords = operand_descriptor(stream.take(), kHalfBytes);
-#pragma unroll 1
-      for (int piece = 0; piece < kTileGroups; piece += kGroups) {
-        float sums[kGroups][4];
-        hold(sums);
-        warpgroup_arrive();
-#pragma unroll
-        for (int k = 0; k <= kSteps; k++) {
-          warpgroup_multiply(sums, operands_[k], codewords + piece * 8 + k * kStep, k > 0);
-        }
-        warpgroup_commit();
-        warpgroup_wait<0>();
-        hold(sums);
-        bool last = piece + kGroups >= kTileGroups;
-        if (last) stream.give_up();
-        rank_sums(tile * kTileGroups + piece, sums, factors);
-        if (last) stream.go_on();
-      }
-    }
+    const float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
+    PieceProducts<kSteps, Stream>{operands_, factors, ranking_, stream, kept_}.run(tiles);
   }
 
   // Sums that are upper ends, of groups of codewords from `first_group` on.
@@ -432,6 +423,27 @@ class EncodeWarp {
 
   // codes_ of the stage.
   __device__ __forceinline__ void settle(const StageView& view, int s) {
+    int& count = open_.counts[turn_];
+    turn_ ^= 1;
+    if constexpr (kPieces) {
+      settle_pieces(view, count);
+    } else {
+      settle_sets(view, count);
+    }
+    Group::meet();
+    if (count == 0) return;
+    int thread = static_cast<int>(threadIdx.x) % 32;
+    // What follows from it is not to take up registers all the time.
+    make_opaque(thread);
+    RowSearch<kLayout, kPieces> search{parameters_.weights, dim(), &view, thread};
+    size_t group_row = first_row_ - Group::warp() * kWarpRows;
+    settle_open<Group>(search, searched_rows(s) + group_row * dim(), count, open_, codes_ - Group::warp() * kWarpRows);
+    // All have met at the end of that, and in the next stage nobody adds to it.
+    if (Group::warp() == 0 && thread == 0) count = 0;
+  }
+
+  // The codes that scores kept in sets prove; rows that they leave open are listed.
+  __device__ __forceinline__ void settle_sets(const StageView& view, int& count) {
     float2 bounds[2][kSets];
     // Of a row that is not finite a tag can be anything.
     uint32_t last = static_cast<uint32_t>(view.tiles) * kTile.codewords - 1;
@@ -447,8 +459,8 @@ class EncodeWarp {
     Verdict verdicts[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      verdicts[half] = judge<Group::kMostCandidates>(view, parameters_.dim, ranking_, kept_[half], bounds[half],
-                                                     states_[half], norm_rounding(parameters_.dim, kWarpgroup));
+      verdicts[half] = judge<Group::kMostCandidates>(view, dim(), ranking_, kept_[half], bounds[half], states_[half],
+                                                     norm_rounding(dim(), kWarpgroup));
       uint32_t* codes = codes_ + half * 8;
       if (states_[half].not_finite || !exists(half)) {
         if (fragment_column() == 0) codes[fragment_row()] = 0;
@@ -461,22 +473,39 @@ class EncodeWarp {
       }
     }
     const bool present[2] = {exists(0), exists(1)};
-    int& count = open_.counts[turn_];
-    turn_ ^= 1;
     // No more products read what is overwritten.
     if constexpr (kWide) Group::meet();
     list_open<Group>(view, ranking_, kept_, verdicts, present, open_, count);
-    Group::meet();
-    if (count == 0) return;
-    int thread = static_cast<int>(threadIdx.x) % 32;
-    // What follows from it is not to take up registers all the time.
-    make_opaque(thread);
-    RowSearch<kLayout> search{parameters_.weights, parameters_.dim, &view, thread};
-    size_t group_row = first_row_ - Group::warp() * kWarpRows;
-    settle_open<Group>(search, searched_rows(s) + group_row * parameters_.dim, count, open_,
-                       codes_ - Group::warp() * kWarpRows);
-    // All have met at the end of that, and in the next stage nobody adds to it.
-    if (Group::warp() == 0 && thread == 0) count = 0;
+  }
+
+  // The same of scores that are kept by pieces.
+  __device__ __forceinline__ void settle_pieces(const StageView& view, int& count) {
+    uint32_t best[2];
+    float2 bounds[2];
+    // Of a row that is not finite a tag can be anything.
+    uint32_t last = static_cast<uint32_t>(view.tiles) * kTile.codewords - 1;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      best[half] = kept_[half].best_codeword(ranking_, fragment_column());
+      bounds[half] = best[half] == kNoCodeword ? view.widest : view.bounds[min(best[half], last)];
+    }
+    // Other threads of the warp have read the codes of the stage before.
+    __syncwarp();
+    PieceVerdict verdicts[2];
+    bool open[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      verdicts[half] = judge(view, dim(), ranking_, kept_[half], bounds[half], states_[half]);
+      uint32_t* code = codes_ + half * 8 + fragment_row();
+      open[half] = exists(half) && !verdicts[half].certain;
+      if (states_[half].not_finite || !exists(half)) {
+        if (fragment_column() == 0) *code = 0;
+      } else if (verdicts[half].certain && verdicts[half].speaks) {
+        *code = best[half];
+      }
+    }
+    if (!__any_sync(kAll, open[0] || open[1])) return;
+    list_open<Group>(view, ranking_, kept_, verdicts, best, open, open_, count);
   }
 
   __device__ __forceinline__ void write_codes(int s) const {
@@ -497,16 +526,16 @@ class EncodeWarp {
 #pragma unroll 1
     for (int half = 0; half < 2; half++) {
       if (!exists(half)) continue;
-      size_t first = static_cast<size_t>(row_of(half)) * parameters_.dim;
+      size_t first = static_cast<size_t>(row_of(half)) * dim();
       const float* x = thread_elements(from + first);
       const float* codeword =
-          thread_elements(view.codewords + static_cast<size_t>(codes_[half * 8 + fragment_row()]) * parameters_.dim);
+          thread_elements(view.codewords + static_cast<size_t>(codes_[half * 8 + fragment_row()]) * dim());
       float* to = thread_elements(parameters_.residuals + first);
-      int steps = (parameters_.dim + 15) / 16;
+      int steps = (dim() + 15) / 16;
 #pragma unroll 4
       for (int k = 0; k < steps; k++) {
-        float4 rest = subtract(load4<kLayout>(x, k, parameters_.dim), load4<kLayout>(codeword, k, parameters_.dim));
-        store4<kLayout>(to, k, parameters_.dim, rest);
+        float4 rest = subtract(load4<kLayout>(x, k, dim()), load4<kLayout>(codeword, k, dim()));
+        store4<kLayout>(to, k, dim(), rest);
       }
     }
   }
@@ -517,14 +546,14 @@ class EncodeWarp {
   uint32_t* const codes_;  // [kWarpRows] in shared memory
   const int steps_;
   uint32_t first_row_ = 0;
-  Ranking ranking_;
+  RowRanking ranking_;
   int turn_ = 0;  // which of the group's counters is used
   uint4 operands_[kWide ? kWideRegisterSteps : kTile.chunk_steps];
   uint4* fragments_ = nullptr;
   unsigned char* shared_operands_ = nullptr;
   // Of rows 0 … 7 and 8 … 15.
   RowState states_[2];
-  Kept<kThree> kept_[2];
+  RowKept kept_[2];
 };
 
 }  // namespace rvq::cuda

@@ -40,6 +40,12 @@ __device__ __forceinline__ void raise(unsigned long long* largest, unsigned long
   if (bits > __ldcg(largest)) atomicMax(largest, bits);
 }
 
+// The same of numbers that are not below zero.
+__device__ __forceinline__ void raise(float* largest, float x) {
+  auto place = reinterpret_cast<int*>(largest);
+  if (__float_as_int(x) > __ldcg(place)) atomicMax(place, __float_as_int(x));
+}
+
 __global__ void __launch_bounds__(kPackThreads) find_largest(const __grid_constant__ PackRequest job) {
   const PackedStage stage = job.stages[blockIdx.y];
   uint32_t chunk = chunk_codewords(stage.num_codewords);
@@ -92,6 +98,7 @@ __device__ __forceinline__ void describe(const PackRequest& job, const PackedSta
     stage.view->scale[0] = ldexpf(1, scale.exponent / 2);
     stage.view->scale[1] = ldexpf(1, scale.exponent - scale.exponent / 2);
     stage.view->limb_scale = scale.limb_scale;
+    stage.view->widest = {0, 0};
   }
   if (job.weights == nullptr) return;
   for (int i = static_cast<int>(threadIdx.x); i < job.dim; i += static_cast<int>(kPackThreads)) {
@@ -203,8 +210,9 @@ __global__ void __launch_bounds__(kPackThreads) pack_codewords(const __grid_cons
   }
 }
 
-// Puts a codeword's bound into the slots that follow its dimensions, as screen_bound.h says; returns what they hold.
-__device__ __forceinline__ CodewordBound pack_slots(const CodewordBound& bound, unsigned char* tiles,
+// Puts a codeword's bound into the slots that follow its dimensions, as screen_bound.h says, with `shift` of it in the
+// slot kShiftSlot where the tile is shifted; returns what they hold.
+__device__ __forceinline__ CodewordBound pack_slots(const CodewordBound& bound, float shift, unsigned char* tiles,
                                                     const TileShape& tile, uint32_t place) {
   auto put = [&](int slot, __half value) {
     *reinterpret_cast<__half*>(tiles + tile.offset(place, 16 * (tile.steps - 1) + slot)) = value;
@@ -219,11 +227,13 @@ __device__ __forceinline__ CodewordBound pack_slots(const CodewordBound& bound, 
     start += put(limb, value) * start_scale(limb);
   }
   double slope = put(kStartLimbs, __float2half_ru(bound.slope / kSlopeScale)) * kSlopeScale;
+  if (tile.is_shifted()) put(kShiftSlot, __float2half_ru(shift / kSlopeScale));
   return {static_cast<float>(start), static_cast<float>(slope)};
 }
 
 // What the bounds of a stage have in common.
 struct BoundTerms {
+  float largest;       // n
   CodewordBound none;  // of places without a codeword
   LimbRow row;
 };
@@ -237,7 +247,9 @@ __device__ __forceinline__ BoundTerms bound_terms(const PackRequest& job, const 
   auto largest = static_cast<float>(largest_norm * (1 + 0x1p-20));
   double peak = totals.peaked > 0 ? static_cast<double>(totals.peaks) * 0x1p-32 / totals.peaked
                                   : 1 / sqrt(static_cast<double>(job.dim));
-  BoundTerms terms{bound_of_none(largest), limb_row(job.dim, peak)};
+  BoundTerms terms{largest, bound_of_none(largest), limb_row(job.dim, peak)};
+  // They are zero of themselves.
+  if (job.tile.is_shifted()) terms.none = {0, 0};
   if (speaks) {
     stage.view->largest_norm = largest;
     stage.view->inverse_row_error = static_cast<float>((1 + 0x1p-20) / terms.row.error);
@@ -255,18 +267,30 @@ __global__ void __launch_bounds__(kPackThreads) write_bounds(const __grid_consta
   uint32_t place = blockIdx.x * kPackThreads + threadIdx.x;
   if (place >= stage.places) return;
   CodewordBound bound{0, 0};
+  float shift = 0;
+  float width = 0;
   if (stage.view->screened) {
-    if (place >= stage.num_codewords || stage.repeated[place] != 0) {
+    bool present = place < stage.num_codewords && stage.repeated[place] == 0;
+    if (!present) {
       bound = terms.none;
     } else if (job.tile.limbs) {
       bound = limb_codeword_bound(job.dim, terms.row, stage.view->limb_scale, stage.sums[place]);
     } else {
       bound = codeword_bound(job.dim, job.tile.warpgroup, stage.sums[place]);
     }
+    if (present && job.tile.is_shifted()) {
+      width = shifted_width(job.dim, bound, terms.largest);
+      shift = shift_slope(terms.largest);
+      bound = shifted_bound(bound, terms.largest);
+    }
   }
-  if (job.tile.warpgroup) bound = pack_slots(bound, stage.tiles, job.tile, place);
-  float2 stored{bound.start, bound.slope};
+  if (job.tile.warpgroup) bound = pack_slots(bound, shift, stage.tiles, job.tile, place);
+  float2 stored{job.tile.is_shifted() ? width : bound.start, bound.slope};
   stage.bounds[place] = stored;
+  if (job.tile.is_shifted()) {
+    raise(&stage.view->widest.x, stored.x);
+    raise(&stage.view->widest.y, stored.y);
+  }
   if (!job.tile.has_bounds()) return;
   uint32_t tile = place / job.tile.codewords;
   unsigned char* end = stage.tiles + static_cast<size_t>(tile + 1) * job.tile.bytes();

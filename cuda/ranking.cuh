@@ -56,6 +56,15 @@ struct Ranking {
 // Places of a row that keep a best: of four threads, each set.
 constexpr int kPlaces = 4 * kSets;
 
+// One instruction on Hopper.
+__device__ __forceinline__ int largest_of(int a, int b, int c) {
+#ifdef RVQ_EMULATE_CUDA
+  return max(a, max(b, c));
+#else
+  return __vimax3_s32(a, b, c);
+#endif
+}
+
 // What a thread has kept of the tagged upper ends of one row: the best two of every set, or three.
 template <bool kThree>
 struct Kept {
@@ -74,16 +83,6 @@ struct Kept {
 
   // The best of those of a set that may not be known.
   __device__ __forceinline__ int last(int set) const { return kThree ? third[set] : second[set]; }
-
- private:
-  // One instruction on Hopper.
-  __device__ static __forceinline__ int largest_of(int a, int b, int c) {
-#ifdef RVQ_EMULATE_CUDA
-    return max(a, max(b, c));
-#else
-    return __vimax3_s32(a, b, c);
-#endif
-  }
 };
 
 // What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place

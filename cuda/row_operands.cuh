@@ -294,10 +294,13 @@ __device__ __forceinline__ uint2 bound_slots(RowState& state) {
   return {*reinterpret_cast<uint32_t*>(&low), *reinterpret_cast<uint32_t*>(&high)};
 }
 
-// So that no score of the row leaves the range of ranked scores.
+// So that no score of the row leaves the range of ranked scores, half of it on either side of 0, or all above.
+template <bool kShifted>
 __device__ __forceinline__ void choose_fineness(RowState& state, const StageView& view) {
-  float half_range = static_cast<float>(1 << (30 - view.tag_bits)) * (1 - 0x1p-16f);
-  state.fineness = state.inverse > 0 ? __fdividef(half_range, largest_score(state.radius, view.largest_norm)) : 0;
+  float range = static_cast<float>(1 << ((kShifted ? 31 : 30) - view.tag_bits)) * (1 - 0x1p-16f);
+  float largest =
+      kShifted ? largest_shifted(state.radius, view.largest_norm) : largest_score(state.radius, view.largest_norm);
+  state.fineness = state.inverse > 0 ? __fdividef(range, largest) : 0;
 }
 
 }  // namespace rvq::cuda

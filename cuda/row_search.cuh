@@ -17,7 +17,8 @@ namespace rvq::cuda {
 // Methods are called by the whole warp; each team of eight threads has a codeword of its own.
 //
 // Many codewords are first compared by distances in float32 (float32_distance.cuh); with weights all are open.
-template <Layout kLayout>
+// kManyRegisters: there are some for more loads at once.
+template <Layout kLayout, bool kManyRegisters = false>
 struct RowSearch {
   const float* weights;  // or null
   int dim;
@@ -143,10 +144,13 @@ struct RowSearch {
 #pragma unroll
     for (int n = 0; n < kCodewords; n++) distances[n] = 0;
     if constexpr (kLayout != Layout::kAny) {
+      [[maybe_unused]] constexpr int kUnrolled = kManyRegisters && kCodewords == 2 ? kLook / (4 * kSumLanes) : 2;
 #pragma unroll 1
       for (int first = 0; first < dim; first += kLook) {
-#pragma unroll 2
-        for (int i = first + 4 * lane; i < min(dim, first + kLook); i += 4 * kSumLanes) {
+#pragma unroll kUnrolled
+        for (int begin = first; begin < min(dim, first + kLook); begin += 4 * kSumLanes) {
+          int i = begin + 4 * lane;
+          if (i >= dim) break;
           float4 x = *reinterpret_cast<const float4*>(row + i);
 #pragma unroll
           for (int n = 0; n < kCodewords; n++) {

@@ -105,6 +105,33 @@ constexpr int kStartLimbs = 3;
 RVQ_HOST_DEVICE constexpr float start_scale(int limb) { return limb == 0 ? 0x1p12f : limb == 1 ? 0x1p1f : 0x1p-10f; }
 constexpr float kSlopeScale = 0x1p-4f;
 
+// Where rows' operands are all in registers, upper ends are compared as they come (piece_ranking.cuh), and are not to
+// be below zero: U'_k = U_k + ρ·c + s with c = 1.0625·n and s = 0.53125·n², which is 0 for places without a codeword,
+// all of whose slots are zeros. s is part of the start; c is in a slot of its own, rounded up to kSlopeScale times a
+// float16, beside q·ρ once more. What is added is the same for all codewords, but more is cut off in the last step of
+// the sum, where five products are not zero: with the running sum six times 2^-23 of it, and kShiftRounding·(ρ·c + s)
+// belongs to the bound of every codeword.
+constexpr int kShiftSlot = 4;
+constexpr float kShiftRounding = 8 * 0x1p-23f;
+RVQ_HOST_DEVICE inline float shift_slope(float largest) { return 1.0625f * largest; }
+RVQ_HOST_DEVICE inline float shift_start(float largest) { return 0.53125f * largest * largest; }
+
+RVQ_HOST_DEVICE inline CodewordBound shifted_bound(const CodewordBound& bound, float largest) {
+  return {bound.start + (1 + kShiftRounding) * shift_start(largest),
+          (bound.slope + kShiftRounding * shift_slope(largest)) * (1 + 0x1p-20f)};
+}
+
+// Half of that part of the width between the ends that does not grow with the row: γ_h·h_k, here from −h_k + γ_h·h_k,
+// and what the last step loses of s; and 2^-11, more than what the limbs of a start are too large.
+RVQ_HOST_DEVICE inline float shifted_width(int dim, const CodewordBound& bound, float largest) {
+  return -bound.start * norm_rounding(dim, true) * 1.01f + kShiftRounding * shift_start(largest) + 0x1p-11f;
+}
+
+// All U'_k of a row are less than this.
+RVQ_HOST_DEVICE inline float largest_shifted(float radius, float largest) {
+  return largest_score(radius, largest) + 1.0625f * (shift_slope(largest) * radius + shift_start(largest));
+}
+
 // log2 of the bound below which the largest |C_k,i| is brought; kHeadroom below it, so that where n is the largest that
 // it can be, 2^7·32/kHeadroom, the slope of places without a codeword, 1.0625·n/kSlopeScale, is still a float16.
 constexpr int kLargestExponent = 7;

@@ -35,7 +35,7 @@ constexpr int kWideShared = kMostShared - (5 << 10);
 using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
 
 // Dynamic shared memory as `measure_fit` gives it, by engine, steps and layout; on sm_75 two blocks do not always fit.
-// What is spilled is of the stages' ends: the loops that multiply and rank have none of it.
+// What is spilled is of the stages' ends: the loops that multiply and rank have none of it but for <1, 16, 0>.
 // launch <0, 0, *> on 75: shared 2 * 8192, stack 72, spills 372
 // launch <0, 0, *>: shared 3 * 8192, stack 56, spills 300
 // launch <0, 1, *> on 75: shared 2 * 10240
@@ -45,33 +45,35 @@ using WideRing = BulkRing<wide_tile(0).chunk_bytes(), kMostRing>;
 // launch <0, 2, *>: shared 3 * 18432, stack 16, spills 64
 // launch <0, 4, *> on 75: blocks 1, shared 2 * 17408, stack 32, spills 204
 // launch <0, 4, *> on 86 89: shared 2 * 17408, stack 24, spills 120
-// launch <0, 4, *> on 120: shared 2 * 17408, stack 128, spills 392
-// launch <0, 4, *>: shared 3 * 17408, stack 120, spills 432
+// launch <0, 4, *> on 120: shared 2 * 17408, stack 136, spills 400
+// launch <0, 4, *>: shared 3 * 17408, stack 128, spills 440
 // launch <0, 6, *> on 75: shared 2 * 12800, stack 40, spills 204
 // launch <0, 6, *> on 80 86 89: shared 3 * 12800, stack 40, spills 208
-// launch <0, 6, *>: shared 3 * 12800, stack 304, spills 744
-// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896, stack 88, spills 312
+// launch <0, 6, *>: shared 3 * 12800, stack 304, spills 752
+// launch <0, 8, *> on 75: blocks 1, shared 2 * 16896, stack 96, spills 316
 // launch <0, 8, *> on 86 89 120: shared 2 * 16896, stack 96, spills 328
-// launch <0, 8, *>: shared 3 * 16896, stack 96, spills 312
+// launch <0, 8, *>: shared 3 * 16896, stack 96, spills 316
 // launch <0, 12, *> on 75: shared 2 * 25088
 // launch <0, 12, *>: shared 3 * 25088
 // launch <0, 16, *> on 75: shared 3 * 16640, stack 8, spills 44
 // launch <0, 16, *>: shared 3 * 16640
 // launch <1, 0, *> on 90a: shared 227328
-// launch <1, 1, *> on 90a: shared 12 * 16384 + 384, stack 16, spills 52
-// launch <1, 2, *> on 90a: shared 8 * 24576 + 256, stack 16, spills 64
+// launch <1, 1, *> on 90a: shared 12 * 16384 + 384
+// launch <1, 2, *> on 90a: shared 8 * 24576 + 256, stack 8, spills 8
 // launch <1, 4, *> on 90a: shared 20 * 10240 + 512, stack 8, spills 32
-// launch <1, 6, *> on 90a: shared 14 * 14336 + 384, stack 16, spills 60
-// launch <1, 8, *> on 90a: shared 11 * 18432 + 256, stack 40, spills 168
+// launch <1, 6, *> on 90a: shared 14 * 14336 + 384
+// launch <1, 8, *> on 90a: shared 11 * 18432 + 256
+// launch <1, 12, 0> on 90a: shared 7 * 26624 + 256, stack 16, spills 60
 // launch <1, 12, *> on 90a: shared 7 * 26624 + 256
-// launch <1, 16, *> on 90a: shared 5 * 34816 + 256, stack 104, spills 280
+// launch <1, 16, 0> on 90a: shared 5 * 34816 + 256, stack 104, spills 272
+// launch <1, 16, *> on 90a: shared 5 * 34816 + 256, stack 16, spills 64
 // launch <2, 4, *> on 75: blocks 1, shared 2 * 17408, stack 8, spills 48
 // launch <2, 4, *>: shared 2 * 17408, stack 24, spills 124
 // launch <2, 6, *> on 75: shared 2 * 12800, stack 72, spills 228
 // launch <2, 6, *>: shared 3 * 12800, stack 56, spills 160
 // launch <2, 8, *> on 75: blocks 1, shared 2 * 16896, stack 64, spills 210
-// launch <2, 8, *>: shared 2 * 16896, stack 24, spills 120
-// launch <2, 12, 0> on 75: shared 2 * 25088, stack 192, spills 408
+// launch <2, 8, *>: shared 2 * 16896, stack 32, spills 120
+// launch <2, 12, 0> on 75: shared 2 * 25088, stack 192, spills 412
 // launch <2, 12, 0>: shared 3 * 25088, stack 176, spills 404
 // launch <2, 12, *> on 75: shared 2 * 25088
 // launch <2, 12, *>: shared 3 * 25088

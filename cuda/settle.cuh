@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "piece_ranking.cuh"
 #include "ranking.cuh"
 #include "row_operands.cuh"
 #include "row_search.cuh"
@@ -54,8 +55,7 @@ struct SettlingGroup {
   static constexpr int kWarps = kGroupWarps;
   // Of a row that are compared one by one; where there are more their places are looked through.
   static constexpr int kMostCandidates = kRowCandidates;
-  // Without wgmma a device may do two float64 operations a clock; with three kept there are many candidates.
-  static constexpr bool kLooksInFloat32 = kGroupWarps == 1 || kThree;
+  static constexpr bool kLooksInFloat32 = true;
   using Open = OpenRows<kGroupWarps, kMostCandidates, kThree>;
 
   // Of the block.
@@ -79,22 +79,21 @@ struct SettlingGroup {
   }
 };
 
-// Puts the warp's open rows on the group's lists.
-template <typename Group, bool kThree>
-__device__ __forceinline__ void list_open(const StageView& view, const Ranking& ranking, const Kept<kThree> (&kept)[2],
-                                          const Verdict (&verdicts)[2], const bool (&exists)[2],
-                                          typename Group::Open& open, int& count) {
-  unsigned candidates[2];
+// Puts the warp's open rows on the group's lists: their candidates, of which write(half, codewords) enters the
+// thread's, and hidden places, of which the four threads of a row know.
+template <typename Group, typename Write>
+__device__ __forceinline__ void enter_rows(const unsigned (&candidates)[2], const unsigned (&hidden)[2],
+                                           const bool (&is_open)[2], typename Group::Open& open, int& count,
+                                           const Write& write) {
   unsigned compared[2];
   unsigned searched[2];
   int wanted = 0;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    candidates[half] = verdicts[half].candidates & ~verdicts[half].hidden;
     // One thread of the four of a row.
-    bool speaks = exists[half] && !verdicts[half].certain && fragment_column() == 0;
+    bool speaks = is_open[half] && fragment_column() == 0;
     compared[half] = __ballot_sync(kAll, speaks && candidates[half] != 0);
-    searched[half] = __ballot_sync(kAll, speaks && verdicts[half].hidden != 0);
+    searched[half] = __ballot_sync(kAll, speaks && hidden[half] != 0);
     wanted += __popc(compared[half]) + (__popc(searched[half]) << 16);
   }
   if (wanted == 0) return;
@@ -111,25 +110,12 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
     unsigned before = own - 1;
     bool is_compared = (compared[half] & own) != 0;
     bool is_searched = (searched[half] & own) != 0;
-    if (is_compared) {
-      auto list = [&](int bit, int tagged, int set) {
-        if (Group::kMostCandidates < kPlaces && (candidates[half] >> bit & 1) == 0) return;
-        // Where all are alike, one that does not exist can be the best of a place.
-        open.codewords[row][Group::Open::slot_of(bit, candidates[half])] =
-            min(ranking.codeword(tagged, set, fragment_column()), static_cast<uint32_t>(view.num_codewords) - 1);
-      };
-#pragma unroll
-      for (int set = 0; set < kSets; set++) {
-        int place = 4 * set + fragment_column();
-        list(place, kept[half].best[set], set);
-        if constexpr (kThree) list(kPlaces + place, kept[half].second[set], set);
-      }
-    }
+    if (is_compared) write(half, open.codewords[row]);
     // The row's four threads know the same.
     if (fragment_column() != 0 || !(is_compared || is_searched)) continue;
     open.candidates[row] = static_cast<typename Group::Open::Candidates>(candidates[half]);
     // Those that are not searched as well are done when they have been compared.
-    open.hidden[row] = static_cast<uint16_t>(verdicts[half].hidden);
+    open.hidden[row] = static_cast<uint16_t>(hidden[half]);
     if (is_compared) {
       int place = (first & 0xffff) + (half == 0 ? 0 : __popc(compared[0])) + __popc(compared[half] & before);
       open.compared[place] = static_cast<uint8_t>(row);
@@ -142,10 +128,62 @@ __device__ __forceinline__ void list_open(const StageView& view, const Ranking& 
   }
 }
 
+// Of scores that are kept in sets.
+template <typename Group, bool kThree>
+__device__ __forceinline__ void list_open(const StageView& view, const Ranking& ranking, const Kept<kThree> (&kept)[2],
+                                          const Verdict (&verdicts)[2], const bool (&exists)[2],
+                                          typename Group::Open& open, int& count) {
+  unsigned candidates[2];
+  unsigned hidden[2];
+  bool is_open[2];
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    candidates[half] = verdicts[half].candidates & ~verdicts[half].hidden;
+    hidden[half] = verdicts[half].hidden;
+    is_open[half] = exists[half] && !verdicts[half].certain;
+  }
+  enter_rows<Group>(candidates, hidden, is_open, open, count, [&](int half, auto& codewords) {
+    auto list = [&](int bit, int tagged, int set) {
+      if (Group::kMostCandidates < kPlaces && (candidates[half] >> bit & 1) == 0) return;
+      // Where all are alike, one that does not exist can be the best of a place.
+      codewords[Group::Open::slot_of(bit, candidates[half])] =
+          min(ranking.codeword(tagged, set, fragment_column()), static_cast<uint32_t>(view.num_codewords) - 1);
+    };
+#pragma unroll
+    for (int set = 0; set < kSets; set++) {
+      int place = 4 * set + fragment_column();
+      list(place, kept[half].best[set], set);
+      if constexpr (kThree) list(kPlaces + place, kept[half].second[set], set);
+    }
+  });
+}
+
+// Of scores that are kept by pieces.
+template <typename Group>
+__device__ __forceinline__ void list_open(const StageView& view, const PieceRanking& ranking,
+                                          const KeptPieces (&kept)[2], const PieceVerdict (&verdicts)[2],
+                                          const uint32_t (&best)[2], const bool (&is_open)[2],
+                                          typename Group::Open& open, int& count) {
+  PieceListing listings[2];
+  unsigned candidates[2];
+  unsigned hidden[2];
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    listings[half] = list_pieces<Group::kMostCandidates>(verdicts[half]);
+    candidates[half] = listings[half].candidates;
+    hidden[half] = listings[half].hidden;
+  }
+  uint32_t last = static_cast<uint32_t>(view.num_codewords) - 1;
+  enter_rows<Group>(candidates, hidden, is_open, open, count, [&](int half, auto& codewords) {
+    each_combination(verdicts[half], listings[half], kept[half], ranking, best[half],
+                     [&](int place, uint32_t codeword) { codewords[place] = min(codeword, last); });
+  });
+}
+
 // Those of a row's candidates, of which a team of eight threads knows, that float32 leaves: the row's first, or the
 // first two, or all. Rows have no weights. By the whole warp.
-template <typename Group, Layout kLayout>
-__device__ __forceinline__ unsigned look_in_float32(const RowSearch<kLayout>& search, const float* row,
+template <typename Group, typename Search>
+__device__ __forceinline__ unsigned look_in_float32(const Search& search, const float* row,
                                                     const uint32_t (&codewords)[Group::kMostCandidates],
                                                     const unsigned candidates) {
   // The nearest three: the third only as a number.
@@ -183,8 +221,8 @@ __device__ __forceinline__ unsigned look_in_float32(const RowSearch<kLayout>& se
 }
 
 // The codes of the group's rows that are open. By the whole group; rows[…][dim] and codes[…] are of its first row.
-template <typename Group, Layout kLayout>
-__device__ __forceinline__ void settle_open(const RowSearch<kLayout>& search, const float* rows, int count,
+template <typename Group, typename Search>
+__device__ __forceinline__ void settle_open(const Search& search, const float* rows, int count,
                                             typename Group::Open& open, uint32_t* codes) {
   constexpr int kTeams = 32 / kSumLanes;
   int lane = search.thread;

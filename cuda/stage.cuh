@@ -30,6 +30,8 @@ struct TileShape {
   // Whether the rows' operands are all held in registers.
   __host__ __device__ constexpr bool is_resident() const { return chunk_steps == steps; }
   __host__ __device__ constexpr bool has_bounds() const { return is_resident() && !warpgroup; }
+  // Whether upper ends are not below zero (screen_bound.h).
+  __host__ __device__ constexpr bool is_shifted() const { return is_resident() && warpgroup; }
   __host__ __device__ constexpr int bytes() const {
     return chunks() * chunk_bytes() + (has_bounds() ? codewords * 8 : 0);
   }
@@ -75,8 +77,12 @@ __host__ __device__ constexpr TileShape limb_tile(int steps) {
 
 __host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4, false}; }
 
+// With wgmma, codewords that are multiplied at once, in groups of eight.
+constexpr int kPieceGroups = 8;
+constexpr int kPieceCodewords = 8 * kPieceGroups;
+
 __host__ __device__ constexpr TileShape warpgroup_tile(int steps) {
-  return {steps <= 2 ? 256 : 64, steps + 1, steps + 1, true};
+  return {steps <= 2 ? 256 : kPieceCodewords, steps + 1, steps + 1, true};
 }
 
 // With wgmma, more dimensions than registers hold: the first kWideRegisterSteps of the rows' operands are there, the
@@ -114,14 +120,15 @@ constexpr int kFewestTagBits = 8;
 struct StageView {
   const float* codewords;  // [num_codewords][dim]
   const float* searched;   // the same, or brought to unit length: what distances are measured to
-  const float2* bounds;    // [tiles · codewords of a tile]: start, slope
+  const float2* bounds;    // [tiles · codewords of a tile]: start, slope; of a shifted tile width, slope
   const float* centre;     // [steps · 16], zeros from dim on
   const float* factors;    // [steps · 16] square roots of the weights times scale[0], or null
+  float2 widest;           // of a shifted tile the largest width and slope
   float scale[2];          // powers of two; p is their product
   float largest_norm;      // of a codeword in the screen's space
   int num_codewords;
   int tiles;
-  int tag_bits;   // low bits of a ranked score that say which codeword it is (ranking.cuh)
+  int tag_bits;   // low bits of a ranked score that say which codeword it is, or piece (ranking.cuh, piece_ranking.cuh)
   bool screened;  // else every row is compared with every codeword
   // Of limbs (screen_bound.h), the last two rounded up.
   float limb_scale;         // g
