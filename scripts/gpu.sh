@@ -230,9 +230,16 @@ measure_card() {
   return $status
 }
 
-# For each shape $OUT/profile-<shape>.txt, tables and advice, and .csv, the samples at every instruction.
+# What products reach on a Hopper card, where there is nvcc, in $OUT/product-rates.md; then for each shape
+# $OUT/profile-<shape>.txt, tables and advice, and .csv, the samples at every instruction.
 profile_search() {
   local ncu shapes shape wanted="" status=0 report done=()
+  : >"$OUT/profile.log"
+  if command -v nvcc >/dev/null; then
+    nvcc -std=c++17 -O3 -arch=sm_90a -Icuda bench/cuda/product_rates.cu -o "$scratch/product_rates" >>"$OUT/profile.log" 2>&1 \
+      && "$scratch/product_rates" >"$OUT/product-rates.md" 2>>"$OUT/profile.log" || status=1
+    cat "$OUT/product-rates.md" 2>/dev/null
+  fi
   ncu=$(command -v ncu || ls -d /usr/local/cuda/bin/ncu /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -n 1)
   [ -n "$ncu" ] || { echo "ncu is not on PATH" | tee /dev/fd/3 && return 1; }
   shapes=$(node scripts/gpu-profile.mjs) && [ -n "$shapes" ] || return 1
@@ -242,7 +249,6 @@ profile_search() {
       *) echo "profile takes --shape=…, not $shape" | tee /dev/fd/3 && return 1 ;;
     esac
   done
-  : >"$OUT/profile.log"
   for shape in ${wanted:-$shapes}; do
     report=$scratch/profile-$shape
     rm -f "$OUT/profile-$shape.txt" "$OUT/profile-$shape.csv"
