@@ -71,8 +71,8 @@ class EncodeWarp {
                                                   : streamed_tile(4);
   // Whether what is kept is by pieces.
   static constexpr bool kPieces = kWarpgroup && kResident;
-  // Groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = kWide ? 16 : kPieces ? kPieceGroups : !kWarpgroup && kSteps > 4 ? 4 : 8;
+  // Else groups of eight codewords at a time: as many sums as registers hold beside the operands.
+  static constexpr int kGroups = kWide ? 16 : kSteps > 4 ? 4 : 8;
   // Steps of a row that are read at once: as many as there are registers for.
   static constexpr int kTogether = !kWarpgroup || kLayout == Layout::kAny ? 2 - kSteps % 2
                                    : kWide || kSteps > 8                  ? 4
@@ -472,10 +472,10 @@ class EncodeWarp {
         }
       }
     }
-    const bool present[2] = {exists(0), exists(1)};
+    const bool open[2] = {exists(0) && !verdicts[0].certain, exists(1) && !verdicts[1].certain};
     // No more products read what is overwritten.
     if constexpr (kWide) Group::meet();
-    list_open<Group>(view, ranking_, kept_, verdicts, present, open_, count);
+    list_open<Group>(view, ranking_, kept_, verdicts, open, open_, count);
   }
 
   // The same of scores that are kept by pieces.

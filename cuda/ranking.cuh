@@ -87,7 +87,7 @@ struct Kept {
 
 // What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place
 // of that thread and set, with three kept bit kPlaces + 4·set + column for its second; of `hidden` for a place that may
-// have hidden one.
+// have hidden one, whose best is then not a candidate of its own.
 struct Verdict {
   unsigned candidates;
   unsigned hidden;
@@ -138,6 +138,7 @@ __device__ __forceinline__ Verdict judge(const StageView& view, int dim, const R
   }
   if (state.unknown) verdict.candidates = verdict.hidden = kAllPlaces;
   verdict.certain = state.not_finite || (verdict.hidden == 0 && __popc(verdict.candidates) == 1);
+  verdict.candidates &= ~verdict.hidden;
   return verdict;
 }
 

@@ -55,7 +55,6 @@ struct SettlingGroup {
   static constexpr int kWarps = kGroupWarps;
   // Of a row that are compared one by one; where there are more their places are looked through.
   static constexpr int kMostCandidates = kRowCandidates;
-  static constexpr bool kLooksInFloat32 = true;
   using Open = OpenRows<kGroupWarps, kMostCandidates, kThree>;
 
   // Of the block.
@@ -79,12 +78,11 @@ struct SettlingGroup {
   }
 };
 
-// Puts the warp's open rows on the group's lists: their candidates, of which write(half, codewords) enters the
-// thread's, and hidden places, of which the four threads of a row know.
-template <typename Group, typename Write>
-__device__ __forceinline__ void enter_rows(const unsigned (&candidates)[2], const unsigned (&hidden)[2],
-                                           const bool (&is_open)[2], typename Group::Open& open, int& count,
-                                           const Write& write) {
+// Puts the warp's open rows on the group's lists: candidates of a listing, of which write(half, codewords) enters the
+// thread's, and hidden places. The four threads of a row have the same.
+template <typename Group, typename Listing, typename Write>
+__device__ __forceinline__ void enter_rows(const Listing (&listings)[2], const bool (&is_open)[2],
+                                           typename Group::Open& open, int& count, const Write& write) {
   unsigned compared[2];
   unsigned searched[2];
   int wanted = 0;
@@ -92,8 +90,8 @@ __device__ __forceinline__ void enter_rows(const unsigned (&candidates)[2], cons
   for (int half = 0; half < 2; half++) {
     // One thread of the four of a row.
     bool speaks = is_open[half] && fragment_column() == 0;
-    compared[half] = __ballot_sync(kAll, speaks && candidates[half] != 0);
-    searched[half] = __ballot_sync(kAll, speaks && hidden[half] != 0);
+    compared[half] = __ballot_sync(kAll, speaks && listings[half].candidates != 0);
+    searched[half] = __ballot_sync(kAll, speaks && listings[half].hidden != 0);
     wanted += __popc(compared[half]) + (__popc(searched[half]) << 16);
   }
   if (wanted == 0) return;
@@ -113,9 +111,9 @@ __device__ __forceinline__ void enter_rows(const unsigned (&candidates)[2], cons
     if (is_compared) write(half, open.codewords[row]);
     // The row's four threads know the same.
     if (fragment_column() != 0 || !(is_compared || is_searched)) continue;
-    open.candidates[row] = static_cast<typename Group::Open::Candidates>(candidates[half]);
+    open.candidates[row] = static_cast<typename Group::Open::Candidates>(listings[half].candidates);
     // Those that are not searched as well are done when they have been compared.
-    open.hidden[row] = static_cast<uint16_t>(hidden[half]);
+    open.hidden[row] = static_cast<uint16_t>(listings[half].hidden);
     if (is_compared) {
       int place = (first & 0xffff) + (half == 0 ? 0 : __popc(compared[0])) + __popc(compared[half] & before);
       open.compared[place] = static_cast<uint8_t>(row);
@@ -123,7 +121,7 @@ __device__ __forceinline__ void enter_rows(const unsigned (&candidates)[2], cons
     if (is_searched) {
       int place = (first >> 16) + (half == 0 ? 0 : __popc(searched[0])) + __popc(searched[half] & before);
       open.searched[place] = static_cast<uint8_t>(row);
-      if (candidates[half] == 0) open.of_candidates[row] = {INFINITY, ~0u};
+      if (listings[half].candidates == 0) open.of_candidates[row] = {INFINITY, ~0u};
     }
   }
 }
@@ -131,22 +129,14 @@ __device__ __forceinline__ void enter_rows(const unsigned (&candidates)[2], cons
 // Of scores that are kept in sets.
 template <typename Group, bool kThree>
 __device__ __forceinline__ void list_open(const StageView& view, const Ranking& ranking, const Kept<kThree> (&kept)[2],
-                                          const Verdict (&verdicts)[2], const bool (&exists)[2],
+                                          const Verdict (&verdicts)[2], const bool (&is_open)[2],
                                           typename Group::Open& open, int& count) {
-  unsigned candidates[2];
-  unsigned hidden[2];
-  bool is_open[2];
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    candidates[half] = verdicts[half].candidates & ~verdicts[half].hidden;
-    hidden[half] = verdicts[half].hidden;
-    is_open[half] = exists[half] && !verdicts[half].certain;
-  }
-  enter_rows<Group>(candidates, hidden, is_open, open, count, [&](int half, auto& codewords) {
+  enter_rows<Group>(verdicts, is_open, open, count, [&](int half, auto& codewords) {
+    unsigned candidates = verdicts[half].candidates;
     auto list = [&](int bit, int tagged, int set) {
-      if (Group::kMostCandidates < kPlaces && (candidates[half] >> bit & 1) == 0) return;
+      if (Group::kMostCandidates < kPlaces && (candidates >> bit & 1) == 0) return;
       // Where all are alike, one that does not exist can be the best of a place.
-      codewords[Group::Open::slot_of(bit, candidates[half])] =
+      codewords[Group::Open::slot_of(bit, candidates)] =
           min(ranking.codeword(tagged, set, fragment_column()), static_cast<uint32_t>(view.num_codewords) - 1);
     };
 #pragma unroll
@@ -164,17 +154,10 @@ __device__ __forceinline__ void list_open(const StageView& view, const PieceRank
                                           const KeptPieces (&kept)[2], const PieceVerdict (&verdicts)[2],
                                           const uint32_t (&best)[2], const bool (&is_open)[2],
                                           typename Group::Open& open, int& count) {
-  PieceListing listings[2];
-  unsigned candidates[2];
-  unsigned hidden[2];
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    listings[half] = list_pieces<Group::kMostCandidates>(verdicts[half]);
-    candidates[half] = listings[half].candidates;
-    hidden[half] = listings[half].hidden;
-  }
+  const PieceListing listings[2] = {list_pieces<Group::kMostCandidates>(verdicts[0]),
+                                    list_pieces<Group::kMostCandidates>(verdicts[1])};
   uint32_t last = static_cast<uint32_t>(view.num_codewords) - 1;
-  enter_rows<Group>(candidates, hidden, is_open, open, count, [&](int half, auto& codewords) {
+  enter_rows<Group>(listings, is_open, open, count, [&](int half, auto& codewords) {
     each_combination(verdicts[half], listings[half], kept[half], ranking, best[half],
                      [&](int place, uint32_t codeword) { codewords[place] = min(codeword, last); });
   });
@@ -236,7 +219,7 @@ __device__ __forceinline__ void settle_open(const Search& search, const float* r
     unsigned places = candidates;
     Nearest nearest;
     uint32_t k[2] = {};
-    if (Group::kLooksInFloat32 && search.weights == nullptr) {
+    if (search.weights == nullptr) {
       places =
           look_in_float32<Group>(search, rows + static_cast<size_t>(row) * search.dim, open.codewords[row], candidates);
       // One that is left alone need not be measured; it stays where other teams go on.

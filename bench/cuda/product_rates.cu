@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 #include "piece_ranking.cuh"
@@ -30,8 +31,8 @@ void check(cudaError_t status) {
 }
 
 template <int kGroups, bool kAhead, bool kRanked>
-__global__ void __launch_bounds__(kAhead ? 384 : 512) multiply(const uint4* numbers, int pieces, long long* clocks,
-                                                   int* kept_of_all) {
+__global__ void __launch_bounds__(kAhead ? 384 : 512)
+    multiply(const uint4* numbers, int pieces, long long* clocks, int* kept_of_all) {
 #ifdef RVQ_WARPGROUP
   extern __shared__ __align__(128) unsigned char shared[];
   constexpr int kPieceBytes = kGroups * 8 * kSteps * 32;
