@@ -5,6 +5,8 @@
 import { framesOfSignals } from "../lib/audio/audio-model.js";
 import { readWav, wavToMono } from "../lib/audio/wav.js";
 import { ResidualQuantizer } from "../lib/index.js";
+import { Random } from "../lib/random.js";
+import { normal } from "../test/contract/families.js";
 import { makeSearchData, type SearchData } from "./data.js";
 import { flag, printTable, type Row, saveJson } from "./results.js";
 
@@ -12,10 +14,11 @@ const count = Number(flag("rows") ?? 600);
 const codebookSize = 1024;
 const stages = 3;
 
-/** The scores of one row among all codewords, `scores[k] ± bounds[k]`. */
+/** The scores of one row among all codewords, `scores[k] ± bounds[k]`, and what nearness takes from the width of two bounds. */
 interface Screened {
   readonly scores: Float64Array;
   readonly bounds: Float64Array;
+  nearness(lower: number): number;
 }
 
 /** Rows and codewords in the screen's space: centred, the largest element of a codeword from 2^6 to 2^7. */
@@ -27,13 +30,16 @@ interface Space {
 }
 
 /** θ₀ of cuda/screen_bound.h. */
-const rowRounding = 2 ** -10 * 0.16;
+const rowRounding = 2 ** -10 * 0.2;
+/** γ_c: two steps more, and what makes the score. */
+const moreRounding = 3 * 17 * 2 ** -23;
 
 /** Prepares a stage's codewords, and gives a function for its rows. */
 type Screen = (space: Omit<Space, "row">) => (row: Float64Array) => Screened;
 
 const screens: readonly { name: string; screen: Screen }[] = [
   { name: "float16, float32 sums", screen: float16Screen(0) },
+  { name: "the same by norms alone", screen: byNormsAlone(float16Screen(0)) },
   // Roundings of a chain, each of at most the product of the chain's norms: two or four steps of eight dimensions.
   { name: "float16 sums, chains of 16", screen: float16Screen(2 * 2 ** -11) },
   { name: "float16 sums, chains of 32", screen: float16Screen(4 * 2 ** -11) },
@@ -41,25 +47,74 @@ const screens: readonly { name: string; screen: Screen }[] = [
   { name: "two int8", screen: limbScreen },
 ];
 
+/** Without what nearness takes from the bounds. */
+function byNormsAlone(screen: Screen): Screen {
+  return (space) => {
+    const screened = screen(space);
+    return (row) => ({ ...screened(row), nearness: () => 0 });
+  };
+}
+
 function float16Screen(sumRounding: number): Screen {
   return ({ dim, codewords, norms }) => {
-    const gamma = (dim + 56) * 17 * 2 ** -27 + sumRounding;
+    const steps = Math.ceil(dim / 16);
+    const gamma = steps * 17 * 2 ** -23;
+    const more = moreRounding + sumRounding;
     const rounded = codewords.map(float16);
-    const slopes = norms.map((norm, k) => {
-      const error = distance(codewords, rounded, k * dim, k * dim, dim);
-      return rowRounding * norm + error + gamma * (norm + error);
-    });
+    const errors = norms.map((_, k) => distance(codewords, rounded, k * dim, k * dim, dim));
+    const sums = norms.map((_, k) => stepsLength(codewords, k * dim, dim));
+    const slopes = norms.map(
+      (norm, k) => rowRounding * norm + errors[k] + gamma * (sums[k] + errors[k]) + more * (norm + errors[k]),
+    );
+    const codebook = { norms, errors, rowRounding, relative: 2 ** -11, leastOfSum: gamma * Math.min(...sums) };
     return (row) => {
       const operand = row.map(float16);
       const norm = length(row, 0, dim);
       const error = distance(row, operand, 0, 0, dim);
       const radius = norm * Math.max(1, error / norm / rowRounding);
+      const lengths = { norm, error, sum: stepsLength(row, 0, dim) };
       return {
-        scores: norms.map((of, k) => dot(operand, rounded, k * dim) - (of * of) / 2),
+        scores: norms.map((_, k) => dot(operand, rounded, k * dim) - startOf(codewords, rounded, k * dim, dim)),
         bounds: norms.map((of, k) => radius * slopes[k] + (of * of) / 2 ** 22),
+        nearness: (lower) => nearness(radius, lengths, lower, codebook),
       };
     };
   };
+}
+
+/** 2·G of cuda/screen_bound.h. */
+function nearness(
+  radius: number,
+  row: { norm: number; error: number; sum: number },
+  lower: number,
+  codebook: { norms: Float64Array; errors: Float64Array; rowRounding: number; relative: number; leastOfSum: number },
+): number {
+  const root = Math.sqrt(Math.max(0, row.norm ** 2 - 2 * lower));
+  const least = Math.min(...codebook.errors);
+  const largest = Math.min(Math.max(...codebook.errors), codebook.relative * (row.norm + root + row.error));
+  const d = root + row.error + 2 * largest;
+  const leastNorm = Math.max(Math.min(...codebook.norms), row.norm - d);
+  const ofRow = radius * codebook.rowRounding * leastNorm - row.error * d;
+  const rest = radius - d - row.error;
+  const ofSum = (radius - row.sum) * codebook.leastOfSum;
+  return 2 * (Math.max(0, ofRow) + rest * (rest > 0 ? least : largest) + Math.max(0, ofSum));
+}
+
+/** What is taken from the products of a row and a rounded codeword: half the codeword's squared norm, and its product with its error. */
+function startOf(codewords: Float64Array, rounded: Float64Array, start: number, dim: number): number {
+  let sum = 0;
+  for (let i = start; i < start + dim; i++) sum += codewords[i] * (rounded[i] - codewords[i] / 2);
+  return sum;
+}
+
+/** The root mean square, over steps of sixteen elements, of the norm up to the end of the step. */
+function stepsLength(x: Float64Array, start: number, dim: number): number {
+  let [soFar, sum] = [0, 0];
+  for (let i = 0; i < dim; i++) {
+    soFar += x[start + i] ** 2;
+    if (i % 16 === 15 || i === dim - 1) sum += soFar;
+  }
+  return Math.sqrt(sum / Math.ceil(dim / 16));
 }
 
 /** x = (256·high + low)/scale, both of eight bits: high·high, high·low and low·high are summed exactly, low·low is left out. */
@@ -71,6 +126,7 @@ function limbScreen({ dim, codewords, norms }: Omit<Space, "row">): (row: Float6
     low: length(lows, k * dim, dim) / scale,
   });
   const parts = Array.from(norms, (_, k) => norm(k));
+  const rounded = limbs.map((x) => x / scale);
   // Rows are taken to be as peaky as the codewords mostly are: any value is correct.
   const peaks = Array.from(norms, (of, k) => {
     let largest = 0;
@@ -85,6 +141,8 @@ function limbScreen({ dim, codewords, norms }: Omit<Space, "row">): (row: Float6
     (of, k) =>
       parts[k].error + usual.error * of + usual.low * parts[k].low + (usual.unit * 2 ** 15) / scale + 2 ** -21 * of,
   );
+  const errors = Float64Array.from(parts, ({ error }) => error);
+  const codebook = { norms, errors, rowRounding: usual.error, relative: 1, leastOfSum: 0 };
   return (row) => {
     const own = toLimbs(row);
     const ownLows = own.limbs.map(low);
@@ -98,9 +156,12 @@ function limbScreen({ dim, codewords, norms }: Omit<Space, "row">): (row: Float6
     );
     return {
       scores: norms.map(
-        (of, k) => (dot(own.limbs, limbs, k * dim) - dot(ownLows, lows, k * dim)) / own.scale / scale - (of * of) / 2,
+        (_, k) =>
+          (dot(own.limbs, limbs, k * dim) - dot(ownLows, lows, k * dim)) / own.scale / scale -
+          startOf(codewords, rounded, k * dim, dim),
       ),
       bounds: norms.map((of, k) => rowNorm * ratio * slopes[k] + (of * of) / 2 ** 22),
+      nearness: (lower) => nearness(rowNorm * ratio, { norm: rowNorm, error, sum: 0 }, lower, codebook),
     };
   };
 }
@@ -164,9 +225,10 @@ function measure(screen: Screen, codebook: Float32Array, rows: Float32Array, dim
   let open = 0;
   let candidates = 0;
   for (let n = 0; n < rows.length; n += dim) {
-    const { scores, bounds } = screened(toRow(rows.subarray(n, n + dim)));
+    const { scores, bounds, nearness } = screened(toRow(rows.subarray(n, n + dim)));
     let lower = Number.NEGATIVE_INFINITY;
     for (let k = 0; k < scores.length; k++) lower = Math.max(lower, scores[k] - bounds[k]);
+    lower += nearness(lower);
     const reach = scores.reduce((sum, score, k) => sum + (score + bounds[k] >= lower ? 1 : 0), 0);
     if (reach > 1) {
       open++;
@@ -174,6 +236,24 @@ function measure(screen: Screen, codebook: Float32Array, rows: Float32Array, dim
     }
   }
   return { open: (100 * open * dim) / rows.length, candidates: candidates / open || 0 };
+}
+
+/** That of the GPU benchmark: 64 centres, and noise that falls off with the dimension (bench/cuda/server.py). */
+async function mixture(dim: number): Promise<SearchData> {
+  const random = new Random(6);
+  const centres = Float32Array.from({ length: 64 * dim }, () => normal(random));
+  const draw = (rows: number) => {
+    const matrix = new Float32Array(rows * dim);
+    for (let row = 0; row < rows; row++) {
+      const centre = random.below(64) * dim;
+      for (let i = 0; i < dim; i++) matrix[row * dim + i] = centres[centre + i] + (i + 1) ** -0.3 * normal(random);
+    }
+    return matrix;
+  };
+  const rq = await ResidualQuantizer.train(draw(20_000), { dim, codebookSize, stages, iterations: 3, seed: 1 });
+  const codebooks = rq.codebooks();
+  rq.dispose();
+  return { vectors: draw(count), codebooks };
 }
 
 async function speech(dim: number): Promise<SearchData> {
@@ -187,11 +267,12 @@ async function speech(dim: number): Promise<SearchData> {
 }
 
 const results: Row[] = [];
-for (const dim of [8, 64, 128, 256]) {
+for (const dim of [8, 64, 128, 256, 768]) {
   const shape = { name: `D${dim} K${codebookSize}`, count, dim, codebookSize, stages };
   const sets: [string, SearchData][] = [
     ["gaussian", await makeSearchData("gaussian", shape)],
     ["power-law", await makeSearchData("power-law", shape)],
+    ["mixture", await mixture(dim)],
     ["speech", await speech(dim)],
   ];
   for (const [data, { vectors, codebooks }] of sets) {

@@ -73,6 +73,8 @@ class EncodeWarp {
   static constexpr bool kPieces = kWarpgroup && kResident;
   // Else groups of eight codewords at a time: as many sums as registers hold beside the operands.
   static constexpr int kGroups = kWide ? 16 : kSteps > 4 ? 4 : 8;
+  // Loads of codewords that are compared with an open row.
+  static constexpr int kLoads = kWide ? 16 : kPieces ? 8 : 4;
   // Steps of a row that are read at once: as many as there are registers for.
   static constexpr int kTogether = !kWarpgroup || kLayout == Layout::kAny ? 2 - kSteps % 2
                                    : kWide || kSteps > 8                  ? 4
@@ -148,6 +150,11 @@ class EncodeWarp {
   __device__ uint32_t count() const { return static_cast<uint32_t>(parameters_.count); }
   __device__ bool exists(int half) const { return row_of(half) < count(); }
 
+  // What the group shares of it.
+  __device__ __forceinline__ auto& shared_row(int half) const {
+    return open_.rows[Group::warp() * kWarpRows + half * 8 + fragment_row()];
+  }
+
   // The compiler need not ask where all steps are full.
   __device__ int dim() const { return kResident && kLayout == Layout::kExact ? 16 * kSteps : parameters_.dim; }
 
@@ -222,10 +229,15 @@ class EncodeWarp {
       }
     };
     unsigned long long* bad = s == 0 ? parameters_.bad : nullptr;
+    RowLengths lengths[2];
     if constexpr (kLimbs) {
-      make_limb_operands<kSteps, kLayout>(tile, view, dim(), rows, bad, states_, operands_);
+      make_limb_operands<kSteps, kLayout>(tile, view, dim(), rows, bad, states_, lengths, operands_);
     } else {
-      make_operands(tile, view, dim(), rows, bad, states_, make);
+      make_operands(tile, view, dim(), rows, bad, states_, lengths, make);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      if (fragment_column() == 0) shared_row(half).lengths = lengths[half];
     }
     if constexpr (kWarpgroup) {
       uint2 slots[2] = {bound_slots(states_[0]), bound_slots(states_[1])};
@@ -435,7 +447,7 @@ class EncodeWarp {
     int thread = static_cast<int>(threadIdx.x) % 32;
     // What follows from it is not to take up registers all the time.
     make_opaque(thread);
-    RowSearch<kLayout, kPieces> search{parameters_.weights, dim(), &view, thread};
+    RowSearch<kLayout, kLoads> search{parameters_.weights, dim(), &view, thread};
     size_t group_row = first_row_ - Group::warp() * kWarpRows;
     settle_open<Group>(search, searched_rows(s) + group_row * dim(), count, open_, codes_ - Group::warp() * kWarpRows);
     // All have met at the end of that, and in the next stage nobody adds to it.
@@ -454,13 +466,13 @@ class EncodeWarp {
         bounds[half][set] = view.bounds[min(ranking_.codeword(kept_[half].best[set], set, fragment_column()), last)];
       }
     }
-    // Other threads of the warp have read the codes of the stage before.
+    // Other threads of the warp have read the codes of the stage before, and have written lengths.
     __syncwarp();
     Verdict verdicts[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       verdicts[half] = judge<Group::kMostCandidates>(view, dim(), ranking_, kept_[half], bounds[half], states_[half],
-                                                     norm_rounding(dim(), kWarpgroup));
+                                                     shared_row(half).lengths, norm_rounding(kWarpgroup));
       uint32_t* codes = codes_ + half * 8;
       if (states_[half].not_finite || !exists(half)) {
         if (fragment_column() == 0) codes[fragment_row()] = 0;
@@ -489,13 +501,13 @@ class EncodeWarp {
       best[half] = kept_[half].best_codeword(ranking_, fragment_column());
       bounds[half] = best[half] == kNoCodeword ? view.widest : view.bounds[min(best[half], last)];
     }
-    // Other threads of the warp have read the codes of the stage before.
+    // Other threads of the warp have read the codes of the stage before, and have written lengths.
     __syncwarp();
     PieceVerdict verdicts[2];
     bool open[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      verdicts[half] = judge(view, dim(), ranking_, kept_[half], bounds[half], states_[half]);
+      verdicts[half] = judge(view, dim(), ranking_, kept_[half], bounds[half], states_[half], shared_row(half).lengths);
       uint32_t* code = codes_ + half * 8 + fragment_row();
       open[half] = exists(half) && !verdicts[half].certain;
       if (states_[half].not_finite || !exists(half)) {

@@ -111,11 +111,11 @@ __device__ __forceinline__ void take_off(const RowTile& tile, const StageView& v
 
 }  // namespace operands
 
-// As make_operands: operands[2j] has the high limbs of dimensions 32j … 32j + 31, operands[2j + 1] the low ones.
+// As make_operands; operands[2j] has the high limbs of dimensions 32j … 32j + 31, operands[2j + 1] the low ones.
 template <int kSteps, Layout kLayout, int kOperands>
 __device__ __forceinline__ void make_limb_operands(RowTile tile, const StageView& view, int dim, const float* all_rows,
                                                    unsigned long long* bad, RowState (&states)[2],
-                                                   uint4 (&operands)[kOperands]) {
+                                                   RowLengths (&lengths)[2], uint4 (&operands)[kOperands]) {
   static_assert(kSteps % 2 == 0 && kOperands == kSteps);
   uint32_t largest[2];
   operands::take_off<kSteps, kLayout>(tile, view, dim, largest);
@@ -184,6 +184,8 @@ __device__ __forceinline__ void make_limb_operands(RowTile tile, const StageView
     bool usable = !states[half].not_finite && !states[half].unknown;
     states[half].inverse = usable ? __fdividef(kLimbProduct, scale[half] * view.limb_scale) : 0;
     states[half].radius = usable ? __fdividef(radius, scale[half]) * (1 + 0x1p-16f) : 0;
+    float inverse = usable ? __fdividef(1 + 0x1p-20f, scale[half]) : 0;
+    lengths[half] = {norm * inverse, error * inverse, 0};
   }
 }
 

@@ -5,7 +5,8 @@
 // finds the largest element of a chunk of codewords in the screen's space, threads along the row; the largest of all
 // has one place in memory, raised by an atomic maximum on the bits of a float64. 2. Eight neighbouring threads have a
 // codeword: they round it, write it to its tile, and measure norm and error; of these too the largest norm is an atomic
-// maximum. 3. A thread has a place of a tile: it makes the bound. Repeated codewords have zeros; so have places without
+// maximum. 3. A thread has a place of a tile: it makes the bound, and raises and lowers what the stage's codewords have
+// in common (StageErrors), of which nothing depends on the order. Repeated codewords have zeros; so have places without
 // a codeword and padding from the start, and no launch writes there. Everything is the same at every run. Shared
 // memory: less than 100 bytes.
 //
@@ -44,6 +45,10 @@ __device__ __forceinline__ void raise(unsigned long long* largest, unsigned long
 __device__ __forceinline__ void raise(float* largest, float x) {
   auto place = reinterpret_cast<int*>(largest);
   if (__float_as_int(x) > __ldcg(place)) atomicMax(place, __float_as_int(x));
+}
+__device__ __forceinline__ void lower(float* least, float x) {
+  auto place = reinterpret_cast<int*>(least);
+  if (__float_as_int(x) < __ldcg(place)) atomicMin(place, __float_as_int(x));
 }
 
 __global__ void __launch_bounds__(kPackThreads) find_largest(const __grid_constant__ PackRequest job) {
@@ -99,6 +104,7 @@ __device__ __forceinline__ void describe(const PackRequest& job, const PackedSta
     stage.view->scale[1] = ldexpf(1, scale.exponent - scale.exponent / 2);
     stage.view->limb_scale = scale.limb_scale;
     stage.view->widest = {0, 0};
+    stage.view->errors = {0, INFINITY, INFINITY, 0, 0, job.tile.limbs ? 0 : INFINITY};
   }
   if (job.weights == nullptr) return;
   for (int i = static_cast<int>(threadIdx.x); i < job.dim; i += static_cast<int>(kPackThreads)) {
@@ -110,21 +116,29 @@ __device__ __forceinline__ void describe(const PackRequest& job, const PackedSta
 struct OwnSums {
   double squared_norm = 0;
   float squared_error = 0;
+  double inner = 0;
+  float squared_steps = 0;
   int squared_low = 0;
   float largest = 0;
 };
 
-// Four elements as float16, where they stand in the tile.
+// Four elements as float16, where they stand in the tile; their step is one of `steps_left` that are left.
 __device__ __forceinline__ void round_to_halves(const float (&x)[4], unsigned char* tiles, const TileShape& tile,
-                                                uint32_t k, int i, OwnSums& sums) {
+                                                uint32_t k, int i, int steps_left, OwnSums& sums) {
+  float inner = 0;
+  float squares = 0;
 #pragma unroll
   for (int n = 0; n < 4; n += 2) {
     __half2 pair = __floats2half2_rn(x[n], x[n + 1]);
     float2 rounded = __half22float2(pair);
     float errors[2] = {rounded.x - x[n], rounded.y - x[n + 1]};
     sums.squared_error = fmaf(errors[0], errors[0], fmaf(errors[1], errors[1], sums.squared_error));
+    inner = fmaf(x[n], errors[0], fmaf(x[n + 1], errors[1], inner));
+    squares = fmaf(x[n], x[n], fmaf(x[n + 1], x[n + 1], squares));
     *reinterpret_cast<uint32_t*>(tiles + tile.offset(k, i + n)) = *reinterpret_cast<uint32_t*>(&pair);
   }
+  sums.squared_steps = fmaf(squares, static_cast<float>(steps_left), sums.squared_steps);
+  sums.inner += inner;
 }
 
 // The same as limbs.
@@ -132,6 +146,7 @@ __device__ __forceinline__ void round_to_limbs(const float (&x)[4], unsigned cha
                                                uint32_t k, int i, OwnSums& sums) {
   uint32_t high = 0;
   uint32_t low = 0;
+  float inner = 0;
 #pragma unroll
   for (int n = 0; n < 4; n++) {
     float rounded = rintf(x[n]);
@@ -143,16 +158,18 @@ __device__ __forceinline__ void round_to_limbs(const float (&x)[4], unsigned cha
     high |= static_cast<uint32_t>(high_limb & 255) << (8 * n);
     low |= static_cast<uint32_t>(low_limb & 255) << (8 * n);
     sums.squared_error = fmaf(error, error, sums.squared_error);
+    inner = fmaf(x[n], error, inner);
     sums.squared_low += low_limb * low_limb;
     sums.largest = fmaxf(sums.largest, fabsf(x[n]));
   }
+  sums.inner += inner;
   unsigned char* at = tiles + tile.offset(k, i);
   *reinterpret_cast<uint32_t*>(at) = high;
   *reinterpret_cast<uint32_t*>(at + tile.limb_bytes()) = low;
 }
 
 template <bool kLimbs>
-__global__ void __launch_bounds__(kPackThreads) pack_codewords(const __grid_constant__ PackRequest job) {
+__global__ void __launch_bounds__(kPackThreads, 4) pack_codewords(const __grid_constant__ PackRequest job) {
   __shared__ Scale shared_scale;
   __shared__ double shared_unit;     // p, of limbs times g
   __shared__ double shared_inverse;  // of g²
@@ -186,14 +203,15 @@ __global__ void __launch_bounds__(kPackThreads) pack_codewords(const __grid_cons
     if constexpr (kLimbs) {
       round_to_limbs(x, stage.tiles, job.tile, team.k, i, own);
     } else {
-      round_to_halves(x, stage.tiles, job.tile, team.k, i, own);
+      round_to_halves(x, stage.tiles, job.tile, team.k, i, (job.dim + 15) / 16 - i / 16, own);
     }
   }
   if (!present) return;
   double squared_norm = team.sum(own.squared_norm);
   float squared_error = team.sum(own.squared_error);
+  double inner = team.sum(own.inner);
   double inverse = shared_inverse;
-  CodewordSums sums{squared_norm * inverse, squared_error * inverse, 0};
+  CodewordSums sums{squared_norm * inverse, squared_error * inverse, inner * inverse, team.sum(own.squared_steps), 0};
   float largest = 0;
   if constexpr (kLimbs) {
     sums.squared_low = team.sum(own.squared_low) * inverse;
@@ -234,6 +252,7 @@ __device__ __forceinline__ CodewordBound pack_slots(const CodewordBound& bound, 
 // What the bounds of a stage have in common.
 struct BoundTerms {
   float largest;       // n
+  float shift;         // c as the slots hold it, or 0
   CodewordBound none;  // of places without a codeword
   LimbRow row;
 };
@@ -247,11 +266,15 @@ __device__ __forceinline__ BoundTerms bound_terms(const PackRequest& job, const 
   auto largest = static_cast<float>(largest_norm * (1 + 0x1p-20));
   double peak = totals.peaked > 0 ? static_cast<double>(totals.peaks) * 0x1p-32 / totals.peaked
                                   : 1 / sqrt(static_cast<double>(job.dim));
-  BoundTerms terms{largest, bound_of_none(largest), limb_row(job.dim, peak)};
+  float shift = job.tile.is_shifted() ? __half2float(__float2half_ru(shift_slope(largest) / kSlopeScale)) : 0;
+  BoundTerms terms{largest, shift * kSlopeScale, bound_of_none(largest), limb_row(job.dim, peak)};
+  double row_rounding = job.tile.limbs ? double{terms.row.error} : kRowRounding;
   // They are zero of themselves.
   if (job.tile.is_shifted()) terms.none = {0, 0};
   if (speaks) {
     stage.view->largest_norm = largest;
+    stage.view->shift = terms.shift;
+    stage.view->errors.row_rounding = static_cast<float>(row_rounding * (1 - 0x1p-20));
     stage.view->inverse_row_error = static_cast<float>((1 + 0x1p-20) / terms.row.error);
     stage.view->inverse_row_unit = static_cast<float>((1 + 0x1p-20) / terms.row.unit);
   }
@@ -278,9 +301,21 @@ __global__ void __launch_bounds__(kPackThreads) write_bounds(const __grid_consta
     } else {
       bound = codeword_bound(job.dim, job.tile.warpgroup, stage.sums[place]);
     }
+    if (present) {
+      const CodewordSums& sums = stage.sums[place];
+      auto norm = static_cast<float>(sqrt(sums.squared_norm));
+      auto error = static_cast<float>(codeword_error(job.dim, sums));
+      lower(&stage.view->errors.least_norm, norm);
+      if (norm > 0) raise(&stage.view->errors.relative, error / norm);
+      lower(&stage.view->errors.least, error);
+      if (!job.tile.limbs) {
+        lower(&stage.view->errors.least_of_sum, step_rounding(job.dim) * steps_norm(job.dim, sums) * (1 - 0x1p-9f));
+      }
+      raise(&stage.view->errors.largest, error);
+    }
     if (present && job.tile.is_shifted()) {
-      width = shifted_width(job.dim, bound, terms.largest);
-      shift = shift_slope(terms.largest);
+      width = shifted_width(bound, terms.largest);
+      shift = terms.shift;
       bound = shifted_bound(bound, terms.largest);
     }
   }

@@ -145,9 +145,11 @@ struct PieceVerdict {
   __device__ __forceinline__ int combinations() const { return num_pieces * __popc(groups) * __popc(members); }
 };
 
-// Of eight rows of the warp, the thread's being fragment_row(); `bound` is that of its best codeword, or a wider one.
+// Of eight rows of the warp, the thread's being fragment_row(), of these lengths; `bound` is that of its best codeword,
+// or a wider one.
 __device__ __forceinline__ PieceVerdict judge(const StageView& view, int dim, const PieceRanking& ranking,
-                                              const KeptPieces& kept, const float2& bound, const RowState& state) {
+                                              const KeptPieces& kept, const float2& bound, const RowState& state,
+                                              const RowLengths& lengths) {
   // 1/inverse is q, by which upper ends are too large here.
   float q = state.inverse > 0 ? inverse_of_power(state.inverse) : 0;
   float norm = view.largest_norm;
@@ -156,6 +158,8 @@ __device__ __forceinline__ PieceVerdict judge(const StageView& view, int dim, co
   float lower = best - best * 0x1p-22f - (2 + 0x1p-10f) * q * width;
   lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 1));
   lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 2));
+  float score = lower * state.inverse - added_shift(state.radius, view.shift, norm);
+  lower += q * nearness(state.radius, lengths, score, view.errors) - fabsf(lower) * 0x1p-22f;
   float reach = state.radius + norm;
   lower -= q * (order_rounding(dim) * reach * reach);
   // Upper ends of codewords are above zero, those of places without one zero.

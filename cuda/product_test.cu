@@ -41,6 +41,8 @@ __device__ __half element(int pattern, int vector, int i, bool of_codeword) {
   uint32_t random = scramble(static_cast<uint32_t>(((pattern * 512 + vector) * 2 + of_codeword) * kDim + i));
   float mantissa = 1 + static_cast<float>(random >> 22) * 0x1p-10f;
   bool large = i % (1 + pattern % 16) == 0;
+  // In some of them what is large comes last.
+  if (pattern / 16 == 3) large = large && i >= kDim / 2;
   int below = pattern / 16 % 4 * 4;
   float magnitude = large ? mantissa * 64 : mantissa * exp2f(static_cast<float>(-below));
   bool negative = pattern % 3 == 0 ? large && i % 2 == 1 : pattern % 3 == 1 ? (random & 1) != 0 : false;
@@ -52,7 +54,8 @@ __device__ uint32_t pair(int pattern, int vector, int i, bool of_codeword) {
   return *reinterpret_cast<uint32_t*>(&both);
 }
 
-// The largest error of the thread's sums with a group of eight codewords, in units of |x|·|c|.
+// The largest error of the thread's sums with a group of eight codewords, in units of what the bound takes for granted
+// (screen_bound.h): γ·a_x·a_k + γ_c·|x|·|c|.
 __device__ float worst_of(const float (&sums)[4], int pattern, int first_row, int group) {
   float worst = 0;
   for (int s = 0; s < 4; s++) {
@@ -61,15 +64,22 @@ __device__ float worst_of(const float (&sums)[4], int pattern, int first_row, in
     double exact = 0;
     double row_norm = 0;
     double codeword_norm = 0;
+    double row_steps = 0;
+    double codeword_steps = 0;
     for (int i = 0; i < kDim; i++) {
       double x = __half2float(element(pattern, row, i, false));
       double c = __half2float(element(pattern, codeword, i, true));
       exact += x * c;
       row_norm += x * x;
       codeword_norm += c * c;
+      if (i % 16 != 15) continue;
+      row_steps += row_norm;
+      codeword_steps += codeword_norm;
     }
+    double bound = double{step_rounding(kDim)} / kSteps * sqrt(row_steps * codeword_steps) +
+                   double{kMoreRounding} * sqrt(row_norm * codeword_norm);
     // One that is not a number is as wrong as can be.
-    double error = fabs(static_cast<double>(sums[s]) - exact) / sqrt(row_norm * codeword_norm);
+    double error = fabs(static_cast<double>(sums[s]) - exact) / bound;
     worst = fmaxf(worst, error < INFINITY ? static_cast<float>(error) : INFINITY);
   }
   return worst;
@@ -140,8 +150,7 @@ __device__ float worst_of_warpgroup(const uint4 (&rows)[kSteps], int pattern, in
 #endif
 
 // A block of four warps a pattern. Run once: its arrays may be in memory.
-// launch on 100 120: stack 192, shared 49152, spills 8
-// launch: stack 192, shared 49152
+// launch: stack 192, shared 49152, spills 64
 __global__ void __launch_bounds__(128) measure_sums(Measured* measured) {
   int pattern = static_cast<int>(blockIdx.x);
   int first_row = static_cast<int>(threadIdx.x) / 32 * 16;
@@ -228,7 +237,7 @@ ProductTest measure(int device) {
   float error = 0;
   std::memcpy(&error, &result.worst, sizeof error);
   // Zero would be a kernel that has not run: so many sums of 24 bits cannot all be exact.
-  return {error > 0 && static_cast<double>(error) <= 0.75 * product_rounding(kDim), result.warpgroup != 0,
+  return {error > 0 && error <= 0.5f, result.warpgroup != 0,
           result.integers == 4 * 32 * kPatterns && result.wrong == 0};
 }
 

@@ -87,7 +87,7 @@ struct Kept {
 
 // What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place
 // of that thread and set, with three kept bit kPlaces + 4·set + column for its second; of `hidden` for a place that may
-// have hidden one, whose best is then not a candidate of its own.
+// have hidden one, whose best is then a candidate only where there is no other.
 struct Verdict {
   unsigned candidates;
   unsigned hidden;
@@ -95,26 +95,31 @@ struct Verdict {
 };
 
 // Of eight rows of the warp, the thread's being fragment_row(); bounds[set] are those of its best codewords. More than
-// so many candidates are all hidden. `start_rounding` is γ_h.
+// so many candidates are all hidden. `start_rounding` is γ_h; `lengths` are the row's.
 template <int kMostCandidates, bool kThree>
 __device__ __forceinline__ Verdict judge(const StageView& view, int dim, const Ranking& ranking,
                                          const Kept<kThree>& kept, const float2 (&bounds)[kSets], const RowState& state,
-                                         float start_rounding) {
+                                         const RowLengths& lengths, float start_rounding) {
   // Units on each side, six in all. Ranking rounds two scores, ½ each, limbs of a start are up to ½ too large, the
   // width is rounded to 1¼ and what is taken from the score to ½ twice: below four.
   constexpr float kSlack = 3;
   auto upper = [&](int tagged) { return ranking.score(tagged) + kSlack; };
 
-  // The largest lower end of the places, which have all kept a best: no lower upper end can be the nearest.
+  // The largest lower end of the places' best. An upper end below that and what nearness adds is not the nearest's.
   float lower = -INFINITY;
 #pragma unroll
   for (int set = 0; set < kSets; set++) {
-    // Of a place that has no codeword the slope is below zero: its upper end, which is lower than any other, will do.
+    // H_k is more than 1.01 of the start only of codewords most of which is rounded away, far below a unit then.
     float width = fmaxf(state.radius * bounds[set].y - bounds[set].x * start_rounding * 1.01f, 0);
-    lower = fmaxf(lower, ranking.score(kept.best[set]) - kSlack - 2 * state.fineness * width);
+    float end = ranking.score(kept.best[set]) - kSlack - 2 * state.fineness * width;
+    // Of a place that has no codeword the slope is below zero.
+    lower = bounds[set].y < 0 ? lower : fmaxf(lower, end);
   }
   lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 1));
   lower = fmaxf(lower, __shfl_xor_sync(kAll, lower, 2));
+  float score = __fdividef(lower, state.fineness);
+  score -= fabsf(score) * 0x1p-21f;
+  lower += state.fineness * nearness(state.radius, lengths, score, view.errors);
   float reach = state.radius + view.largest_norm;
   lower -= state.fineness * (order_rounding(dim) * reach * reach) + fabsf(lower) * 0x1p-22f;
 
@@ -138,7 +143,11 @@ __device__ __forceinline__ Verdict judge(const StageView& view, int dim, const R
   }
   if (state.unknown) verdict.candidates = verdict.hidden = kAllPlaces;
   verdict.certain = state.not_finite || (verdict.hidden == 0 && __popc(verdict.candidates) == 1);
+  // Where there are no others, one of those that are found again: with its distance known the search leaves others
+  // early.
+  unsigned found_again = verdict.candidates & verdict.hidden;
   verdict.candidates &= ~verdict.hidden;
+  if (verdict.candidates == 0) verdict.candidates = found_again & (0 - found_again);
   return verdict;
 }
 

@@ -136,6 +136,7 @@ constexpr int kMostReduction = 14;
 struct Sums {
   float squares = 0;
   float errors = 0;
+  float steps = 0;  // of the squares up to the end of every step
 };
 
 // Two elements in the screen's space as a pair of float16.
@@ -194,6 +195,7 @@ __device__ __forceinline__ void make_steps(const RowTile& tile, const StageView&
       uint32_t high = round_pair(y.z * root.z * last, y.w * root.w * last, sums[half]);
       (half == 0 ? operands[k].x : operands[k].y) = low;
       (half == 0 ? operands[k].z : operands[k].w) = high;
+      if ((first + k) * 16 < dim) sums[half].steps += sums[half].squares;
     }
   }
 }
@@ -223,7 +225,8 @@ __device__ __forceinline__ uint32_t find_largest(const float* elements, const St
 // where `bad` is not null. By the whole warp.
 template <typename Make>
 __device__ __forceinline__ void make_operands(RowTile tile, const StageView& view, int dim, const float* all_rows,
-                                              unsigned long long* bad, RowState (&states)[2], const Make& make) {
+                                              unsigned long long* bad, RowState (&states)[2], RowLengths (&lengths)[2],
+                                              const Make& make) {
   float scale[2] = {1, 1};
   operands::Sums sums[2];
 #pragma unroll
@@ -237,6 +240,7 @@ __device__ __forceinline__ void make_operands(RowTile tile, const StageView& vie
     for (int half = 0; half < 2; half++) {
       sums[half].squares = row_sum(sums[half].squares);
       sums[half].errors = row_sum(sums[half].errors);
+      sums[half].steps = row_sum(sums[half].steps);
       // Also where it is not a number. Below it no element is too large.
       far = far || !(sums[half].squares < operands::kLargestSquares);
     }
@@ -266,15 +270,19 @@ __device__ __forceinline__ void make_operands(RowTile tile, const StageView& vie
     tile.subtract = false;
   }
   float inflation = 1 + static_cast<float>(dim / 4 + 32) * 0x1p-24f;
+  int steps = (dim + 15) / 16;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     float norm = approximate_sqrt(sums[half].squares) * inflation;
     float error = approximate_sqrt(sums[half].errors) * inflation + norm * 0x1p-22f + static_cast<float>(kFloor);
     float bound = norm + error;
     float ratio = fmaxf(1, __fdividef(error, bound) * static_cast<float>((1 + 0x1p-20) / kRowRounding));
+    float steps_norm = approximate_sqrt(__fdividef(sums[half].steps, static_cast<float>(steps))) * (1 + 0x1p-8f);
     bool usable = !states[half].not_finite && !states[half].unknown;
-    states[half].inverse = usable ? inverse_of_power(scale[half]) : 0;
-    states[half].radius = usable ? bound * ratio * (1 + 0x1p-16f) * states[half].inverse : 0;
+    float inverse = usable ? inverse_of_power(scale[half]) : 0;
+    states[half].inverse = inverse;
+    states[half].radius = usable ? bound * ratio * (1 + 0x1p-16f) * inverse : 0;
+    lengths[half] = {norm * inverse, error * inverse, (steps_norm + error) * inverse};
   }
 }
 

@@ -17,8 +17,8 @@ namespace rvq::cuda {
 // Methods are called by the whole warp; each team of eight threads has a codeword of its own.
 //
 // Many codewords are first compared by distances in float32 (float32_distance.cuh); with weights all are open.
-// kManyRegisters: there are some for more loads at once.
-template <Layout kLayout, bool kManyRegisters = false>
+// kLoads: so many loads from codewords can be under way at once, by registers: 4, 8 or 16.
+template <Layout kLayout, int kLoads>
 struct RowSearch {
   const float* weights;  // or null
   int dim;
@@ -144,22 +144,29 @@ struct RowSearch {
 #pragma unroll
     for (int n = 0; n < kCodewords; n++) distances[n] = 0;
     if constexpr (kLayout != Layout::kAny) {
-      [[maybe_unused]] constexpr int kUnrolled = kManyRegisters && kCodewords == 2 ? kLook / (4 * kSumLanes) : 2;
+      constexpr int kStep = 4 * kSumLanes;
+      [[maybe_unused]] constexpr int kUnrolled = kLoads > 2 * kCodewords ? kLook / kStep : 2;
+      auto add = [&](int i) {
+        float4 x = *reinterpret_cast<const float4*>(row + i);
+#pragma unroll
+        for (int n = 0; n < kCodewords; n++) {
+          float4 c = __ldg(reinterpret_cast<const float4*>(codewords[n] + i));
+          add_square(x.x - c.x, distances[n]);
+          add_square(x.y - c.y, distances[n]);
+          add_square(x.z - c.z, distances[n]);
+          add_square(x.w - c.w, distances[n]);
+        }
+      };
 #pragma unroll 1
       for (int first = 0; first < dim; first += kLook) {
+        int begin = first + 4 * lane;
+        if (first + kLook <= dim) {
+          // No branch keeps these loads apart.
 #pragma unroll kUnrolled
-        for (int begin = first; begin < min(dim, first + kLook); begin += 4 * kSumLanes) {
-          int i = begin + 4 * lane;
-          if (i >= dim) break;
-          float4 x = *reinterpret_cast<const float4*>(row + i);
-#pragma unroll
-          for (int n = 0; n < kCodewords; n++) {
-            float4 c = __ldg(reinterpret_cast<const float4*>(codewords[n] + i));
-            add_square(x.x - c.x, distances[n]);
-            add_square(x.y - c.y, distances[n]);
-            add_square(x.z - c.z, distances[n]);
-            add_square(x.w - c.w, distances[n]);
-          }
+          for (int i = 0; i < kLook; i += kStep) add(begin + i);
+        } else {
+#pragma unroll 1
+          for (int i = begin; i < dim; i += kStep) add(i);
         }
         if (kCodewords < kTogether || first + kLook >= dim) continue;
         // Sums of squares only grow, also as they are rounded.

@@ -2,28 +2,47 @@
 //
 // The screen's space, of one stage. C_k,i = p·a_i·(c_k,i − m_i), with a_i = sqrt(weight_i), m a float32 vector near the
 // codewords' mean and p a power of two that brings the largest |C_k,i| between 2^5 and 2^7 (kLargestExponent). X
-// likewise from a row. Exactly: the nearest codeword has the largest S_k = X·C_k − h_k, h_k = ½|C_k|².
+// likewise from a row. Exactly: the nearest codeword has the largest S_k = X·C_k − h_k, h_k = ½|C_k|², and the smallest
+// d_k = |X − C_k|.
 //
-// What is computed. x̂ = float16(q·X), with q = 1, or for rows far out a smaller power of two; ĉ_k = float16(C_k). The
-// tensor cores sum x̂·ĉ_k; the score is Ŝ_k = (x̂·ĉ_k)/q − h_k in float32. Measured, not assumed: e_x = |x̂ − q·X|/q and
-// e_k = |ĉ_k − C_k|. With n_x ≥ |x̂|/q, |X| ≤ n_x + e_x and n_k ≥ |C_k|:
-//   |x̂·ĉ_k/q − X·C_k| ≤ e_x·n_k + n_x·e_k                                                      (Cauchy and Schwarz)
-//   the sum on the tensor cores is off by at most γ·n_x·(n_k + e_k). Products of float16 are exact; they are aligned to
-//     the largest of 16 and the running sum and cut off below 24 bits of it (Turing to Ada; 25 on Hopper), so a step of
-//     16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i|, and ⌈D/16⌉ + 2 steps (D + 47)·17/16·2^-23. γ = (D + 56)·17/16·2^-23
-//     covers the roundings of the two multiply-adds that make the score too.
-//   h_k is rounded, γ_h = 2^-21 of it, and where it is one of the products (below) with them: γ_h = γ + 2^-21.
-// So |Ŝ_k − S_k| ≤ n_x·(θ·n_k + e_k + γ·(n_k + e_k)) + γ_h·h_k with θ = e_x/n_x ≤ ρ·g_k + γ_h·h_k, where
-//   g_k = θ₀·n_k + e_k + γ·(n_k + e_k) belongs to the codeword, ρ = n_x·max(1, θ/θ₀) to the row.
-// θ₀ is about what rounding to float16 costs a row (2^-10·0.16); any value is correct.
+// What is computed. x̂ = float16(q·X), with q = 1, or for rows far out a smaller power of two; ĉ_k = float16(C_k). With
+// the errors E_x = x̂/q − X and E_k = ĉ_k − C_k, the tensor cores sum x̂·ĉ_k, and the score is
+//   Ŝ_k = (x̂·ĉ_k)/q − h_k − b_k in float32, where b_k = C_k·E_k, so that
+//   Ŝ_k = S_k + E_x·C_k + (X − C_k + E_x)·E_k + what the sum loses:
+// the nearer a codeword is, the less its own error counts. Measured, not assumed: e_x ≥ |E_x|, e_k ≥ |E_k|,
+// n_x ≥ |x̂|/q, |X|, and n_k ≥ |C_k|.
+//   The sum on the tensor cores is off by at most γ·a_x·(a_k + e_k) + γ_c·n_x·(n_k + e_k). Products of float16 are
+//     exact; they are aligned to the largest of 16, or of fewer at a time, and the running sum and cut off below 24
+//     bits of it (Turing to Ada; 25 on Hopper), so a step of 16 loses at most 17·2^-23 of Σ|x̂_i·ĉ_k,i| over it and the
+//     steps before. That is at most the product of what is |x̂|/q and |ĉ_k| so far; a_x ≥ and a_k + e_k ≥ are their root
+//     mean squares over the T = ⌈D/16⌉ steps, about 0.7 of the norms, and γ = T·17·2^-23. The step of the bounds
+//     (below), and the roundings of the two multiply-adds that make the score, have γ_c = 3·17·2^-23. Steps that are
+//     all padding lose nothing.
+//   h_k + b_k is rounded, γ_h = 2^-21 of H_k = h_k + |b_k|; where it is one of the products (below), those of the last
+//     step, 18·2^-23 more: γ_h = 2^-18.
+//
+// Upper ends U_k = Ŝ_k + ρ·g_k + γ_h·H_k are what the kernel ranks, where
+//   g_k = θ₀·n_k + e_k + γ·(a_k + e_k) + γ_c·(n_k + e_k) belongs to the codeword,
+//   ρ = n_x·max(1, θ/θ₀) with θ = e_x/n_x to the row.
+// θ₀ is about the most that rounding to float16 costs a row; any value is correct. L_k = U_k − 2·(ρ·g_k + γ_h·H_k).
+//
+// Which codewords can be nearest. Let codeword i be one whose L_i is the largest, and j be as near as i: d_j ≤ d_i.
+//   d_i ≤ d = sqrt(n_x² − 2·L_i) + e_x + 2·e, e being the largest e_k of codewords so near: |x̂/q − ĉ_i| is off by at
+//   most e_x + e_i, and its
+//     square is |x̂/q|² + |E_i|² − 2·((x̂·ĉ_i)/q − h_i − b_i), the last of which is L_i or more.
+//   For k = i and k = j the part of E_k is at most (d + e_x)·e_k.
+//   In Ŝ_j − Ŝ_i the row's error stands as E_x·(C_j − C_i), which is at most e_x·(n_i + n_j), and as C_j − C_i is also
+//     the difference of X − C_i and X − C_j, at most e_x·(d + d).
+// So Ŝ_j ≥ Ŝ_i less ρ·g_k + γ_h·H_k − G of each of the two, that is U_j ≥ L_i + 2·G (nearness), where
+//   G = max(0, ρ·θ₀·max(n, |X| − d) − e_x·d) + (ρ − d − e_x)·e_k + γ·(ρ − a_x)·a_k, n being the least n_k, because
+// n_k ≥ |X| − d, with the least e_k and a_k, or the largest where it would count against what is to be shown. Where
+// codewords lie nearer to rows than zero does, G is most of the bound's width; else it is about nothing.
 //
 // Where numbers underflow, an operand or a norm is off by far less than 2^-40: `kFloor` is added to e_x and to g_k.
 //
 // What decides is the canonical d64, which is |X − C|²/p² to within (⌈D/8⌉ + 6)·2^-53 of itself
-// (binding/cpu/error_bound.h has the proof): `order`·(n_x + e_x + n)² on either side, n the largest n_k.
-//
-// Upper ends U_k = Ŝ_k + ρ·g_k + γ_h·h_k are what the kernel ranks; U_k − 2·(ρ·g_k + γ_h·h_k) is a lower end. Codeword
-// j is not nearest if U_j + order's part < the lower end of another.
+// (binding/cpu/error_bound.h has the proof): `order`·(n_x + e_x + n)² on either side, n the largest n_k. By so much
+// less may U_j be.
 
 #pragma once
 
@@ -37,16 +56,15 @@
 
 namespace rvq::cuda {
 
-constexpr double kRowRounding = 0x1p-10 * 0.16;  // θ₀
+constexpr double kRowRounding = 0x1p-10 * 0.2;  // θ₀
 
 constexpr double kFloor = 0x1p-40;
 
-// γ
-RVQ_HOST_DEVICE inline float product_rounding(int dim) { return static_cast<float>(dim + 56) * 0x1.1p-23f; }
+// γ and γ_c
+RVQ_HOST_DEVICE inline float step_rounding(int dim) { return static_cast<float>((dim + 15) / 16) * 0x1.1p-19f; }
+constexpr float kMoreRounding = 3 * 0x1.1p-19f;
 // γ_h; `in_products`: h_k is one of the products.
-RVQ_HOST_DEVICE inline float norm_rounding(int dim, bool in_products) {
-  return (in_products ? product_rounding(dim) : 0) + 0x1p-21f;
-}
+RVQ_HOST_DEVICE constexpr float norm_rounding(bool in_products) { return in_products ? 0x1p-18f : 0x1p-21f; }
 
 // `order`, for both ends together, with room for the roundings of its own evaluation in float32.
 RVQ_HOST_DEVICE inline float order_rounding(int dim) { return static_cast<float>((dim / 8 + 32) * 0x1p-52); }
@@ -54,7 +72,7 @@ RVQ_HOST_DEVICE inline float order_rounding(int dim) { return static_cast<float>
 // Dimensions beyond which the bound means little.
 constexpr int kMostScreenedDim = 1 << 16;
 
-// What a codeword's score starts from and how its bound grows with the row: −h_k + γ_h·h_k, and g_k rounded up,
+// What a codeword's score starts from and how its bound grows with the row: −h_k − b_k + γ_h·H_k, and g_k rounded up,
 // with room for the sum on the tensor cores where ρ·g_k is one of its products.
 struct CodewordBound {
   float start;
@@ -63,26 +81,77 @@ struct CodewordBound {
 
 // What has been measured of a codeword, where C_k,i is exact but for float64's rounding: |C_k|² in float64; and in
 // float32 the sum of the squares of ĉ_k,i, or w_i/g, less C_k,i as a float32: a subtraction that is exact, as what is
-// rounded to fewer bits lies near. Eight threads have dim/8 elements each, and three more.
+// rounded to fewer bits lies near. Eight threads have dim/8 elements each, and three more. b_k has products of
+// float32, added up by fours: it is off by less than 2^-22 of n_k·e_k and 2^-23 of h_k, half of what γ_h has for it.
 struct CodewordSums {
   double squared_norm;
   double squared_error;
-  double squared_low;  // norm of the low limbs over g
+  double inner;         // b_k
+  float squared_steps;  // Σ over the steps of the squared norm up to the end of it: T·a_k²
+  double squared_low;   // norm of the low limbs over g
 };
+
+// a_k
+RVQ_HOST_DEVICE inline float steps_norm(int dim, const CodewordSums& sums) {
+  return std::sqrt(sums.squared_steps / static_cast<float>((dim + 15) / 16)) * (1 + 0x1p-10f);
+}
 
 // |ĉ_k − C_k| at least: as a float32 C_k,i is off by 2^-24 of itself.
 RVQ_HOST_DEVICE inline double codeword_error(int dim, const CodewordSums& sums) {
   return std::sqrt(sums.squared_error) * (1 + (dim / 8 + 32) * 0x1p-24) + std::sqrt(sums.squared_norm) * 0x1p-24;
 }
 
+// −h_k − b_k + γ_h·H_k
+RVQ_HOST_DEVICE inline double bound_start(double norm_rounding, const CodewordSums& sums) {
+  double half = 0.5 * sums.squared_norm;
+  return norm_rounding * (half + std::fabs(sums.inner)) - (half + sums.inner);
+}
+
 RVQ_HOST_DEVICE inline CodewordBound codeword_bound(int dim, bool in_products, const CodewordSums& sums) {
   constexpr double kInflation = 1 + 0x1p-20;
   double norm = std::sqrt(sums.squared_norm) * kInflation;
   double error = codeword_error(dim, sums) * kInflation;
-  double gamma = double{product_rounding(dim)};
-  double slope = (kRowRounding * norm + error + gamma * (norm + error) + kFloor) * (1 + gamma);
-  double start = -0.5 * sums.squared_norm * (1 - double{norm_rounding(dim, in_products)});
+  double gamma = double{step_rounding(dim)};
+  double of_sum = gamma * (double{steps_norm(dim, sums)} + error) + double{kMoreRounding} * (norm + error);
+  double slope = (kRowRounding * norm + error + of_sum + kFloor) * (1 + gamma + double{kMoreRounding});
+  double start = bound_start(double{norm_rounding(in_products)}, sums);
   return {static_cast<float>(start), static_cast<float>(slope * kInflation)};
+}
+
+// What is known of a row beside ρ: |X| rounded up, by less than 2^-9 of it, and e_x, which together are n_x at least;
+// a_x.
+struct RowLengths {
+  float norm;
+  float error;
+  float steps_norm;
+};
+
+// Of the codewords of a stage: θ₀ rounded down, the least n_k, the least and the largest e_k, the largest e_k/n_k, and
+// the least γ·a_k, zero of limbs.
+struct StageErrors {
+  float row_rounding;
+  float least_norm;
+  float least;
+  float largest;
+  float relative;
+  float least_of_sum;
+};
+
+// 2·G (above) for a row whose largest L_i is `lower`, rounded down: it can be below zero.
+RVQ_HOST_DEVICE inline float nearness(float radius, RowLengths row, float lower, StageErrors errors) {
+  float most = row.norm + row.error;
+  float squared = most * most * (1 + 0x1p-19f) - 2 * lower + std::fabs(lower) * 0x1p-19f;
+  float root = std::sqrt(std::fmax(squared, 0.0f));
+  // n_k ≤ |X| + d, of which e_k is a small part, and so is it then of d; or else the largest of all.
+  float relative = errors.relative < 0x1p-10f ? errors.relative * (row.norm + root + row.error) : errors.largest;
+  float largest = std::fmin(errors.largest, relative * (1 + 0x1p-8f));
+  float d = (root + row.error + 2 * largest) * (1 + 0x1p-16f);
+  float least_norm = std::fmax(errors.least_norm, row.norm * (1 - 0x1p-8f) - d);
+  float of_row = radius * errors.row_rounding * (1 - 0x1p-18f) * least_norm - row.error * d;
+  float rest = radius * (1 - 0x1p-20f) - (d + row.error);
+  float of_codeword = rest * (rest > 0 ? errors.least : largest);
+  float of_sum = (radius * (1 - 0x1p-18f) - row.steps_norm) * errors.least_of_sum;
+  return 2 * (std::fmax(of_row, 0.0f) + of_codeword + std::fmax(of_sum, 0.0f));
 }
 
 // For places without a codeword of their own: an upper end below that of every codeword, for any row. `largest` is n.
@@ -121,10 +190,16 @@ RVQ_HOST_DEVICE inline CodewordBound shifted_bound(const CodewordBound& bound, f
           (bound.slope + kShiftRounding * shift_slope(largest)) * (1 + 0x1p-20f)};
 }
 
-// Half of that part of the width between the ends that does not grow with the row: γ_h·h_k, here from −h_k + γ_h·h_k,
-// and what the last step loses of s; and 2^-11, more than what the limbs of a start are too large.
-RVQ_HOST_DEVICE inline float shifted_width(int dim, const CodewordBound& bound, float largest) {
-  return -bound.start * norm_rounding(dim, true) * 1.01f + kShiftRounding * shift_start(largest) + 0x1p-11f;
+// Half of that part of the width between the ends that does not grow with the row: γ_h·H_k, here from the start, and
+// what the last step loses of s; and 2^-11, more than what the limbs of a start are too large. H_k is more than 1.01 of
+// the start only of codewords most of which is rounded away, and that is far less than 2^-11 then.
+RVQ_HOST_DEVICE inline float shifted_width(const CodewordBound& bound, float largest) {
+  return -bound.start * norm_rounding(true) * 1.01f + kShiftRounding * shift_start(largest) + 0x1p-11f;
+}
+
+// What is added to upper ends of a row, rounded up; `slope` is c as the slots hold it.
+RVQ_HOST_DEVICE inline float added_shift(float radius, float slope, float largest) {
+  return (slope * radius + shift_start(largest)) * (1 + 0x1p-20f);
 }
 
 // All U'_k of a row are less than this.
@@ -144,15 +219,15 @@ static_assert(1.0625 * 0x1p7 * 32 / kHeadroom * (1 + 0x1p-19) / kSlopeScale < 65
 //   v·w = 2^16·(high·high) + 2^8·(high·low + low·high) + low·low,
 // and the tensor cores sum the first three exactly: at most 2·127·128·D and 127²·D, D ≤ 256, in int32. The middle ones
 // are divided by 256 and rounded before the first is added; the sum T, below 2^22, becomes a float32 exactly, and
-// Ŝ_k = T·2^16/(q·g) − h_k. Measured, not assumed: e_x = |v/q − X|, e_k = |w/g − C_k| and the norms l_x and l_k of the
-// low limbs over q and g. Then
-//   |v·w/(q·g) − X·C_k| ≤ e_x·n_k + n_x·e_k, as above;
+// Ŝ_k = T·2^16/(q·g) − h_k − b_k. Measured, not assumed: e_x = |v/q − X|, e_k = |w/g − C_k| and the norms l_x and l_k
+// of the low limbs over q and g. Then
+//   v/q and w/g are in the place of x̂/q and ĉ_k above;
 //   |T·2^16 − v·w| ≤ |low·low| + 2^15: l_x·l_k + 2^15/(q·g) more;
 //   2^16/(q·g) is off by less than 5·2^-24 of itself, and two multiply-adds round: kLimbRounding·n_x·(n_k + e_k) is
-//   more; h_k as above, γ_h = 2^-21 of it.
-// ≤ ρ·g_k + γ_h·h_k, where g_k = η₀·n_k + e_k + 2^8·η₀·l_k + u₀·2^15/g + kLimbRounding·(n_k + e_k) belongs to the
-// codeword and ρ = max(n_x, e_x/η₀, l_x/(2^8·η₀), 1/(q·u₀)) to the row. Any η₀ and u₀ are correct; they are of a row as
-// peaky as the codewords are in the mean, whose roundings are evenly spread (limb_row).
+//   more; h_k + b_k as above, γ_h = 2^-21 of H_k.
+// So bounds are ρ·g_k + γ_h·H_k, where g_k = η₀·n_k + e_k + 2^8·η₀·l_k + u₀·2^15/g + kLimbRounding·(n_k + e_k) belongs
+// to the codeword and ρ = max(n_x, e_x/η₀, l_x/(2^8·η₀), 1/(q·u₀)) to the row. Any η₀ and u₀ are correct; they are of a
+// row as peaky as the codewords are in the mean, whose roundings are evenly spread (limb_row).
 constexpr float kMostLimbs = 32512;
 constexpr float kLimbProduct = 0x1p16f;
 constexpr double kLimbRounding = 0x1p-20;
@@ -174,7 +249,7 @@ RVQ_HOST_DEVICE inline CodewordBound limb_codeword_bound(int dim, LimbRow row, d
   double error = codeword_error(dim, sums) * kInflation;
   double low = std::sqrt(sums.squared_low) * kInflation;
   double slope = row.error * (norm + 0x1p8 * low) + error + row.unit * 0x1p15 / scale + kLimbRounding * (norm + error);
-  double start = -0.5 * sums.squared_norm * (1 - double{norm_rounding(0, false)});
+  double start = bound_start(double{norm_rounding(false)}, sums);
   return {static_cast<float>(start), static_cast<float>((slope + kFloor) * kInflation)};
 }
 

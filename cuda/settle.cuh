@@ -36,8 +36,12 @@ struct OpenRows {
   uint16_t hidden[kRows];        // of those that are to be looked through
   uint8_t compared[kRows];       // rows with candidates
   uint8_t searched[kRows];       // rows with hidden places
-  // What has been found for a row that is searched: among its candidates, and by each warp in its places.
-  Found of_candidates[kRows];
+  // Until a row is judged its lengths, then what has been found among its candidates, where it is searched as well.
+  union {
+    RowLengths lengths;
+    Found of_candidates;
+  } rows[kRows];
+  // What each warp has found in its places.
   Found of_places[kSearches][kGroupWarps];
   // How many are compared, and 2^16 times how many are searched: one for each stage, in turn.
   int counts[2];
@@ -95,6 +99,8 @@ __device__ __forceinline__ void enter_rows(const Listing (&listings)[2], const b
     wanted += __popc(compared[half]) + (__popc(searched[half]) << 16);
   }
   if (wanted == 0) return;
+  // All have read lengths.
+  __syncwarp();
   int lane = static_cast<int>(threadIdx.x) % 32;
 #ifdef RVQ_EMULATE_CUDA
   if (lane == 0) emulation::add_open_rows(wanted & 0xffff, wanted >> 16);
@@ -121,7 +127,7 @@ __device__ __forceinline__ void enter_rows(const Listing (&listings)[2], const b
     if (is_searched) {
       int place = (first >> 16) + (half == 0 ? 0 : __popc(searched[0])) + __popc(searched[half] & before);
       open.searched[place] = static_cast<uint8_t>(row);
-      if (listings[half].candidates == 0) open.of_candidates[row] = {INFINITY, ~0u};
+      if (listings[half].candidates == 0) open.rows[row].of_candidates = {INFINITY, ~0u};
     }
   }
 }
@@ -246,7 +252,7 @@ __device__ __forceinline__ void settle_open(const Search& search, const float* r
     if (open.hidden[row] == 0) {
       codes[row] = nearest.code();
     } else {
-      open.of_candidates[row] = {nearest.distance, nearest.codeword};
+      open.rows[row].of_candidates = {nearest.distance, nearest.codeword};
     }
   }
   // What has been found for candidates is a reach for others.
@@ -258,14 +264,14 @@ __device__ __forceinline__ void settle_open(const Search& search, const float* r
     for (int i = 0; i < here; i++) {
       int row = open.searched[first + i];
       Nearest found = search.of_places(rows + static_cast<size_t>(row) * search.dim, open.hidden[row], Group::warp(),
-                                       Group::kWarps, open.of_candidates[row].distance);
+                                       Group::kWarps, open.rows[row].of_candidates.distance);
       if (lane == 0) open.of_places[i][Group::warp()] = {found.distance, found.codeword};
     }
     Group::meet();
     if (Group::warp() == 0 && lane < here) {
       int row = open.searched[first + lane];
       Nearest nearest;
-      nearest.take(open.of_candidates[row].distance, open.of_candidates[row].codeword);
+      nearest.take(open.rows[row].of_candidates.distance, open.rows[row].of_candidates.codeword);
 #pragma unroll
       for (int w = 0; w < Group::kWarps; w++) {
         nearest.take(open.of_places[lane][w].distance, open.of_places[lane][w].codeword);

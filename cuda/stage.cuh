@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "screen_bound.h"
+
 namespace rvq::cuda {
 
 // How codewords are packed: in tiles of `codewords`, and within a tile in chunks of `chunk_steps` times 16 dimensions.
@@ -124,8 +126,10 @@ struct StageView {
   const float* centre;     // [steps · 16], zeros from dim on
   const float* factors;    // [steps · 16] square roots of the weights times scale[0], or null
   float2 widest;           // of a shifted tile the largest width and slope
+  float shift;             // likewise c, as the slots hold it
   float scale[2];          // powers of two; p is their product
   float largest_norm;      // of a codeword in the screen's space
+  StageErrors errors;
   int num_codewords;
   int tiles;
   int tag_bits;   // low bits of a ranked score that say which codeword it is, or piece (ranking.cuh, piece_ranking.cuh)

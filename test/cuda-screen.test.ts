@@ -88,6 +88,17 @@ for (const { form, screen } of forms) {
       }
     });
 
+    it.each(Object.keys(misjudged))("does not believe distances that are of rounded %s", async (name) => {
+      for (const dim of [...shapes.map((shape) => shape.dim), 8, 32, 300, 768, 1024, 1040]) {
+        for (let seed = 0; seed < 12; seed++) {
+          const { vector, codebook, expected } = misjudge(misjudged[name], dim, roundings[form], seed);
+          expect(nearest(vector, codebook, "l2", null)).toBe(expected);
+          const spec: CodebookSpec = { dim, metric: "l2", weights: null, codebooks: [codebook] };
+          await expectOnCuda(spec, vector, { form, name, dim, seed });
+        }
+      }
+    });
+
     it.skipIf(openRows === undefined)("leaves few rows of Gaussian data open", async () => {
       const most = { float16: 0.08, int8: 0.025 }[form];
       for (const dim of [64, 128, 256]) {
@@ -228,20 +239,70 @@ function deceive({ first, elements }: Deception, dim: number) {
   return found;
 }
 
+/** Where numbers lie that a screen rounds to multiples of `unit`; the largest is 127. */
+const roundings = { float16: { least: 66, most: 126, unit: 1 / 16 }, int8: { least: -120, most: 120, unit: 1 / 256 } };
+
+/**
+ * Elements of a vector and two codewords in units, by how far it is from both, as `whole`; `side` is that of the first codeword.
+ * Roundings are as large as they can be and all against the codeword that is nearer: rounded, the other is nearer, by about as much
+ * as the bound allows.
+ */
+type Misjudged = (place: { whole: number; side: number; apart: number; share: number }) => Triple;
+const rounded = 0.46;
+const misjudged: Readonly<Record<string, Misjudged>> = {
+  // Together that is nearly two units of the difference: of most elements the first codeword is so much further.
+  "vectors and codewords": ({ whole, side, apart, share }) => [
+    whole + side * rounded,
+    whole + side * (apart + (share < 0.2 ? 1 : 2) - rounded),
+    whole - side * (apart + rounded),
+  ],
+  vectors: ({ whole, side, apart, share }) => [
+    whole + side * rounded,
+    whole + side * (apart + (share < 0.12 ? 0 : 1)),
+    whole - side * apart,
+  ],
+  // What their norms then are would count for more than how far they are.
+  "codewords to other norms": ({ whole, side, apart }) => {
+    const [nearer, other] = [whole + side * (apart - 1), whole - side * apart];
+    return [whole, nearer + Math.sign(nearer) * rounded, other - Math.sign(other) * rounded];
+  },
+};
+
+function misjudge(misjudged: Misjudged, dim: number, { least, most, unit }: (typeof roundings)["int8"], seed: number) {
+  const random = new Random(1000 * dim + seed);
+  const apart = 8 + random.below(Math.floor((most - least) / unit / 4));
+  const between = Math.max(1, Math.floor((most - least) / unit - 2 * apart - 8));
+  const triples = Array.from({ length: dim }, (_, i): Triple => {
+    if (i === dim - 1) return alike;
+    const whole = least / unit + apart + 4 + random.below(between);
+    const [vector, nearer, other] = misjudged({ whole, side: sign(random), apart, share: i / dim });
+    return [vector * unit, nearer * unit, other * unit];
+  });
+  const [vector, nearer, other] = [0, 1, 2].map((which) => Float32Array.from(triples, (triple) => triple[which]));
+  // One that is far, and rounded more than others may be.
+  const far = Array.from(other, (x, i) => (i === dim - 1 ? x : (-1) ** i * (80 + random.below(40) + unit * rounded)));
+  // Not always with the same code: one that is never written would be the one before.
+  const expected = seed % 2;
+  const codewords = [...(expected === 0 ? [nearer, other] : [other, nearer]), far].flatMap((codeword) => [...codeword]);
+  return { vector, codebook: Float32Array.from([...codewords, ...codewords.map((x) => -x)]), expected };
+}
+
 /** What cuda/screen_bound.h says of the score of limbs, of a vector and codeword whose largest element is 127. */
 function limbScore(vector: Float32Array, codeword: Float32Array): number {
   const scale = Math.fround((32_512 * (1 - 2 ** -20)) / 127);
   let middle = 128;
   let high = 0;
   let squares = 0;
+  let inner = 0;
   for (let i = 0; i < vector.length; i++) {
     const own = limbs(Math.fround(vector[i] * scale));
     const other = limbs(256 * codeword[i]);
     middle += own.high * other.low + own.low * other.high;
     high += own.high * other.high;
     squares += codeword[i] ** 2;
+    inner += codeword[i] * ((256 * other.high + other.low) / 256 - codeword[i]);
   }
-  return ((high + Math.floor(middle / 256)) * 65_536) / scale / 256 - squares / 2;
+  return ((high + Math.floor(middle / 256)) * 65_536) / scale / 256 - squares / 2 - inner;
 }
 
 function limbs(x: number): { high: number; low: number } {
