@@ -1,7 +1,8 @@
-// What wgmma reaches on a Hopper device in the forms that the search could have: 64 rows from registers times 64 or 128
-// codewords in shared memory, the products of a piece waited for or one piece ahead, ranked or not, by one to four
-// warpgroups a multiprocessor, on zeros and on random numbers. Clocks are the multiprocessor's own: with the time they
-// give its frequency under that load.
+// What wgmma reaches on a Hopper device in the forms that the search could have: 64 rows from registers, or shared
+// memory, times 64 or 128 codewords in shared memory, which lie there in one of four layouts; the products of a piece
+// waited for or one piece ahead, ranked or not; the bounds by a step of products or in the sums before them; by one to
+// four warpgroups a multiprocessor, on zeros and on random numbers. Clocks are the multiprocessor's own: with the time
+// they give its frequency under that load.
 //
 //   nvcc -std=c++17 -O3 -arch=sm_90a -Icuda bench/cuda/product_rates.cu -o product_rates && ./product_rates
 
@@ -20,7 +21,6 @@ using namespace rvq::cuda;
 
 namespace {
 
-constexpr int kSteps = 9;  // EnCodec's eight, and that with the bounds
 constexpr int kPieces = 4000;
 constexpr int kInRing = 4;
 
@@ -30,47 +30,152 @@ void check(cudaError_t status) {
   std::exit(1);
 }
 
-template <int kGroups, bool kAhead, bool kRanked>
-__global__ void __launch_bounds__(kAhead ? 384 : 512)
+// How operands lie in shared memory: core matrices one after the other, as in the search, or rows of so many bytes, whose
+// pieces of sixteen are swizzled. Numbers are those of descriptors.
+enum class Swizzle : uint64_t { kNone = 0, k128 = 1, k64 = 2, k32 = 3 };
+
+// 64 codewords, as in the search.
+struct Plain {
+  static constexpr int kGroups = 8;  // of eight codewords
+  static constexpr bool kAhead = false;
+  static constexpr bool kRanked = false;
+  static constexpr Swizzle kSwizzle = Swizzle::kNone;
+  static constexpr bool kSharedRows = false;
+  static constexpr bool kStarts = false;  // the sums start from bounds
+};
+struct Ranked : Plain {
+  static constexpr bool kRanked = true;
+};
+struct Ahead : Plain {
+  static constexpr bool kAhead = true;
+};
+struct RankedAhead : Ahead {
+  static constexpr bool kRanked = true;
+};
+struct RankedAheadFromStarts : RankedAhead {
+  static constexpr bool kStarts = true;
+};
+template <Swizzle kLayout>
+struct Swizzled : Plain {
+  static constexpr Swizzle kSwizzle = kLayout;
+};
+struct Twice : Plain {
+  static constexpr int kGroups = 16;
+};
+template <Swizzle kLayout>
+struct TwiceSwizzled : Twice {
+  static constexpr Swizzle kSwizzle = kLayout;
+};
+struct TwiceFromShared : Twice {
+  static constexpr bool kSharedRows = true;
+};
+struct TwiceFromSharedSwizzled : TwiceFromShared {
+  static constexpr Swizzle kSwizzle = Swizzle::k128;
+};
+
+// EnCodec's eight steps, and one that has the bounds.
+template <typename Form>
+constexpr int kSteps = Form::kStarts ? 8 : 9;
+
+template <typename Form>
+constexpr int kRowBytes = Form::kSwizzle == Swizzle::k128 ? 128 : Form::kSwizzle == Swizzle::k64 ? 64 : 32;
+
+// Of so many rows or codewords.
+template <typename Form>
+__host__ __device__ constexpr int operand_bytes(int rows) {
+  return (kSteps<Form> * 32 + kRowBytes<Form> - 1) / kRowBytes<Form> * kRowBytes<Form> * rows;
+}
+
+template <typename Form>
+__host__ __device__ constexpr int shared_bytes(int warpgroups) {
+  return kInRing * operand_bytes<Form>(8 * Form::kGroups) +
+         (Form::kSharedRows ? warpgroups * operand_bytes<Form>(64) : 0);
+}
+
+#ifdef RVQ_WARPGROUP
+
+// The descriptor of a step of so many rows or codewords from `shared` on.
+template <typename Form>
+__device__ __forceinline__ uint64_t descriptor(uint32_t shared, int rows, int step) {
+  if constexpr (Form::kSwizzle == Swizzle::kNone) {
+    return operand_descriptor(shared, rows * 16) + step * (rows * 32 / 16);
+  } else {
+    constexpr int kStepsInRow = kRowBytes<Form> / 32;
+    constexpr uint64_t kGroupBytes = 8 * kRowBytes<Form>;
+    int offset = step / kStepsInRow * rows * kRowBytes<Form> + step % kStepsInRow * 32;
+    uint64_t first = (shared & 0x3ffff) >> 4 | kGroupBytes >> 4 << 32 | static_cast<uint64_t>(Form::kSwizzle) << 62;
+    return first + offset / 16;
+  }
+}
+
+#endif
+
+template <typename Form>
+__global__ void __launch_bounds__(Form::kAhead ? 384 : 512)
     multiply(const uint4* numbers, int pieces, long long* clocks, int* kept_of_all) {
 #ifdef RVQ_WARPGROUP
-  extern __shared__ __align__(128) unsigned char shared[];
-  constexpr int kPieceBytes = kGroups * 8 * kSteps * 32;
-  constexpr int kHalfBytes = kGroups * 8 * 16;
-  constexpr int kStep = 2 * kHalfBytes / 16;
+  extern __shared__ __align__(1024) unsigned char shared[];
+  constexpr int kPieceBytes = operand_bytes<Form>(8 * Form::kGroups);
   auto words = reinterpret_cast<uint4*>(shared);
-  for (int i = static_cast<int>(threadIdx.x); i < kInRing * kPieceBytes / 16; i += static_cast<int>(blockDim.x)) {
+  int filled = shared_bytes<Form>(static_cast<int>(blockDim.x) / 128) / 16;
+  for (int i = static_cast<int>(threadIdx.x); i < filled; i += static_cast<int>(blockDim.x)) {
     words[i] = numbers[i % 4096];
   }
-  uint4 operands[kSteps];
+  uint4 operands[kSteps<Form>];
 #pragma unroll
-  for (int k = 0; k < kSteps; k++) operands[k] = numbers[(threadIdx.x * kSteps + k) % 4096];
+  for (int k = 0; k < kSteps<Form>; k++) operands[k] = numbers[(threadIdx.x * kSteps<Form> + k) % 4096];
+  const float radius = __half2float(__low2half(*reinterpret_cast<__half2*>(&operands[0].x)));
   fence_async_proxy();
   __syncthreads();
   uint32_t first = shared_address(shared);
+  [[maybe_unused]] uint32_t rows =
+      first + kInRing * kPieceBytes + threadIdx.x / 128 * static_cast<uint32_t>(operand_bytes<Form>(64));
   KeptPieces kept[2] = {};
   PieceRanking ranking(8);
-  float sums[kGroups][4];
-  auto begin = [&](float(&s)[kGroups][4], int piece) {
-    uint64_t codewords = operand_descriptor(first + piece % kInRing * kPieceBytes, kHalfBytes);
+  using Sums = float[Form::kGroups][4];
+  Sums sums;
+  auto begin = [&](Sums& s, int piece) {
+    uint32_t codewords = first + piece % kInRing * kPieceBytes;
+    if constexpr (Form::kStarts) {
+      // Two codewords' starts and slopes, where bounds would lie.
+      auto bounds = reinterpret_cast<const float4*>(shared + piece % kInRing * kPieceBytes) + threadIdx.x % 4;
+#pragma unroll
+      for (int n = 0; n < Form::kGroups; n++) {
+        float4 bound = bounds[4 * n];
+        s[n][0] = fmaf(radius, bound.y, bound.x);
+        s[n][1] = fmaf(radius, bound.w, bound.z);
+        s[n][2] = fmaf(-radius, bound.y, bound.x);
+        s[n][3] = fmaf(-radius, bound.w, bound.z);
+      }
+    }
     hold(s);
     warpgroup_arrive();
 #pragma unroll
-    for (int k = 0; k < kSteps; k++) warpgroup_multiply(s, operands[k], codewords + k * kStep, k > 0);
+    for (int k = 0; k < kSteps<Form>; k++) {
+      uint64_t b = descriptor<Form>(codewords, 8 * Form::kGroups, k);
+      if constexpr (Form::kSharedRows) {
+        warpgroup_multiply_add(s, descriptor<Form>(rows, 64, k), b);
+      } else {
+        warpgroup_multiply(s, operands[k], b, Form::kStarts || k > 0);
+      }
+    }
     warpgroup_commit();
   };
-  auto use = [&](float(&s)[kGroups][4], int piece) {
+  auto use = [&](Sums& s, int piece) {
     hold(s);
-    if constexpr (kRanked) {
+    if constexpr (Form::kRanked) {
       for (int half = 0; half < 2; half++) kept[half].take(s, half, piece & 255, ranking, 0.25f);
     } else {
       kept[0].groups[0] ^= __float_as_int(s[0][0]);
     }
   };
+  // What is not overwritten is to be some number.
+#pragma unroll
+  for (int n = 0; n < Form::kGroups; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
   long long start = clock64();
   begin(sums, 0);
-  if constexpr (kAhead) {
-    float others[kGroups][4];
+  if constexpr (Form::kAhead) {
+    Sums others;
 #pragma unroll 1
     for (int piece = 0;; piece += 2) {
       if (piece + 1 == pieces) {
@@ -114,10 +219,10 @@ struct Device {
   int* kept = nullptr;
 };
 
-template <int kGroups, bool kAhead, bool kRanked>
+template <typename Form>
 void measure(const Device& device, const char* form, const char* data, int warpgroups) {
-  int bytes = kInRing * kGroups * 8 * kSteps * 32;
-  auto kernel = multiply<kGroups, kAhead, kRanked>;
+  int bytes = shared_bytes<Form>(warpgroups);
+  auto kernel = multiply<Form>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   cudaEvent_t begin;
   cudaEvent_t end;
@@ -134,11 +239,11 @@ void measure(const Device& device, const char* form, const char* data, int warpg
   check(cudaGetLastError());
   long long clocks = 0;
   check(cudaMemcpy(&clocks, device.clocks, sizeof clocks, cudaMemcpyDeviceToHost));
-  double products = static_cast<double>(kPieces) * kSteps * warpgroups;
-  double flops = 2.0 * 64 * 8 * kGroups * 16 * products * device.multiprocessors;
-  std::printf("| %s | %d | %s | %d | %.1f | %.0f | %.0f |\n", form, 8 * kGroups, data, warpgroups,
-              static_cast<double>(clocks) / products / (kGroups / 8.0), flops / (1e9 * ms),
-              static_cast<double>(clocks) / (1e3 * ms));
+  double pieces = static_cast<double>(kPieces) * warpgroups * (Form::kGroups / 8.0);
+  double flops = 2.0 * 64 * 64 * 16 * kSteps<Form> * pieces * device.multiprocessors;
+  std::printf("| %s | %d | %s | %d | %.0f | %.1f | %.0f | %.0f |\n", form, 8 * Form::kGroups, data, warpgroups,
+              static_cast<double>(clocks) / pieces, static_cast<double>(clocks) / (pieces * kSteps<Form>),
+              flops / (1e9 * ms), static_cast<double>(clocks) / (1e3 * ms));
 }
 
 }  // namespace
@@ -155,8 +260,8 @@ int main() {
   check(cudaMalloc(&device.numbers, 4096 * sizeof(uint4)));
   check(cudaMalloc(&device.clocks, 1024 * sizeof(long long)));
   check(cudaMalloc(&device.kept, sizeof(int)));
-  std::puts("| form | codewords | data | warpgroups | clocks a product of 64 codewords | TFLOP/s | MHz |");
-  std::puts("| --- | --- | --- | --- | --- | --- | --- |");
+  std::puts("| form | codewords | data | warpgroups | clocks for 64 codewords | a product of them | TFLOP/s | MHz |");
+  std::puts("| --- | --- | --- | --- | --- | --- | --- | --- |");
   for (const char* data : {"zeros", "random"}) {
     std::vector<__half> numbers(4096 * 8);
     uint32_t state = 1;
@@ -166,12 +271,20 @@ int main() {
     }
     check(cudaMemcpy(device.numbers, numbers.data(), 4096 * sizeof(uint4), cudaMemcpyHostToDevice));
     for (int warpgroups = 1; warpgroups <= 4; warpgroups++) {
-      measure<8, false, false>(device, "waited for", data, warpgroups);
-      measure<8, false, true>(device, "waited for, ranked", data, warpgroups);
-      measure<16, false, false>(device, "waited for", data, warpgroups);
+      measure<Plain>(device, "waited for", data, warpgroups);
+      measure<Ranked>(device, "waited for, ranked", data, warpgroups);
+      measure<Swizzled<Swizzle::k32>>(device, "waited for, rows of 32 bytes", data, warpgroups);
+      measure<Swizzled<Swizzle::k64>>(device, "waited for, rows of 64 bytes", data, warpgroups);
+      measure<Swizzled<Swizzle::k128>>(device, "waited for, rows of 128 bytes", data, warpgroups);
+      measure<Twice>(device, "waited for", data, warpgroups);
+      measure<TwiceSwizzled<Swizzle::k32>>(device, "waited for, rows of 32 bytes", data, warpgroups);
+      measure<TwiceSwizzled<Swizzle::k128>>(device, "waited for, rows of 128 bytes", data, warpgroups);
+      measure<TwiceFromShared>(device, "waited for, all from shared memory", data, warpgroups);
+      measure<TwiceFromSharedSwizzled>(device, "waited for, all from shared memory in rows of 128 bytes", data, warpgroups);
       if (warpgroups == 4) continue;
-      measure<8, true, false>(device, "one ahead", data, warpgroups);
-      measure<8, true, true>(device, "one ahead, ranked", data, warpgroups);
+      measure<Ahead>(device, "one ahead", data, warpgroups);
+      measure<RankedAhead>(device, "one ahead, ranked", data, warpgroups);
+      measure<RankedAheadFromStarts>(device, "one ahead, ranked, from starts", data, warpgroups);
     }
   }
 }
