@@ -85,6 +85,23 @@ struct Kept {
   __device__ __forceinline__ int last(int set) const { return kThree ? third[set] : second[set]; }
 };
 
+// 2·G of screen_bound.h for a row whose largest L_i is `lower`, rounded down: it can be below zero.
+__device__ __forceinline__ float nearness(float radius, const RowLengths& row, float lower, const StageErrors& errors) {
+  float most = row.norm + row.error;
+  float squared = most * most * (1 + 0x1p-19f) - 2 * lower + fabsf(lower) * 0x1p-19f;
+  float root = approximate_sqrt(fmaxf(squared, 0));
+  // n_k ≤ |X| + d, of which e_k is a small part, and so is it then of d; or else the largest of all.
+  float relative = errors.relative < 0x1p-10f ? errors.relative * (row.norm + root + row.error) : errors.largest;
+  float largest = fminf(errors.largest, relative * (1 + 0x1p-8f));
+  float d = (root + row.error + 2 * largest) * (1 + 0x1p-16f);
+  float least_norm = fmaxf(errors.least_norm, row.norm * (1 - 0x1p-8f) - d);
+  float of_row = radius * errors.row_rounding * (1 - 0x1p-18f) * least_norm - row.error * d;
+  float rest = radius * (1 - 0x1p-20f) - (d + row.error);
+  float of_codeword = rest * (rest > 0 ? errors.least : largest);
+  float of_sum = (radius * (1 - 0x1p-18f) - row.steps_norm) * errors.least_of_sum;
+  return 2 * (fmaxf(of_row, 0) + of_codeword + fmaxf(of_sum, 0));
+}
+
 // What is known of the nearest codeword of a row: bit 4·set + column of `candidates` stands for the best of the place
 // of that thread and set, with three kept bit kPlaces + 4·set + column for its second; of `hidden` for a place that may
 // have hidden one, whose best is then a candidate only where there is no other.

@@ -137,23 +137,6 @@ struct StageErrors {
   float least_of_sum;
 };
 
-// 2·G (above) for a row whose largest L_i is `lower`, rounded down: it can be below zero.
-RVQ_HOST_DEVICE inline float nearness(float radius, RowLengths row, float lower, StageErrors errors) {
-  float most = row.norm + row.error;
-  float squared = most * most * (1 + 0x1p-19f) - 2 * lower + std::fabs(lower) * 0x1p-19f;
-  float root = std::sqrt(std::fmax(squared, 0.0f));
-  // n_k ≤ |X| + d, of which e_k is a small part, and so is it then of d; or else the largest of all.
-  float relative = errors.relative < 0x1p-10f ? errors.relative * (row.norm + root + row.error) : errors.largest;
-  float largest = std::fmin(errors.largest, relative * (1 + 0x1p-8f));
-  float d = (root + row.error + 2 * largest) * (1 + 0x1p-16f);
-  float least_norm = std::fmax(errors.least_norm, row.norm * (1 - 0x1p-8f) - d);
-  float of_row = radius * errors.row_rounding * (1 - 0x1p-18f) * least_norm - row.error * d;
-  float rest = radius * (1 - 0x1p-20f) - (d + row.error);
-  float of_codeword = rest * (rest > 0 ? errors.least : largest);
-  float of_sum = (radius * (1 - 0x1p-18f) - row.steps_norm) * errors.least_of_sum;
-  return 2 * (std::fmax(of_row, 0.0f) + of_codeword + std::fmax(of_sum, 0.0f));
-}
-
 // For places without a codeword of their own: an upper end below that of every codeword, for any row. `largest` is n.
 RVQ_HOST_DEVICE inline CodewordBound bound_of_none(float largest) {
   return {-0.53125f * largest * largest, -1.0625f * largest};
