@@ -28,8 +28,8 @@
 //
 // Which codewords can be nearest. Let codeword i be one whose L_i is the largest, and j be as near as i: d_j ≤ d_i.
 //   d_i ≤ d = sqrt(n_x² − 2·L_i) + e_x + 2·e, e being the largest e_k of codewords so near: |x̂/q − ĉ_i| is off by at
-//   most e_x + e_i, and its
-//     square is |x̂/q|² + |E_i|² − 2·((x̂·ĉ_i)/q − h_i − b_i), the last of which is L_i or more.
+//     most e_x + e_i, and its square is |x̂/q|² + |E_i|² − 2·((x̂·ĉ_i)/q − h_i − b_i), where what is in brackets is L_i
+//     or more.
 //   For k = i and k = j the part of E_k is at most (d + e_x)·e_k.
 //   In Ŝ_j − Ŝ_i the row's error stands as E_x·(C_j − C_i), which is at most e_x·(n_i + n_j), and as C_j − C_i is also
 //     the difference of X − C_i and X − C_j, at most e_x·(d + d).
