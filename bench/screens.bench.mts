@@ -66,7 +66,8 @@ function float16Screen(sumRounding: number): Screen {
     const slopes = norms.map(
       (norm, k) => rowRounding * norm + errors[k] + gamma * (sums[k] + errors[k]) + more * (norm + errors[k]),
     );
-    const codebook = { norms, errors, rowRounding, relative: 2 ** -11, leastOfSum: gamma * Math.min(...sums) };
+    const starts = norms.map((_, k) => startOf(codewords, rounded, k * dim, dim));
+    const codebook = stageErrors(norms, errors, rowRounding, gamma * Math.min(...sums));
     return (row) => {
       const operand = row.map(float16);
       const norm = length(row, 0, dim);
@@ -74,11 +75,32 @@ function float16Screen(sumRounding: number): Screen {
       const radius = norm * Math.max(1, error / norm / rowRounding);
       const lengths = { norm, error, sum: stepsLength(row, 0, dim) };
       return {
-        scores: norms.map((_, k) => dot(operand, rounded, k * dim) - startOf(codewords, rounded, k * dim, dim)),
+        scores: norms.map((_, k) => dot(operand, rounded, k * dim) - starts[k]),
         bounds: norms.map((of, k) => radius * slopes[k] + (of * of) / 2 ** 22),
         nearness: (lower) => nearness(radius, lengths, lower, codebook),
       };
     };
+  };
+}
+
+/** What the codewords of a stage have in common, as in cuda/screen_bound.h. */
+interface StageErrors {
+  readonly rowRounding: number;
+  readonly leastNorm: number;
+  readonly least: number;
+  readonly largest: number;
+  readonly relative: number;
+  readonly leastOfSum: number;
+}
+
+function stageErrors(norms: Float64Array, errors: Float64Array, rowRounding: number, leastOfSum: number): StageErrors {
+  return {
+    rowRounding,
+    leastNorm: Math.min(...norms),
+    least: Math.min(...errors),
+    largest: Math.max(...errors),
+    relative: Math.max(...errors.map((error, k) => (norms[k] > 0 ? error / norms[k] : 0))),
+    leastOfSum,
   };
 }
 
@@ -87,17 +109,17 @@ function nearness(
   radius: number,
   row: { norm: number; error: number; sum: number },
   lower: number,
-  codebook: { norms: Float64Array; errors: Float64Array; rowRounding: number; relative: number; leastOfSum: number },
+  codebook: StageErrors,
 ): number {
   const root = Math.sqrt(Math.max(0, row.norm ** 2 - 2 * lower));
-  const least = Math.min(...codebook.errors);
-  const largest = Math.min(Math.max(...codebook.errors), codebook.relative * (row.norm + root + row.error));
+  const { relative } = codebook;
+  const largest = Math.min(codebook.largest, relative < 2 ** -10 ? relative * (row.norm + root + row.error) : Infinity);
   const d = root + row.error + 2 * largest;
-  const leastNorm = Math.max(Math.min(...codebook.norms), row.norm - d);
+  const leastNorm = Math.max(codebook.leastNorm, row.norm - d);
   const ofRow = radius * codebook.rowRounding * leastNorm - row.error * d;
   const rest = radius - d - row.error;
   const ofSum = (radius - row.sum) * codebook.leastOfSum;
-  return 2 * (Math.max(0, ofRow) + rest * (rest > 0 ? least : largest) + Math.max(0, ofSum));
+  return 2 * (Math.max(0, ofRow) + rest * (rest > 0 ? codebook.least : largest) + Math.max(0, ofSum));
 }
 
 /** What is taken from the products of a row and a rounded codeword: half the codeword's squared norm, and its product with its error. */
@@ -142,7 +164,8 @@ function limbScreen({ dim, codewords, norms }: Omit<Space, "row">): (row: Float6
       parts[k].error + usual.error * of + usual.low * parts[k].low + (usual.unit * 2 ** 15) / scale + 2 ** -21 * of,
   );
   const errors = Float64Array.from(parts, ({ error }) => error);
-  const codebook = { norms, errors, rowRounding: usual.error, relative: 1, leastOfSum: 0 };
+  const starts = norms.map((_, k) => startOf(codewords, rounded, k * dim, dim));
+  const codebook = stageErrors(norms, errors, usual.error, 0);
   return (row) => {
     const own = toLimbs(row);
     const ownLows = own.limbs.map(low);
@@ -156,9 +179,7 @@ function limbScreen({ dim, codewords, norms }: Omit<Space, "row">): (row: Float6
     );
     return {
       scores: norms.map(
-        (_, k) =>
-          (dot(own.limbs, limbs, k * dim) - dot(ownLows, lows, k * dim)) / own.scale / scale -
-          startOf(codewords, rounded, k * dim, dim),
+        (_, k) => (dot(own.limbs, limbs, k * dim) - dot(ownLows, lows, k * dim)) / own.scale / scale - starts[k],
       ),
       bounds: norms.map((of, k) => rowNorm * ratio * slopes[k] + (of * of) / 2 ** 22),
       nearness: (lower) => nearness(rowNorm * ratio, { norm: rowNorm, error, sum: 0 }, lower, codebook),
@@ -238,6 +259,13 @@ function measure(screen: Screen, codebook: Float32Array, rows: Float32Array, dim
   return { open: (100 * open * dim) / rows.length, candidates: candidates / open || 0 };
 }
 
+async function learn(training: Float32Array, dim: number): Promise<Float32Array[]> {
+  const rq = await ResidualQuantizer.train(training, { dim, codebookSize, stages, iterations: 3, seed: 1 });
+  const codebooks = rq.codebooks();
+  rq.dispose();
+  return codebooks;
+}
+
 /** That of the GPU benchmark: 64 centres, and noise that falls off with the dimension (bench/cuda/server.py). */
 async function mixture(dim: number): Promise<SearchData> {
   const random = new Random(6);
@@ -250,9 +278,7 @@ async function mixture(dim: number): Promise<SearchData> {
     }
     return matrix;
   };
-  const rq = await ResidualQuantizer.train(draw(20_000), { dim, codebookSize, stages, iterations: 3, seed: 1 });
-  const codebooks = rq.codebooks();
-  rq.dispose();
+  const codebooks = await learn(draw(20_000), dim);
   return { vectors: draw(count), codebooks };
 }
 
@@ -260,10 +286,7 @@ async function speech(dim: number): Promise<SearchData> {
   const load = async (name: string) => wavToMono(await readWav(`data/speech16k/${name}.wav`));
   const training = framesOfSignals(await Promise.all(["train_it_male", "train_ru_female"].map(load)), dim);
   const vectors = framesOfSignals([await load("dev_librivox")], dim);
-  const rq = await ResidualQuantizer.train(training, { dim, codebookSize, stages, iterations: 3, seed: 1 });
-  const codebooks = rq.codebooks();
-  rq.dispose();
-  return { vectors, codebooks };
+  return { vectors, codebooks: await learn(training, dim) };
 }
 
 const results: Row[] = [];

@@ -2,35 +2,30 @@
 // same codes, but slowly.
 
 import { describe, expect, it } from "vitest";
-import { loadAddon } from "../lib/addon.js";
-import type { CudaAddon } from "../lib/cuda/addon.js";
 import { openBackend } from "../lib/open-backend.js";
 import { Random } from "../lib/random.js";
 import { normal } from "./contract/families.js";
-
-const native = loadAddon().addon as CudaAddon | null;
-const openRows = native?.cudaTestOpenRows;
+import { countOpenRows, countsOpenRows } from "./open-rows.js";
 
 /** The shares of rows that are compared with some codewords, and of those for which whole places are looked through. */
-async function leftOpen(dim: number, codebooks: readonly Float32Array[], vectors: Float32Array) {
+async function openShares(dim: number, codebooks: readonly Float32Array[], vectors: Float32Array) {
   const prepared = openBackend("cuda", undefined).prepare({ dim, metric: "l2", weights: null, codebooks });
-  const before = openRows?.() ?? { compared: 0, searched: 0 };
   const [count, stages] = [vectors.length / dim, codebooks.length];
+  const leftOpen = countOpenRows();
   await prepared.encode({ vectors, count, stages, codes: new Uint16Array(count * stages) });
-  const after = openRows?.() ?? before;
+  const { compared, searched } = leftOpen();
   prepared.dispose();
-  const all = count * stages;
-  return { compared: (after.compared - before.compared) / all, searched: (after.searched - before.searched) / all };
+  return { compared: compared / (count * stages), searched: searched / (count * stages) };
 }
 
-describe.skipIf(openRows === undefined)("the screen of the tensor cores", () => {
+describe.skipIf(!countsOpenRows)("the screen of the tensor cores", () => {
   for (const dim of [
     3, 8, 17, 32, 50, 64, 96, 100, 128, 180, 192, 256, 257, 288, 300, 320, 352, 500, 608, 768, 1000, 1024, 1030,
   ]) {
     it(`closes most rows of ${dim} dimensions`, async () => {
       const random = new Random(dim);
       const numbers = (rows: number) => Float32Array.from({ length: rows * dim }, () => random.fraction() - 0.5);
-      const { compared, searched } = await leftOpen(dim, [numbers(300), numbers(129)], numbers(320));
+      const { compared, searched } = await openShares(dim, [numbers(300), numbers(129)], numbers(320));
       expect(compared).toBeLessThan(0.2);
       expect(searched).toBeLessThan(0.025);
     });
@@ -52,7 +47,7 @@ describe.skipIf(openRows === undefined)("the screen of the tensor cores", () => 
           { length: rows * dim },
           (_, i) => clusters[(Math.floor(i / dim) % 8) * dim + (i % dim)] + 0.2 * normal(random),
         );
-      const { compared, searched } = await leftOpen(dim, [numbers(1000)], numbers(320));
+      const { compared, searched } = await openShares(dim, [numbers(1000)], numbers(320));
       expect(compared + searched).toBeLessThan(most);
     });
   }

@@ -9,10 +9,10 @@ import { status } from "../lib/open-backend.js";
 import { Random } from "../lib/random.js";
 import { gaussianRows } from "./contract/families.js";
 import { encode } from "./contract/reference.js";
+import { countOpenRows, countsOpenRows } from "./open-rows.js";
 
 const native = loadAddon().addon as CudaAddon | null;
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
-const openRows = native?.cudaTestOpenRows;
 const count = 320;
 /** More than are searched in another way, few for the definition. */
 const few = 80;
@@ -20,7 +20,7 @@ const few = 80;
 /** One of each way in which codewords are packed: whole tiles, chunks of them, shared operands of wgmma; odd ones. */
 const dims = [8, 64, 67, 128, 300, 1030];
 
-describe.skipIf(openRows === undefined)("codewords that equal an earlier one", () => {
+describe.skipIf(!countsOpenRows)("codewords that equal an earlier one", () => {
   it.each(dims)("leave no row of %i dimensions open", (dim) => {
     const codebook = withRepeats(gaussianRows(300, dim, dim), dim);
     expect(openShare(plain(dim, [codebook]), gaussianRows(count, dim, 7))).toBeLessThan(0.2);
@@ -59,7 +59,7 @@ describe.skipIf(openRows === undefined)("codewords that equal an earlier one", (
   });
 });
 
-describe.skipIf(openRows === undefined)("some codewords far from all others", () => {
+describe.skipIf(!countsOpenRows)("some codewords far from all others", () => {
   it.each(dims)("leave few rows of %i dimensions open", (dim) => {
     const codebook = gaussianRows(300, dim, dim).map((x, i) => x + (Math.floor(i / dim) % 10 === 0 ? 100 : 0));
     expect(openShare(plain(dim, [codebook]), gaussianRows(count, dim, 7))).toBeLessThan(0.65);
@@ -158,13 +158,12 @@ function open(spec: CodebookSpec): CudaCodebooks {
 
 /** The codes, and how many rows, once a stage, were left open; where nobody counts, 0. */
 function search(prepared: CudaCodebooks, { codebooks, dim }: CodebookSpec, vectors: Float32Array) {
-  const counted = () => openRows?.() ?? { compared: 0, searched: 0 };
   const rows = vectors.length / dim;
   const codes = new Uint16Array(rows * codebooks.length);
-  const before = counted();
+  const leftOpen = countOpenRows();
   prepared.encodeSync({ vectors, count: rows, stages: codebooks.length, codes });
-  const after = counted();
-  return { codes, open: after.compared - before.compared + after.searched - before.searched };
+  const { compared, searched } = leftOpen();
+  return { codes, open: compared + searched };
 }
 
 function openShare(spec: CodebookSpec, vectors: Float32Array): number {

@@ -10,11 +10,10 @@ import { Random } from "../lib/random.js";
 import { expectDefinition, makeSpec } from "./contract/definition.js";
 import { familyNames, hardFamilies, normal, type Shape } from "./contract/families.js";
 import { d64, encode, nearest } from "./contract/reference.js";
+import { countOpenRows, countsOpenRows } from "./open-rows.js";
 
 const native = loadAddon().addon as CudaAddon | null;
 const available = status().backends.find(({ name }) => name === "cuda")?.available === true;
-// Only the emulated device counts.
-const openRows = native?.cudaTestOpenRows;
 const asked = ["float16", "int8"] as const;
 // With wgmma there is one screen; only some devices have int8.
 const forms = asked.map((form) => ({ form, screen: screenOf(form) }));
@@ -38,7 +37,7 @@ const kinds = [
   { metric: "cosine", weighted: false, stages: 2 },
 ] as const;
 
-describe.skipIf(openRows === undefined)("the emulated device", () => {
+describe.skipIf(!countsOpenRows)("the emulated device", () => {
   it("has the screens that these tests are of", () => {
     const wgmma = Number(process.env.RVQ_EMULATED_WGMMA ?? 0) > 0;
     expect(forms.map(({ screen }) => screen)).toEqual(wgmma ? ["wgmma", "wgmma"] : asked);
@@ -99,7 +98,7 @@ for (const { form, screen } of forms) {
       }
     });
 
-    it.skipIf(openRows === undefined)("leaves few rows of Gaussian data open", async () => {
+    it.skipIf(!countsOpenRows)("leaves few rows of Gaussian data open", async () => {
       const most = { float16: 0.08, int8: 0.025 }[form];
       for (const dim of [64, 128, 256]) {
         const count = 640;
@@ -107,11 +106,11 @@ for (const { form, screen } of forms) {
         const numbers = (rows: number) => Float32Array.from({ length: rows * dim }, () => normal(random));
         const spec = { dim, metric: "l2", weights: null, codebooks: [numbers(512)] } as const;
         const prepared = openBackend("cuda", undefined).prepare(spec);
-        const before = openRows?.() ?? { compared: 0, searched: 0 };
+        const leftOpen = countOpenRows();
         prepared.encodeSync({ vectors: numbers(count), count, stages: 1, codes: new Uint16Array(count) });
-        const { compared, searched } = openRows?.() ?? before;
+        const { compared, searched } = leftOpen();
         prepared.dispose();
-        const open = compared - before.compared + searched - before.searched;
+        const open = compared + searched;
         expect(open / count, `dim ${dim}`).toBeLessThan(most);
         expect(open).toBeGreaterThan(0);
       }
@@ -243,7 +242,8 @@ function deceive({ first, elements }: Deception, dim: number) {
 const roundings = { float16: { least: 66, most: 126, unit: 1 / 16 }, int8: { least: -120, most: 120, unit: 1 / 256 } };
 
 /**
- * Elements of a vector and two codewords in units, by how far it is from both, as `whole`; `side` is that of the first codeword.
+ * Elements of a vector and two codewords, in units: near `whole`, and about `apart` to either side of it, the first codeword's being
+ * `side`. `share` is how many of the vector's elements come before.
  * Roundings are as large as they can be and all against the codeword that is nearer: rounded, the other is nearer, by about as much
  * as the bound allows.
  */
