@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(kPackThreads, 4) pack_codewords(const __grid_c
     if constexpr (kLimbs) {
       round_to_limbs(x, stage.tiles, job.tile, team.k, i, own);
     } else {
-      round_to_halves(x, stage.tiles, job.tile, team.k, i, (job.dim + 15) / 16 - i / 16, own);
+      round_to_halves(x, stage.tiles, job.tile, team.k, i, product_steps(job.dim) - i / 16, own);
     }
   }
   if (!present) return;

@@ -270,14 +270,14 @@ __device__ __forceinline__ void make_operands(RowTile tile, const StageView& vie
     tile.subtract = false;
   }
   float inflation = 1 + static_cast<float>(dim / 4 + 32) * 0x1p-24f;
-  int steps = (dim + 15) / 16;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     float norm = approximate_sqrt(sums[half].squares) * inflation;
     float error = approximate_sqrt(sums[half].errors) * inflation + norm * 0x1p-22f + static_cast<float>(kFloor);
     float bound = norm + error;
     float ratio = fmaxf(1, __fdividef(error, bound) * static_cast<float>((1 + 0x1p-20) / kRowRounding));
-    float steps_norm = approximate_sqrt(__fdividef(sums[half].steps, static_cast<float>(steps))) * (1 + 0x1p-8f);
+    float steps_norm =
+        approximate_sqrt(__fdividef(sums[half].steps, static_cast<float>(product_steps(dim)))) * (1 + 0x1p-8f);
     bool usable = !states[half].not_finite && !states[half].unknown;
     float inverse = usable ? inverse_of_power(scale[half]) : 0;
     states[half].inverse = inverse;

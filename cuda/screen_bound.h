@@ -60,8 +60,10 @@ constexpr double kRowRounding = 0x1p-10 * 0.2;  // θ₀
 
 constexpr double kFloor = 0x1p-40;
 
+// T
+RVQ_HOST_DEVICE constexpr int product_steps(int dim) { return (dim + 15) / 16; }
 // γ and γ_c
-RVQ_HOST_DEVICE inline float step_rounding(int dim) { return static_cast<float>((dim + 15) / 16) * 0x1.1p-19f; }
+RVQ_HOST_DEVICE inline float step_rounding(int dim) { return static_cast<float>(product_steps(dim)) * 0x1.1p-19f; }
 constexpr float kMoreRounding = 3 * 0x1.1p-19f;
 // γ_h; `in_products`: h_k is one of the products.
 RVQ_HOST_DEVICE constexpr float norm_rounding(bool in_products) { return in_products ? 0x1p-18f : 0x1p-21f; }
@@ -93,7 +95,7 @@ struct CodewordSums {
 
 // a_k
 RVQ_HOST_DEVICE inline float steps_norm(int dim, const CodewordSums& sums) {
-  return std::sqrt(sums.squared_steps / static_cast<float>((dim + 15) / 16)) * (1 + 0x1p-10f);
+  return std::sqrt(sums.squared_steps / static_cast<float>(product_steps(dim))) * (1 + 0x1p-10f);
 }
 
 // |ĉ_k − C_k| at least: as a float32 C_k,i is off by 2^-24 of itself.
