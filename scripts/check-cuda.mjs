@@ -13,7 +13,9 @@
 //   // launch: threads 256, blocks 1, stack 64, spills 32      so many bytes of stack, stored and loaded spills at most
 //
 // What is not given is taken from __launch_bounds__; a kernel with dynamic shared memory must say how much.
+// The programs of bench/cuda/, which are for Hopper alone, must compile.
 
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { mostSharedBytes, occupancy } from "./cuda-architectures.mjs";
@@ -48,6 +50,7 @@ const kernels = (await compileKernels(wanted)).map((kernel) => judge(kernel, pro
 if (kernels.length === 0) fail("no kernels: has the way they are found gone blind?");
 print(kernels);
 if (process.argv.includes("--docs")) document(kernels);
+if (wanted?.includes("90a") ?? true) compilePrograms();
 const failures = kernels.filter(({ problems }) => problems.length > 0);
 for (const { name, sm, problems } of failures)
   console.error(`check-cuda: ${shortName(name)}, sm_${sm}: ${problems.join("; ")}`);
@@ -56,6 +59,17 @@ const targets = new Set(kernels.map(({ sm }) => sm));
 console.log(
   `check-cuda: ${kernels.length} kernels for ${[...targets].map((sm) => `sm_${sm}`).join(", ")} are as promised`,
 );
+
+function compilePrograms() {
+  const folder = path.join(root, "bench/cuda");
+  for (const name of fs.readdirSync(folder).filter((name) => name.endsWith(".cu"))) {
+    const flags = ["-std=c++17", "-O3", "-arch=sm_90a", "-Werror", "all-warnings", `-I${path.join(root, "cuda")}`];
+    const { status } = spawnSync("nvcc", [...flags, "-cubin", path.join(folder, name), "-o", "/dev/null"], {
+      stdio: "inherit",
+    });
+    if (status !== 0) fail(`bench/cuda/${name} does not compile`);
+  }
+}
 
 /** The launch line for this kernel, with what __launch_bounds__ says where it says nothing. */
 function promiseOf({ file, sm, name, threads, blocks }) {

@@ -230,16 +230,19 @@ measure_card() {
   return $status
 }
 
-# What products reach on a Hopper card, where there is nvcc, in $OUT/product-rates.md; then for each shape
-# $OUT/profile-<shape>.txt, tables and advice, and .csv, the samples at every instruction.
+# What products and streams of codewords reach on a Hopper card, where there is nvcc, in $OUT/product-rates.md and
+# stream-rates.md; then for each shape $OUT/profile-<shape>.txt, tables and advice, and .csv, the samples at every
+# instruction.
 profile_search() {
-  local ncu shapes shape wanted="" status=0 report done=()
+  local ncu shapes shape wanted="" status=0 report rates done=()
   : >"$OUT/profile.log"
-  if command -v nvcc >/dev/null; then
-    nvcc -std=c++17 -O3 -arch=sm_90a -Icuda bench/cuda/product_rates.cu -o "$scratch/product_rates" >>"$OUT/profile.log" 2>&1 \
-      && "$scratch/product_rates" >"$OUT/product-rates.md" 2>>"$OUT/profile.log" || status=1
-    cat "$OUT/product-rates.md" 2>/dev/null
-  fi
+  for rates in product stream; do
+    command -v nvcc >/dev/null || break
+    nvcc -std=c++17 -O3 -arch=sm_90a -Icuda "bench/cuda/${rates}_rates.cu" -o "$scratch/${rates}_rates" \
+      >>"$OUT/profile.log" 2>&1 \
+      && timeout 60 "$scratch/${rates}_rates" >"$OUT/$rates-rates.md" 2>>"$OUT/profile.log" || status=1
+    cat "$OUT/$rates-rates.md" 2>/dev/null
+  done
   ncu=$(command -v ncu || ls -d /usr/local/cuda/bin/ncu /opt/nvidia/nsight-compute/*/ncu 2>/dev/null | tail -n 1)
   [ -n "$ncu" ] || { echo "ncu is not on PATH" | tee /dev/fd/3 && return 1; }
   shapes=$(node scripts/gpu-profile.mjs) && [ -n "$shapes" ] || return 1
