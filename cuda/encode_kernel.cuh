@@ -16,8 +16,6 @@
 #include "encode_parameters.h"
 #include "launch.cuh"
 #include "limb_operands.cuh"
-#include "limb_products.cuh"
-#include "mma.cuh"
 #include "opaque.cuh"
 #include "piece_products.cuh"
 #include "piece_ranking.cuh"
@@ -25,7 +23,9 @@
 #include "row_operands.cuh"
 #include "settle.cuh"
 #include "stage.cuh"
+#include "unit_products.cuh"
 #include "wgmma.cuh"
+#include "wide_products.cuh"
 
 namespace rvq::cuda {
 
@@ -66,13 +66,9 @@ class EncodeWarp {
   // Of a tile whose rows' operands are not all in registers only that of a chunk counts.
   static constexpr TileShape kTile = kWide        ? wide_tile(0)
                                      : kWarpgroup ? warpgroup_tile(kSteps)
-                                     : kLimbs     ? limb_tile(kSteps)
-                                     : kResident  ? resident_tile(kSteps)
-                                                  : streamed_tile(4);
+                                                  : unit_tile(kSteps, kLimbs);
   // Whether what is kept is by pieces.
   static constexpr bool kPieces = kWarpgroup && kResident;
-  // Else groups of eight codewords at a time: as many sums as registers hold beside the operands.
-  static constexpr int kGroups = kWide ? 16 : kSteps > 4 ? 4 : 8;
   // Loads of codewords that are compared with an open row.
   static constexpr int kLoads = kWide ? 16 : kPieces ? 8 : 4;
   // Steps of a row that are read at once: as many as there are registers for.
@@ -127,15 +123,7 @@ class EncodeWarp {
       ranking_ = RowRanking(view.tag_bits);
       prepare(view, s);
       kept_[0] = kept_[1] = {};
-      if constexpr (kWide) {
-        rank_wide(__shfl_sync(kAll, view.tiles, 0), stream);
-      } else if constexpr (kWarpgroup) {
-        rank_by_warpgroup(__shfl_sync(kAll, view.tiles, 0), stream);
-      } else {
-        int tiles = view.tiles;
-#pragma unroll 1
-        for (int tile = 0; tile < tiles; tile++) rank_tile(view, tile, stream);
-      }
+      rank(view, stream);
       settle(view, s);
       write_codes(s);
     }
@@ -260,176 +248,23 @@ class EncodeWarp {
     store_row_step(shared_operands_ + (step - kWideRegisterSteps) * kRowStepBytes, Group::warp(), operand);
   }
 
+  // Takes the upper ends of a stage's scores.
+  template <typename Stream>
+  __device__ __forceinline__ void rank(const StageView& view, Stream& stream) {
+    if constexpr (kWarpgroup) {
 #ifdef RVQ_WARPGROUP
-  // All tiles of a stage, with operands of rows in shared memory too. A piece is given up when the products of the next
-  // are under way.
-  template <typename Stream>
-  __device__ __forceinline__ void rank_wide(int tiles, Stream& stream) {
-    constexpr int kHalfBytes = kTile.codewords * 16;
-    constexpr int kStep = kTile.codewords * 32 / 16;
-    constexpr int kRowStep = kRowStepBytes / 16;
-    float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
-    uint64_t rows = operand_descriptor(shared_address(shared_operands_), kRowHalfBytes);
-    fence_async_proxy();
-    Group::meet();
-#pragma unroll 1
-    for (int tile = 0; tile < tiles; tile++) {
-      float sums[kGroups][4];
-      hold(sums);
-      warpgroup_arrive();
-#pragma unroll
-      for (int k = 0; k < kWideRegisterSteps; k += 2) {
-        uint64_t codewords = operand_descriptor(k == 0 ? stream.take() : stream.take_following(), kHalfBytes);
-        warpgroup_multiply(sums, operands_[k], codewords, k > 0);
-        warpgroup_multiply(sums, operands_[k + 1], codewords + kStep, true);
-        warpgroup_commit();
-        if (k > 0) give_up_before(stream);
+      const float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
+      int tiles = __shfl_sync(kAll, view.tiles, 0);
+      if constexpr (kWide) {
+        fence_async_proxy();
+        Group::meet();
+        WideProducts<Stream>{operands_, shared_operands_, steps_, factors, ranking_, stream, kept_}.run(tiles);
+      } else {
+        PieceProducts<kSteps, Stream>{operands_, factors, ranking_, stream, kept_}.run(tiles);
       }
-#pragma unroll 1
-      for (int k = kWideRegisterSteps; k < steps_; k += 2) {
-        uint64_t codewords = operand_descriptor(stream.take_following(), kHalfBytes);
-        uint64_t operands = rows + (k - kWideRegisterSteps) * kRowStep;
-        warpgroup_multiply_add(sums, operands, codewords);
-        warpgroup_multiply_add(sums, operands + kRowStep, codewords + kStep);
-        warpgroup_commit();
-        give_up_before(stream);
-      }
-      warpgroup_wait<0>();
-      hold(sums);
-      stream.give_up();
-      rank_sums(tile * kGroups, sums, factors);
-      stream.go_on();
-    }
-  }
-
-  // The piece before that whose products are under way.
-  template <typename Stream>
-  __device__ __forceinline__ void give_up_before(Stream& stream) {
-    warpgroup_wait<1>();
-    stream.give_up();
-    stream.go_on();
-  }
-
-  // All tiles of a stage.
-  template <typename Stream>
-  __device__ __forceinline__ void rank_by_warpgroup(int tiles, Stream& stream) {
-    const float factors[2] = {states_[0].fineness * states_[0].inverse, states_[1].fineness * states_[1].inverse};
-    PieceProducts<kSteps, Stream>{operands_, factors, ranking_, stream, kept_}.run(tiles);
-  }
-
-  // Sums that are upper ends, of groups of codewords from `first_group` on.
-  __device__ __forceinline__ void rank_sums(int first_group, const float (&sums)[kGroups][4],
-                                            const float (&factors)[2]) {
-#pragma unroll
-    for (int n = 0; n < kGroups; n++) {
-      rank_group((first_group + n) / kSets, n % kSets,
-                 [&](int half, int parity) { return ranking_.rank(sums[n][2 * half + parity], factors[half]); });
-    }
-  }
-#else
-  template <typename Stream>
-  __device__ void rank_wide(int, Stream&) {}
-  template <typename Stream>
-  __device__ void rank_by_warpgroup(int, Stream&) {}
 #endif
-
-  // Multiplies the rows with one tile of codewords and ranks the scores.
-  template <typename Stream>
-  __device__ __forceinline__ void rank_tile(const StageView& view, int tile, Stream& stream) {
-    constexpr int kTileGroups = kTile.codewords / 8;
-    int lane = static_cast<int>(threadIdx.x) % 32;
-    int first_group = tile * kTileGroups;
-    if constexpr (kResident) {
-      const unsigned char* unit = stream.next();
-      const float4* bounds = reinterpret_cast<const float4*>(unit + kTile.chunk_bytes());
-#pragma unroll 1
-      for (int j = 0; j < kTileGroups; j += kGroups) {
-        float sums[kGroups][4] = {};
-        const unsigned char* group = unit + j * (kSteps * 256);
-        if constexpr (kLimbs) {
-          multiply_limbs(operands_, group, sums);
-        } else {
-          multiply_halves(sums, group);
-        }
-        // Two codewords' bounds are four numbers: a group of eight has four such, one for each thread's pair.
-#pragma unroll
-        for (int n = 0; n < kGroups; n++) {
-          rank_group((first_group + j + n) / kSets, bounds[(j + n) * 4 + fragment_column()], n % kSets, sums[n]);
-        }
-      }
     } else {
-      float sums[kGroups][4] = {};
-#pragma unroll 1
-      for (int chunk = 0; chunk < steps_ / kTile.chunk_steps; chunk++) {
-        const unsigned char* unit = stream.next();
-        const uint4* operands = fragments_ + static_cast<size_t>(chunk) * kTile.chunk_steps * 32;
-#pragma unroll
-        for (int k = 0; k < kTile.chunk_steps; k++) operands_[k] = operands[k * 32];
-#pragma unroll
-        for (int k = 0; k < kTile.chunk_steps; k += 2) {
-          uint4 b[kGroups];
-#pragma unroll
-          for (int n = 0; n < kGroups; n++) {
-            b[n] = reinterpret_cast<const uint4*>(unit + n * (kTile.chunk_steps * 256) + k * 256)[lane];
-          }
-          multiply_pair(sums, k, b);
-        }
-      }
-      const float4* bounds = reinterpret_cast<const float4*>(view.bounds + static_cast<size_t>(tile) * kTile.codewords);
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) {
-        rank_group((first_group + n) / kSets, __ldg(bounds + n * 4 + fragment_column()), n % kSets, sums[n]);
-      }
-    }
-  }
-
-  // Sums of a row's operands with those of some groups of codewords.
-  __device__ __forceinline__ void multiply_halves(float (&sums)[kGroups][4], const unsigned char* groups) {
-    int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int k = 0; k + 1 < kSteps; k += 2) {
-      uint4 b[kGroups];
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) {
-        b[n] = reinterpret_cast<const uint4*>(groups + n * (kSteps * 256) + k * 256)[lane];
-      }
-      multiply_pair(sums, k, b);
-    }
-    if constexpr (kSteps % 2 == 1) {
-#pragma unroll
-      for (int n = 0; n < kGroups; n++) {
-        uint2 b = reinterpret_cast<const uint2*>(groups + n * (kSteps * 256) + (kSteps - 1) * 256)[lane];
-        multiply_add(sums[n], operands_[kSteps - 1], b.x, b.y);
-      }
-    }
-  }
-
-  // Two steps. Every sum is touched once before any is touched again: a product takes as long as eight of them.
-  __device__ __forceinline__ void multiply_pair(float (&sums)[kGroups][4], int k, const uint4 (&b)[kGroups]) {
-#pragma unroll
-    for (int n = 0; n < kGroups; n++) multiply_add(sums[n], operands_[k], b[n].x, b[n].y);
-#pragma unroll
-    for (int n = 0; n < kGroups; n++) multiply_add(sums[n], operands_[k + 1], b[n].z, b[n].w);
-  }
-
-  // The same for products without bounds; `bounds` are of this thread's two codewords: start, slope, start, slope.
-  __device__ __forceinline__ void rank_group(int round, const float4& bounds, int set, const float (&sums)[4]) {
-    rank_group(round, set, [&](int half, int parity) {
-      const RowState& state = states_[half];
-      float start = parity == 0 ? bounds.x : bounds.z;
-      float slope = parity == 0 ? bounds.y : bounds.w;
-      float upper = fmaf(state.radius, slope, fmaf(sums[2 * half + parity], state.inverse, start));
-      return ranking_.rank(upper, state.fineness);
-    });
-  }
-
-  // Takes the ranked scores rank_of(half, parity) of the group kSets · round + set of eight codewords.
-  template <typename RankOf>
-  __device__ __forceinline__ void rank_group(int round, int set, const RankOf& rank_of) {
-    int tag = 2 * round;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      kept_[half].take(set, ranking_.tagged(rank_of(half, 0), tag), ranking_.tagged(rank_of(half, 1), tag + 1));
+      UnitProducts<kSteps, kLimbs, Stream>{operands_, fragments_, steps_, states_, ranking_, stream, kept_}.run(view);
     }
   }
 

@@ -85,6 +85,17 @@ struct Kept {
   __device__ __forceinline__ int last(int set) const { return kThree ? third[set] : second[set]; }
 };
 
+// Takes ranks rank_of(half, parity) of the group kSets · round + set of eight codewords, for both of a thread's rows.
+template <bool kThree, typename RankOf>
+__device__ __forceinline__ void take_group(const Ranking& ranking, Kept<kThree> (&kept)[2], int round, int set,
+                                           const RankOf& rank_of) {
+  int tag = 2 * round;
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    kept[half].take(set, ranking.tagged(rank_of(half, 0), tag), ranking.tagged(rank_of(half, 1), tag + 1));
+  }
+}
+
 // 2·G of screen_bound.h for a row whose largest L_i is `lower`, rounded down: it can be below zero.
 __device__ __forceinline__ float nearness(float radius, const RowLengths& row, float lower, const StageErrors& errors) {
   float most = row.norm + row.error;

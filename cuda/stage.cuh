@@ -79,6 +79,11 @@ __host__ __device__ constexpr TileShape limb_tile(int steps) {
 
 __host__ __device__ constexpr TileShape streamed_tile(int steps) { return {64, (steps + 3) / 4 * 4, 4, false}; }
 
+// With mma.sync, for kernels of so many steps; 0 stands for those whose rows' operands are not in registers.
+__host__ __device__ constexpr TileShape unit_tile(int steps, bool limbs) {
+  return limbs ? limb_tile(steps) : steps > 0 ? resident_tile(steps) : streamed_tile(4);
+}
+
 // With wgmma, codewords that are multiplied at once, in groups of eight.
 constexpr int kPieceGroups = 8;
 constexpr int kPieceCodewords = 8 * kPieceGroups;
