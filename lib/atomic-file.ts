@@ -11,22 +11,31 @@ import { RvqError } from "./errors.js";
  * Writes bytes, whole or as they come, to a temporary file in the folder of `path`, flushes it to disk and renames it over `path`. A symbolic link keeps
  * pointing where it did, a file keeps its permissions, and what is no file (a pipe, a device) is written to as it is. A process
  * that exits meanwhile removes the temporary file.
- * @throws RvqError INVALID_ARGUMENT, IO
+ * @throws RvqError INVALID_ARGUMENT, IO; what the bytes throw where they come piece by piece
  */
 export async function writeFileAtomic(
   path: string | URL,
   bytes: Uint8Array | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const name = checkPath("path", path);
-  const content = isAsyncIterable(bytes) ? bytes : checkBytes("bytes", bytes);
+  let failure: { readonly error: unknown } | null = null;
+  async function* piecesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* source;
+    } catch (error) {
+      failure = { error };
+      throw error;
+    }
+  }
+  const content = isAsyncIterable(bytes) ? piecesOf(bytes) : checkBytes("bytes", bytes);
   try {
     const target = await realpath(name).catch(() => name);
     const old = await stat(target).catch(() => null);
     if (old !== null && !old.isFile()) await writeFile(target, content);
     else await replaceFile(target, content, old === null ? null : old.mode & 0o7777);
   } catch (cause) {
-    // What comes piece by piece may fail to come.
-    if (cause instanceof RvqError) throw cause;
+    // What comes piece by piece may fail to come: that says itself what is wrong.
+    if (cause instanceof RvqError || failure !== null) throw cause;
     throw new RvqError("IO", `cannot write ${name}: ${(cause as Error).message}`, { cause });
   }
 }

@@ -41,6 +41,11 @@ export function checkOptions(name: string, value: unknown): void {
   }
 }
 
+/** Options of which some must be given. */
+export function checkRequiredOptions(name: string, value: unknown): void {
+  if (typeof value !== "object" || value === null) throw invalidArgument(name, "an object", value);
+}
+
 export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalidArgument(name, "a function", value);
 }

@@ -16,6 +16,7 @@ import { emptyState, type StageState } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
 import type { PartMemory, StepBatch } from "./part-step.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
+import { makeReadOnly } from "./read-only.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { type CheckedRows, checkRows } from "./row-options.js";
 import { RowWorkers } from "./row-workers.js";
@@ -66,6 +67,7 @@ export class CodebookTrainer {
     this.groups = groups;
     this.codebookSizes = this.layout.codebookSizes;
     this.metadata = metadata;
+    makeReadOnly(this, ["dim", "metric", "stages", "groups", "codebookSizes", "metadata"]);
     this.engine = engine;
     const { backend, threads, device } = backendOptions;
     this.backendOptions = { backend, threads, device };

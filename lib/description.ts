@@ -20,12 +20,12 @@ export interface Description {
     readonly stages: number;
     readonly bitsPerVector: number;
     readonly packedBitsPerVector: number;
-    /** bitsPerVector × vectorsPerSecond; null where no rate was given. */
+    /** bitsPerVector × frameRate; null where no rate was given. */
     readonly bitsPerSecond: number | null;
   }[];
 }
 
-export function describe(spec: CodebookSpec, vectorsPerSecond: number | undefined): Description {
+export function describe(spec: CodebookSpec, frameRate: number | undefined): Description {
   const codebookSizes = spec.codebooks.map((codebook) => codebook.length / spec.dim);
   return {
     dim: spec.dim,
@@ -35,34 +35,33 @@ export function describe(spec: CodebookSpec, vectorsPerSecond: number | undefine
     codebookSizes,
     codebookBytes: spec.codebooks.reduce((sum, codebook) => sum + codebook.byteLength, 0),
     log2Capacity: informationBits(codebookSizes),
-    rates: ratesOf(codebookSizes, 1, vectorsPerSecond),
+    rates: ratesOf(codebookSizes, 1, frameRate),
   };
 }
 
 export interface DescribeOptions {
   /** Vectors a second, for bit rates. */
-  readonly vectorsPerSecond?: number;
+  readonly frameRate?: number;
 }
 
-export function checkDescribeOptions(options: DescribeOptions): DescribeOptions["vectorsPerSecond"] {
+export function checkDescribeOptions(options: DescribeOptions): DescribeOptions["frameRate"] {
   checkOptions("options", options);
-  const { vectorsPerSecond } = options;
-  if (vectorsPerSecond !== undefined)
-    checkNumber("vectorsPerSecond", vectorsPerSecond, Number.MIN_VALUE, "a positive number");
-  return vectorsPerSecond;
+  const { frameRate } = options;
+  if (frameRate !== undefined) checkNumber("frameRate", frameRate, Number.MIN_VALUE, "a positive number");
+  return frameRate;
 }
 
 /** Rates of the first 1, 2, … stages, each of so many columns of the codes. */
 export function ratesOf(
   codebookSizes: readonly number[],
   columnsPerStage: number,
-  vectorsPerSecond: number | undefined,
+  frameRate: number | undefined,
 ): Description["rates"] {
   return Array.from({ length: codebookSizes.length / columnsPerStage }, (_, stage) => {
     const sizes = codebookSizes.slice(0, (stage + 1) * columnsPerStage);
     const bitsPerVector = informationBits(sizes);
     const packed = sizes.reduce((sum, size) => sum + bitsPerCode(size), 0);
-    const bitsPerSecond = vectorsPerSecond === undefined ? null : bitsPerVector * vectorsPerSecond;
+    const bitsPerSecond = frameRate === undefined ? null : bitsPerVector * frameRate;
     return { stages: stage + 1, bitsPerVector, packedBitsPerVector: packed, bitsPerSecond };
   });
 }

@@ -67,5 +67,9 @@ function render(value: unknown): string {
 }
 
 function typeName(value: object): string {
-  return Object.prototype.toString.call(value).slice(8, -1);
+  const name = Object.prototype.toString.call(value).slice(8, -1);
+  if (name !== "Object") return name;
+  // Of a class: what `toString` says is the same for all of them.
+  const maker: unknown = value.constructor;
+  return typeof maker === "function" && maker.name !== "" ? maker.name : name;
 }

@@ -25,6 +25,7 @@ import {
   type EncodeSyncOptions,
   type StageOptions,
 } from "./quantizer-options.js";
+import { makeReadOnly } from "./read-only.js";
 import type { RefineOptions } from "./refine.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { readSealedFile } from "./sealed-bytes.js";
@@ -73,6 +74,7 @@ export class GroupedQuantizer {
     const hash = createHash("sha256");
     for (const { id } of quantizers) hash.update(id);
     this.id = hash.digest("hex");
+    makeReadOnly(this, ["dim", "metric", "stages", "groups", "codebookSizes", "metadata", "id"]);
   }
 
   /**
@@ -318,7 +320,7 @@ export class GroupedQuantizer {
 
   /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
   describe(options: DescribeOptions = {}): GroupedDescription {
-    const vectorsPerSecond = checkDescribeOptions(options);
+    const frameRate = checkDescribeOptions(options);
     return {
       dim: this.dim,
       metric: this.metric,
@@ -328,7 +330,7 @@ export class GroupedQuantizer {
       codebookSizes: this.codebookSizes,
       codebookBytes: this.quantizers.reduce((sum, rq) => sum + rq.describe().codebookBytes, 0),
       log2Capacity: this.bitsPerVector(),
-      rates: ratesOf(this.codebookSizes, this.groups.length, vectorsPerSecond),
+      rates: ratesOf(this.codebookSizes, this.groups.length, frameRate),
     };
   }
 
@@ -372,6 +374,10 @@ export class GroupedQuantizer {
     this.disposed = true;
     if (this.callsInFlight > 0) return;
     for (const rq of this.quantizers) rq.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   private checkCall(options: EncodeOptions) {

@@ -1,7 +1,15 @@
 // The quantizers of a product form, one a group: trained, refined, or from given codebooks.
 
 import type { CodebookSpec } from "./backend.js";
-import { checkInteger, checkMetadata, checkMetric, checkOptions, checkVectors, checkWeights, limits } from "./check.js";
+import {
+  checkInteger,
+  checkMetadata,
+  checkMetric,
+  checkRequiredOptions,
+  checkVectors,
+  checkWeights,
+  limits,
+} from "./check.js";
 import { checkGroups, neighbouringColumns } from "./column-groups.js";
 import { invalidArgument } from "./errors.js";
 import { checkGroupedContent, columnsInSlices } from "./group-layout.js";
@@ -19,7 +27,7 @@ export interface GroupedParts {
 
 /** `GroupedQuantizer.train`. */
 export async function trainGroups(vectors: unknown, options: GroupedTrainOptions): Promise<GroupedParts> {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const { groups: given, onProgress, metadata, ...training } = options;
   const dim = checkInteger("dim", training.dim, 1, limits.dim);
   const widths = checkGroups(given, dim);
@@ -50,7 +58,7 @@ export async function trainGroups(vectors: unknown, options: GroupedTrainOptions
 
 /** `GroupedQuantizer.fromCodebooks`. */
 export function groupsFromCodebooks(codebooks: unknown, options: FromGroupedCodebooksOptions): GroupedParts {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const { groups: given, weights: givenWeights, metadata, ...choice } = options;
   const dim = checkInteger("dim", choice.dim, 1, limits.dim);
   const widths = checkGroups(given, dim);

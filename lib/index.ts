@@ -16,7 +16,7 @@ export { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
 export type { ByteSource } from "./bitstream/byte-source.js";
 export type { Frames } from "./bitstream/chunk.js";
 export type { Coding } from "./bitstream/code-coder.js";
-export { type CodeTables, codeTables } from "./bitstream/code-tables.js";
+export { type CodeTables, codeTables, tablesFromBytes, tablesToBytes } from "./bitstream/code-tables.js";
 export { compressCodes, expandCodes } from "./bitstream/compress-codes.js";
 export type { Damage } from "./bitstream/open-stream.js";
 export {

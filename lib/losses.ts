@@ -13,7 +13,7 @@ import {
   checkCodes,
   checkInteger,
   checkNumber,
-  checkOptions,
+  checkRequiredOptions,
   checkVectors,
   limits,
 } from "./check.js";
@@ -193,7 +193,7 @@ function checkLoss(
   matrix: unknown,
   name = "vectors",
 ): { dim: number; rows: CheckedRows; count: number } {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const count = checkVectors(name, matrix, dim).length / dim;
   return { dim, rows: checkRows(options, count), count };

@@ -1,6 +1,14 @@
 // Statistics: what a step of codebook learning needs to know of many vectors, accumulated in shards and merged in any order.
 
-import { checkInteger, checkOptions, checkSignal, checkVectors, checkWorkers, limits } from "./check.js";
+import {
+  checkInteger,
+  checkOptions,
+  checkRequiredOptions,
+  checkSignal,
+  checkVectors,
+  checkWorkers,
+  limits,
+} from "./check.js";
 import { gatherCounting } from "./counting-rows.js";
 import { invalidArgument } from "./errors.js";
 import { openBackend } from "./open-backend.js";
@@ -21,7 +29,7 @@ export async function vectorRange(
   vectors: Float32Array,
   options: RowOptions & { readonly dim: number },
 ): Promise<VectorRange> {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const plain = checkVectors("vectors", vectors, dim);
   return (await gatherCounting("vectors", plain, dim, checkRows(options, plain.length / dim))).range;

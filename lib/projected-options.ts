@@ -9,7 +9,7 @@ import {
   checkInteger,
   checkMetadata,
   checkMetric,
-  checkOptions,
+  checkRequiredOptions,
   limits,
 } from "./check.js";
 import type { Description } from "./description.js";
@@ -68,7 +68,7 @@ export interface ProjectedDescription extends Description {
 
 /** Everything is copied. @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR */
 export function checkProjectedModel(parts: unknown, options: FromPartsOptions): ProjectedModel {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const metric = checkMetric(options.metric ?? "l2");
   const arrangement = checkArrangement(options.arrangement ?? "residual");

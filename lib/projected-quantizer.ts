@@ -34,6 +34,7 @@ import {
   type StageOptions,
 } from "./quantizer-options.js";
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
+import { makeReadOnly } from "./read-only.js";
 import { readSealedFile } from "./sealed-bytes.js";
 import { StagedRows } from "./staging.js";
 import { type Usage, usageOf } from "./statistics.js";
@@ -71,6 +72,7 @@ export class ProjectedQuantizer {
     this.prepared = new PreparedParts(engine, spec);
     this.codebookSizes = this.prepared.codebookSizes;
     this.stages = this.codebookSizes.length;
+    makeReadOnly(this, ["dim", "metric", "arrangement", "stages", "codebookSizes", "metadata", "id"]);
     const decode = ({ codes, codeStages, stages, vectors, count, chunkOf }: DecodeRequest, firstRow: number) =>
       this.prepared.decode(codes, codeStages, stages, vectors, { firstRow, rows: count, chunkOf });
     this.decoder = {
@@ -237,7 +239,7 @@ export class ProjectedQuantizer {
 
   /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
   describe(options: DescribeOptions = {}): ProjectedDescription {
-    const vectorsPerSecond = checkDescribeOptions(options);
+    const frameRate = checkDescribeOptions(options);
     const { dim, metric, arrangement, stages, codebookSizes } = this;
     const { parts } = this.spec;
     const bytesOf = (arrays: readonly (Float32Array | null | undefined)[]) =>
@@ -255,7 +257,7 @@ export class ProjectedQuantizer {
         parts.flatMap(({ input, output }) => [input?.weight, input?.bias, output?.weight, output?.bias]),
       ),
       log2Capacity: this.bitsPerVector(),
-      rates: ratesOf(codebookSizes, 1, vectorsPerSecond),
+      rates: ratesOf(codebookSizes, 1, frameRate),
     };
   }
 
@@ -281,6 +283,10 @@ export class ProjectedQuantizer {
   dispose(): void {
     this.disposed = true;
     if (this.callsInFlight === 0) this.prepared.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   private checkCall(options: DecodeOptions) {

@@ -1,6 +1,6 @@
 // Rate control: how many stages each frame gets, by a bit rate, an error ceiling, or the worth of a bit, within a leaky bucket.
 
-import { checkInteger, checkNumber, checkOptions } from "./check.js";
+import { checkInteger, checkNumber, checkRequiredOptions } from "./check.js";
 import { invalidArgument } from "./errors.js";
 import { bitsPerCode } from "./pack-layout.js";
 
@@ -30,7 +30,7 @@ export interface Plan {
 
 /** What `frameRate` and `kbps` allow with codebooks of these sizes. */
 export function planRate(codebookSizes: readonly number[], options: PlanOptions): Plan {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const frameRate = checkNumber("frameRate", options.frameRate, Number.MIN_VALUE, "a positive number");
   const kbps = checkNumber("kbps", options.kbps, 0, "a number that is not negative");
   const available = (1000 * kbps) / frameRate;
@@ -103,7 +103,7 @@ export function allocateStages(
   bitsPerStage: readonly number[],
   options: AllocateOptions,
 ): Allocation {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const stages = bitsPerStage.length;
   if (!(errors instanceof Float64Array) || errors.length % (stages + 1) !== 0) {
     throw invalidArgument("errors", `a Float64Array of a multiple of ${stages + 1} elements`, errors);

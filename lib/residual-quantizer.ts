@@ -13,6 +13,7 @@ import {
   checkMetadata,
   checkMetric,
   checkOptions,
+  checkRequiredOptions,
   checkVectors,
   checkWeights,
   limits,
@@ -45,6 +46,7 @@ import {
   type FromCodebooksOptions,
 } from "./quantizer-options.js";
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
+import { makeReadOnly } from "./read-only.js";
 import { type RefineOptions, refineModel } from "./refine.js";
 import { StagedRows } from "./staging.js";
 import { type Usage, usageOf } from "./statistics.js";
@@ -76,6 +78,7 @@ export class ResidualQuantizer {
     this.stages = model.spec.codebooks.length;
     this.codebookSizes = model.spec.codebooks.map((codebook) => codebook.length / this.dim);
     this.id = modelId(model.spec);
+    makeReadOnly(this, ["dim", "metric", "stages", "codebookSizes", "metadata", "id"]);
     this.engine = engine;
     this.prepared = engine.prepare(model.spec);
     this.decoder = {
@@ -97,7 +100,7 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE; the signal's reason when aborted
    */
   static async train(vectors: Float32Array, options: TrainOptions): Promise<ResidualQuantizer> {
-    checkOptions("options", options ?? null);
+    checkRequiredOptions("options", options);
     const metadata = checkMetadata(options.metadata);
     const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainCodebooks(engine, vectors, options);
@@ -110,7 +113,7 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE; the signal's reason; what `source` throws
    */
   static async trainFromBatches(source: BatchSource, options: BatchTrainOptions): Promise<ResidualQuantizer> {
-    checkOptions("options", options ?? null);
+    checkRequiredOptions("options", options);
     const metadata = checkMetadata(options.metadata);
     const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainFromBatches(engine, source, options);
@@ -122,7 +125,7 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE
    */
   static fromCodebooks(codebooks: readonly Float32Array[], options: FromCodebooksOptions): ResidualQuantizer {
-    checkOptions("options", options ?? null);
+    checkRequiredOptions("options", options);
     const dim = checkInteger("dim", options.dim, 1, limits.dim);
     const metric = checkMetric(options.metric ?? "l2");
     const weights = checkWeights(options.weights, dim, metric);
@@ -292,8 +295,8 @@ export class ResidualQuantizer {
 
   /** Sizes, log2 capacity and, for a rate in vectors per second, bit rates. */
   describe(options: DescribeOptions = {}): Description {
-    const vectorsPerSecond = checkDescribeOptions(options);
-    return describe(this.spec, vectorsPerSecond);
+    const frameRate = checkDescribeOptions(options);
+    return describe(this.spec, frameRate);
   }
 
   /** How many stages a bit rate allows: for every frame, and on the average where `allocateStages` may choose. */
@@ -338,6 +341,10 @@ export class ResidualQuantizer {
   dispose(): void {
     this.disposed = true;
     if (this.callsInFlight === 0) this.prepared.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   /** The options of a call, checked, of a quantizer that is in use. */

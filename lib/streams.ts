@@ -1,12 +1,6 @@
 // Streams: vectors to codes to bytes and back, as async generators that Node's pipelines take, and as Web streams.
 
 import { Duplex } from "node:stream";
-import {
-  ReadableStream,
-  type ReadableStreamDefaultReader,
-  TransformStream,
-  type WritableStream,
-} from "node:stream/web";
 import { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
 import type { Frames } from "./bitstream/chunk.js";
 import { type UnpackOptions, unpackBytes } from "./bitstream/stream-decoder.js";
@@ -69,7 +63,7 @@ export function unpackStream(options: UnpackOptions = {}): StreamStep<Uint8Array
   return (source) => unpackBytes(source, options);
 }
 
-/** A step as the pair that `readable.pipeThrough` takes. */
+/** A step as the pair that `readable.pipeThrough` takes. The streams are the global ones, which with TypeScript's `DOM` are of its types. */
 export function asTransformStream<In, Out>(
   step: StreamStep<In, Out>,
 ): { readonly writable: WritableStream<In>; readonly readable: ReadableStream<Out> } {

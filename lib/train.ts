@@ -11,7 +11,7 @@ import {
   checkInteger,
   checkMetric,
   checkNumber,
-  checkOptions,
+  checkRequiredOptions,
   checkSeed,
   checkSignal,
   checkVectors,
@@ -226,7 +226,7 @@ async function copyChecked(
 }
 
 export function checkTrainOptions(options: TrainOptions) {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const metric = checkMetric(options.metric ?? "l2");
   const inits = checkInit(options.init ?? "k-means++", dim, metric);

@@ -6,7 +6,7 @@ import {
   checkInteger,
   checkMetadata,
   checkMetric,
-  checkOptions,
+  checkRequiredOptions,
   checkVectors,
   checkWeights,
   limits,
@@ -36,7 +36,7 @@ export interface Start {
 
 /** `CodebookTrainer.start`. */
 export async function startByKmeans(firstBatches: unknown, options: StartTrainerOptions): Promise<Start> {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const groups = checkTrainerGroups(options.groups, dim);
   const metadata = checkMetadata(options.metadata);
@@ -105,7 +105,7 @@ async function startPart(
 
 /** `CodebookTrainer.fromCodebooks`. */
 export function startFromCodebooks(codebooksArgument: unknown, options: TrainerFromCodebooksOptions): Start {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const groups = checkTrainerGroups(options.groups, dim);
   const metric = checkMetric(options.metric ?? "l2");

@@ -1,6 +1,6 @@
 // The `.rvq` container: what is written comes back, from any range and any first stages, however it was cut or continued.
 
-import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -282,6 +282,37 @@ describe("a writer", () => {
     const reader = await RvqReader.open(path);
     expect(reader.frameCount).toBe(3);
     await reader.close();
+  });
+
+  it("can be closed twice, and closes by itself, as a reader does", async () => {
+    const path = join(folder, "disposed.rvq");
+    const writer = await RvqWriter.create(path, { modelId, codebookSizes: [4, 4] });
+    await writer.write(example(3, [4, 4]));
+    await writer[Symbol.asyncDispose]();
+    await writer.close();
+    await writer[Symbol.asyncDispose]();
+    const reader = await RvqReader.open(path);
+    expect(reader.damage).toEqual([]);
+    await reader[Symbol.asyncDispose]();
+    await expect(reader.read()).rejects.toMatchObject({ code: "IO" });
+    const failed = await RvqWriter.create(path, { modelId, codebookSizes: [4] });
+    await (failed as unknown as { file: FileHandle }).file.close();
+    await failed.write(example(1, [4]));
+    await expect(failed.flush()).rejects.toMatchObject({ code: "IO" });
+    await failed[Symbol.asyncDispose]();
+    await expect(failed.close()).rejects.toMatchObject({ code: "DISPOSED" });
+  });
+
+  it("leaves what its source throws as it is, and no file", async () => {
+    const path = join(folder, "thrown.rvq");
+    const bug = new TypeError("a bug of the caller's");
+    async function* pieces() {
+      yield new Uint8Array(9);
+      throw bug;
+    }
+    await expect(writeFileAtomic(path, pieces())).rejects.toBe(bug);
+    await expect(writeFileAtomic("/dev/null", pieces())).rejects.toBe(bug);
+    expect((await readdir(folder)).filter((name) => /thrown|tmp/.test(name))).toEqual([]);
   });
 
   it("names the path it cannot write", async () => {

@@ -3,7 +3,16 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Codes, codeTables, compressCodes, expandCodes, packedSizeBytes, RvqError } from "../lib/index.js";
+import {
+  type Codes,
+  codeTables,
+  compressCodes,
+  expandCodes,
+  packedSizeBytes,
+  RvqError,
+  tablesFromBytes,
+  tablesToBytes,
+} from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { codesOf, sizesArbitrary } from "./bitstream-codes.js";
 
@@ -110,6 +119,17 @@ describe("entropy-coded codes", () => {
         "c5cde226feefe8bf",
       ]
     `);
+  });
+});
+
+describe("tables", () => {
+  it("come back from their bytes", () => {
+    const sizes = [5, 256, 1];
+    const data = Uint16Array.from({ length: 300 }, (_, i) => (i * i) % sizes[i % 3]);
+    const tables = codeTables({ count: 100, stages: 3, data }, sizes);
+    const bytes = tablesToBytes(tables);
+    expect(bytes).toHaveLength(2 * (7 + 255 + 0));
+    expect(tablesFromBytes(bytes, sizes)).toEqual(tables);
   });
 });
 

@@ -27,7 +27,7 @@ const given = `
   declare const latents: Float32Array;
   declare const vectorPieces: AsyncIterable<Float32Array>;
   declare const fileStream: NodeJS.WritableStream;
-  declare const response: { readonly body: import("node:stream/web").ReadableStream<Uint8Array> };
+  declare const response: { readonly body: NonNullable<Response["body"]> };
   declare function check(modelId: string): void;
   declare function use(codes: import("rvq").Codes): void;
   declare const firstBatches: Float32Array[];
@@ -67,6 +67,12 @@ describe("the samples in the docs", () => {
 
   it("have the right types", () => {
     expect(complaints(programs, given)).toEqual([]);
+  });
+
+  it("have the right types of streams where TypeScript's types of browsers are beside Node's", () => {
+    const ofStreams = programs.filter(({ code }) => code.includes("pipeThrough"));
+    expect(ofStreams).not.toEqual([]);
+    expect(complaints(ofStreams, given, ["lib.dom.d.ts", "lib.dom.iterable.d.ts"])).toEqual([]);
   });
 
   it.each(programs.filter(canRun))("run, and print what they say: $name", ({ name, code }) => {
@@ -126,13 +132,13 @@ function canRun(program: Program): boolean {
 }
 
 /** What the compiler says of programs, as they would be written in a project with rvq installed and these declarations. */
-function complaints(sources: readonly Program[], declarations: string): string[] {
+function complaints(sources: readonly Program[], declarations: string, libs: readonly string[] = []): string[] {
   const options: ts.CompilerOptions = {
     strict: true,
     noEmit: true,
     skipLibCheck: true,
     target: ts.ScriptTarget.ES2022,
-    lib: ["lib.es2023.d.ts", "lib.esnext.disposable.d.ts"],
+    lib: ["lib.es2023.d.ts", "lib.esnext.disposable.d.ts", ...libs],
     module: ts.ModuleKind.NodeNext,
     moduleResolution: ts.ModuleResolutionKind.NodeNext,
     types: ["node"],

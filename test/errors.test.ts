@@ -2,13 +2,17 @@
 
 import { describe, expect, it } from "vitest";
 import {
+  CodeIndex,
   type Codes,
   GroupedQuantizer,
   packCodes,
   packedSizeBytes,
   ResidualQuantizer,
   RvqError,
+  rvqBytes,
   status,
+  tablesFromBytes,
+  tablesToBytes,
   unpackCodes,
 } from "../lib/index.js";
 import { detach } from "./lost-memory.js";
@@ -382,7 +386,7 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "INVALID_ARGUMENT",
     /iterations/,
   ],
-  ["a rate that is none", () => rq.describe({ vectorsPerSecond: 0 }), "INVALID_ARGUMENT", /vectorsPerSecond/],
+  ["a rate that is none", () => rq.describe({ frameRate: 0 }), "INVALID_ARGUMENT", /frameRate/],
   ["bits of no stage", () => rq.bitsPerVector(0), "INVALID_ARGUMENT", /stages/],
   [
     "packing codes out of range",
@@ -418,7 +422,27 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
   ],
   ["more codes than memory", () => unpackCodes(new Uint8Array(0), 2 ** 50, [1]), "OUT_OF_MEMORY", /codes/],
   ["bits of no codebook", () => packedSizeBytes(5, wrong(null)), "INVALID_ARGUMENT", /codebookSizes/],
-  ["a rate in words", () => rq.describe({ vectorsPerSecond: wrong("75") }), "INVALID_ARGUMENT", /vectorsPerSecond/],
+  ["a rate in words", () => rq.describe({ frameRate: wrong("75") }), "INVALID_ARGUMENT", /frameRate/],
+  [
+    "no options",
+    () => ResidualQuantizer.fromCodebooks([codebook], wrong(undefined)),
+    "INVALID_ARGUMENT",
+    /got undefined/,
+  ],
+  [
+    "a quantizer that no index takes",
+    () => CodeIndex.create(wrong(GroupedQuantizer.fromCodebooks([[codebook]], { dim: 3, groups: 1 })), codes),
+    "INVALID_ARGUMENT",
+    /quantizer: expected .*, got GroupedQuantizer$/,
+  ],
+  [
+    "codes that come alone where pieces of them are expected",
+    () => rvqBytes(wrong(codes), { modelId: rq.id, codebookSizes: [2, 2] }).next(),
+    "INVALID_ARGUMENT",
+    /codes: expected an iterable of .*, got Object/,
+  ],
+  ["tables of other sizes", () => tablesFromBytes(new Uint8Array(6), [2, 2]), "INVALID_ARGUMENT", /bytes: expected 4 /],
+  ["tables that are none", () => tablesToBytes(wrong({ codebookSizes: [2] })), "INVALID_ARGUMENT", /tables: expected/],
   ["a missing model file", () => ResidualQuantizer.load("/nonexistent/model.rvqm"), "IO", /nonexistent/],
   ["a folder that does not exist", () => rq.save("/nonexistent/model.rvqm"), "IO", /nonexistent/],
 ];
@@ -431,6 +455,22 @@ describe("typed errors", () => {
       expect(error.message).toMatch(message);
     });
   }
+});
+
+describe("what a quantizer says of itself", () => {
+  it("cannot be changed from outside", () => {
+    const quantizer = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 3 });
+    const grouped = GroupedQuantizer.fromCodebooks([[codebook]], { dim: 3, groups: 1 });
+    expect(() => quantizer.codebookSizes.concat(1) && (quantizer.codebookSizes as number[]).reverse()).toThrow(
+      TypeError,
+    );
+    for (const one of [quantizer, grouped]) {
+      expect(() => Object.assign(one, { dim: 1 })).toThrow(TypeError);
+      expect(() => Object.assign(one, { codebookSizes: [] })).toThrow(TypeError);
+      one[Symbol.dispose]();
+    }
+    expect(() => quantizer.encodeSync(new Float32Array(3))).toThrow(/after dispose/);
+  });
 });
 
 describe("calls that are refused again and again", () => {

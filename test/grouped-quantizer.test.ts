@@ -123,7 +123,7 @@ describe("a grouped quantizer", () => {
     const both = first + Math.log2(7 * 8 * 9);
     expect(gq.bitsPerVector(1)).toBeCloseTo(first, 12);
     expect(gq.bitsPerVector()).toBeCloseTo(both, 12);
-    expect(gq.describe({ vectorsPerSecond: 75 })).toMatchObject({
+    expect(gq.describe({ frameRate: 75 })).toMatchObject({
       dim,
       groups,
       stages: 2,

@@ -350,7 +350,7 @@ describe("a quantizer with projections", () => {
 
   it("describes itself, and what a bit rate allows", () => {
     const pq = open(dac);
-    const { arrangement, parts, codebookBytes, projectionBytes, log2Capacity } = pq.describe({ vectorsPerSecond: 86 });
+    const { arrangement, parts, codebookBytes, projectionBytes, log2Capacity } = pq.describe({ frameRate: 86 });
     expect({ arrangement, parts: parts[4], codebookBytes, projectionBytes, log2Capacity }).toEqual({
       arrangement: "residual",
       parts: { dim: 8, stages: 1 },

@@ -88,7 +88,7 @@ describe("fromCodebooks", () => {
   it("states sizes, capacity and rates", () => {
     expect(rq.bitsPerVector()).toBeCloseTo(2 + Math.log2(3), 12);
     expect(rq.bitsPerVector(1)).toBe(2);
-    expect(rq.describe({ vectorsPerSecond: 100 })).toEqual({
+    expect(rq.describe({ frameRate: 100 })).toEqual({
       dim: 4,
       metric: "l2",
       weighted: false,

@@ -1,5 +1,6 @@
 // rvqBytes: the bytes of a `.rvq` file in pieces, from codes in pieces, with turns for the event loop in between.
 
+import { invalidArgument } from "../errors.js";
 import { runInSlices } from "../time-slice.js";
 import { headerOf, type RvqOptions, StreamEncoder, type WritableCodes } from "./stream-encoder.js";
 
@@ -17,6 +18,7 @@ export async function* rvqBytes(
   codes: Iterable<WritableCodes> | AsyncIterable<WritableCodes>,
   options: RvqBytesOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  checkPieces(codes);
   const encoder = new StreamEncoder(headerOf(options), options);
   yield encoder.headerBytes;
   for await (const some of codes) yield* await runInSlices(encoder.push(some));
@@ -24,4 +26,10 @@ export async function* rvqBytes(
   if (last !== null) yield last;
   const { summary = {} } = options;
   yield encoder.end(typeof summary === "function" ? summary() : summary);
+}
+
+function checkPieces(codes: unknown): void {
+  if (typeof codes === "object" && codes !== null && (Symbol.asyncIterator in codes || Symbol.iterator in codes))
+    return;
+  throw invalidArgument("codes", "an iterable of { count, stages, data }, such as an array of them", codes);
 }

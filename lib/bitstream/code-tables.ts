@@ -1,10 +1,10 @@
 // Static tables: how often each code of a stage occurs, as the probabilities at the nodes of its codebook's tree.
 
-import { type Codes, checkCodeRange, checkCodes, checkOptions } from "../check.js";
+import { type Codes, checkBytes, checkCodeRange, checkCodes, checkOptions } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { bitsPerCode, checkCodebookSizes } from "../pack-layout.js";
 
-/** Tables for the coding "static". The same tables must be there for decoding; `writeRvq` stores them in the file. */
+/** Tables for the coding "static". The same tables must be there for decoding; a `.rvq` file has them in its header. */
 export interface CodeTables {
   /** K_s ≤ 65536 of each stage. */
   readonly codebookSizes: readonly number[];
@@ -33,13 +33,19 @@ export function codeTables(codes: Codes, codebookSizes: readonly number[]): Code
     const counts = new Float64Array(2 ** (depth + 1));
     for (let i = stage; i < data.length; i += stages) counts[2 ** depth + data[i]]++;
     for (let node = 2 ** depth - 1; node > 0; node--) counts[node] = counts[2 * node] + counts[2 * node + 1];
-    return Uint16Array.from({ length: 2 ** depth }, (_, node) => probability(counts[2 * node + 1], counts[node]));
+    return Uint16Array.from({ length: 2 ** depth }, (_, node) => {
+      return node === 0 ? 0 : probability(counts[2 * node + 1], counts[node]);
+    });
   });
   return { codebookSizes: used, nodes };
 }
 
-/** Bytes of the tables: for each stage the probabilities of nodes 1, 2, …, 16 bits each, little-endian. */
-export function tablesToBytes({ nodes }: CodeTables): Uint8Array {
+/**
+ * Bytes of the tables: for each stage the probabilities of nodes 1, 2, …, 16 bits each, little-endian.
+ * @throws RvqError INVALID_ARGUMENT
+ */
+export function tablesToBytes(tables: CodeTables): Uint8Array {
+  const { nodes } = checkTables(tables, checkCodebookSizes(tables?.codebookSizes));
   const bytes = Buffer.alloc(nodes.reduce((sum, table) => sum + 2 * (table.length - 1), 0));
   let at = 0;
   for (const table of nodes) {
@@ -53,11 +59,20 @@ export function tablesSizeBytes(codebookSizes: readonly number[]): number {
   return codebookSizes.reduce((sum, size) => sum + 2 * (2 ** bitsPerCode(size) - 1), 0);
 }
 
-/** The inverse of `tablesToBytes`; the length has been checked. Any bytes are tables. */
+/**
+ * The inverse of `tablesToBytes`: any bytes that are as many as tables of these sizes have.
+ * @throws RvqError INVALID_ARGUMENT
+ */
 export function tablesFromBytes(bytes: Uint8Array, codebookSizes: readonly number[]): CodeTables {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const sizes = checkCodebookSizes(codebookSizes);
+  for (const [stage, size] of sizes.entries()) tableDepth(stage, size);
+  const { buffer, byteOffset, byteLength } = checkBytes("bytes", bytes);
+  const expected = tablesSizeBytes(sizes);
+  if (byteLength !== expected)
+    throw invalidArgument("bytes", `${expected} bytes for tables of these sizes`, byteLength);
+  const view = new DataView(buffer, byteOffset, byteLength);
   let at = -2;
-  const nodes = codebookSizes.map((size) => {
+  const nodes = sizes.map((size) => {
     const table = new Uint16Array(2 ** bitsPerCode(size));
     for (let node = 1; node < table.length; node++) {
       at += 2;
@@ -65,7 +80,7 @@ export function tablesFromBytes(bytes: Uint8Array, codebookSizes: readonly numbe
     }
     return table;
   });
-  return { codebookSizes, nodes };
+  return { codebookSizes: sizes, nodes };
 }
 
 /** The tables of at least the stages with these sizes. */

@@ -173,6 +173,10 @@ export class RvqReader {
     await this.opened.file.source.close?.();
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
   private async readCached(index: number, stages: number): Promise<ReadChunk> {
     if (this.cached?.index === index && this.cached.stages === stages) return this.cached.read;
     const read = await this.readFrom(index, stages);

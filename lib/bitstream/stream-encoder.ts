@@ -1,7 +1,15 @@
 // Makes a `.rvq` file piece by piece: header, chunks of a fixed number of frames however the codes arrive, index.
 
 import type { CodeArray } from "../backend.js";
-import { type Codes, checkCodeRange, checkCodes, checkInteger, checkMetadata, checkOptions } from "../check.js";
+import {
+  type Codes,
+  checkCodeRange,
+  checkCodes,
+  checkInteger,
+  checkMetadata,
+  checkOptions,
+  checkRequiredOptions,
+} from "../check.js";
 import { newCodeArray } from "../code-array.js";
 import { checkStageCounts } from "../counted-codes.js";
 import { invalidArgument } from "../errors.js";
@@ -46,7 +54,7 @@ export interface WritableCodes extends Codes {
 const defaultChunkFrames = 2048;
 
 export function headerOf(options: RvqOptions): StreamHeader {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const { modelId, codebookSizes, frameRate = null, metadata = {}, tables = null } = options;
   return checkHeader({ modelId, codebookSizes, frameRate, metadata, tables });
 }

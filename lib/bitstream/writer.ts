@@ -16,7 +16,7 @@ import {
 
 /** Writes a file from its first frame to its last. Await every call before the next one. */
 export class RvqWriter {
-  private state: "ready" | "busy" | "closed" = "ready";
+  private state: "ready" | "busy" | "closed" | "failed" = "ready";
 
   private constructor(
     private readonly path: string,
@@ -96,8 +96,9 @@ export class RvqWriter {
     });
   }
 
-  /** Writes what waits and the index, with a JSON object of yours, and closes the file. */
+  /** Writes what waits and the index, with a JSON object of yours, and closes the file; does nothing more a second time. */
   async close(summary: Readonly<Record<string, unknown>> = {}): Promise<void> {
+    if (this.state === "closed") return;
     await this.during(async () => {
       const chunk = await runInSlices(this.encoder.flush());
       if (chunk !== null) await this.put(chunk);
@@ -108,6 +109,11 @@ export class RvqWriter {
       await this.file.close();
     });
     this.state = "closed";
+  }
+
+  /** `close()`, but after a failure, which closes the file. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.state !== "failed") await this.close();
   }
 
   private async put(bytes: Uint8Array): Promise<void> {
@@ -123,7 +129,7 @@ export class RvqWriter {
       await within(this.path, work);
       this.state = "ready";
     } catch (error) {
-      this.state = "closed";
+      this.state = "failed";
       await this.file.close().catch(() => {});
       throw error;
     }

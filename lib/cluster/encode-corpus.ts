@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { writeFileAtomic } from "../atomic-file.js";
-import { checkFunction, checkInteger, checkOptions, checkSignal } from "../check.js";
+import { checkFunction, checkInteger, checkRequiredOptions, checkSignal } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { checkBeam } from "../quantizer-options.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
@@ -61,7 +61,7 @@ export async function encodeCorpus(
   options: ClusterEncodeOptions,
 ): Promise<CorpusManifest> {
   if (!(quantizer instanceof ResidualQuantizer)) throw invalidArgument("quantizer", "a ResidualQuantizer", quantizer);
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const output = checkFileName("output", options.output);
   const format = checkName("format", options.format ?? "rvq", codesFormats);
   const coding = checkName("coding", options.coding ?? "mixed", codings);

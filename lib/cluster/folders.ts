@@ -4,7 +4,7 @@ import { mkdir, readdir, realpath, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { isTemporaryName } from "../atomic-file.js";
 import { type ByteSource, openSource } from "../bitstream/byte-source.js";
-import { checkOptions, checkPath } from "../check.js";
+import { checkPath, checkRequiredOptions } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
 
 /** Bytes of an input; `version` changes when they do. */
@@ -33,7 +33,7 @@ export class SharedFolders {
 
   /** @throws RvqError INVALID_ARGUMENT; IO for what is no folder */
   static async open(options: FolderOptions): Promise<SharedFolders> {
-    checkOptions("options", options ?? null);
+    checkRequiredOptions("options", options);
     const { inputs, outputs } = options;
     const opened = typeof inputs === "function" ? inputs : await openFolder("inputs", inputs);
     return new SharedFolders(opened, await openFolder("outputs", outputs));

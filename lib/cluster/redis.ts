@@ -1,6 +1,6 @@
 // What the connections of BullMQ have in common: options, patience, farewells, errors as strings.
 
-import { checkInteger, checkOptions } from "../check.js";
+import { checkInteger, checkOptions, checkRequiredOptions } from "../check.js";
 import { invalidArgument, RvqError, type RvqErrorCode } from "../errors.js";
 
 export interface QueueOptions {
@@ -24,7 +24,7 @@ const mostRetryMs = 1000;
 
 /** @throws RvqError INVALID_ARGUMENT */
 export function checkQueueOptions(options: QueueOptions): QueueConnection {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const { redis = "redis://127.0.0.1:6379", queue = "rvq", patienceMs = 30_000 } = options;
   if (typeof redis !== "string") checkOptions("redis", redis ?? null);
   if (typeof queue !== "string" || !/^[\w.-]{1,100}$/.test(queue)) {

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Backend } from "../backend.js";
-import { checkFunction, checkInteger, checkMetadata, checkOptions } from "../check.js";
+import { checkFunction, checkInteger, checkMetadata, checkRequiredOptions } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { smallestCluster } from "../kmeans.js";
 import { mergeRanges, Statistics } from "../mergeable-statistics.js";
@@ -72,7 +72,7 @@ export async function trainOnCluster(
 }
 
 function checkClusterTrain(options: ClusterTrainOptions) {
-  checkOptions("options", options ?? null);
+  checkRequiredOptions("options", options);
   const { work, rowsPerShard = 65_536, onProgress, metadata, ...rest } = options;
   checkFunction("onProgress", onProgress);
   const training = checkTrainOptions({ ...rest, onProgress: undefined });

@@ -9,6 +9,7 @@ import {
   checkFunction,
   checkInteger,
   checkOptions,
+  checkRequiredOptions,
   checkSignal,
   checkVectors,
 } from "../check.js";
@@ -150,7 +151,7 @@ export class DeviceQuantizer {
     codes: DeviceCodes,
     options: DeviceStatisticsOptions,
   ): Promise<DeviceStatistics> {
-    checkOptions("options", options ?? null);
+    checkRequiredOptions("options", options);
     const { count, dim } = vectors;
     const rows = { vectors: this.checkVectors(vectors), codes: this.checkCodes(codes) };
     if (codes.count !== count) throw invalidArgument("codes", `codes of the ${count} vectors`, `${codes.count}`);
