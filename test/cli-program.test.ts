@@ -3,13 +3,13 @@
 
 import { execFileSync, spawn } from "node:child_process";
 import { closeSync, existsSync, openSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readWav, wavToMono } from "../lib/audio/wav.js";
 import { encodeWav } from "../lib/audio/wav-write.js";
-import { ResidualQuantizer, status } from "../lib/index.js";
+import { ResidualQuantizer, status, writeNpy } from "../lib/index.js";
 import { Random } from "../lib/random.js";
 import { type CliResult, runCli } from "./run-cli.js";
 
@@ -82,6 +82,13 @@ describe("rvq train", () => {
     const result = await rvq("train", recordings, "-o", out, "--check-only", ...small);
     expect([result.code, existsSync(out)]).toEqual([0, false]);
     expect(result.out).toContain("2 of 3 recordings");
+  });
+
+  it("refuses a recording that is named and not there", async () => {
+    const missing = inFolder("typo.wav");
+    const result = await rvq("train", clip, missing, "-o", inFolder("none.rvqm"), ...small);
+    expect([result.code, existsSync(inFolder("none.rvqm"))]).toEqual([1, false]);
+    expect(result.err).toMatch(/^rvq: .*typo\.wav: cannot be read: ENOENT/);
   });
 
   it("resamples or refuses other rates, as asked", async () => {
@@ -170,7 +177,7 @@ describe("rvq encode and decode", () => {
     const plain = inFolder("plain.rvqm");
     await ResidualQuantizer.fromCodebooks([Float32Array.of(1, 2)], { dim: 1 }).save(plain);
     const result = await rvq("encode", clip, inFolder("x.rvq"), "-m", plain);
-    expect(result.err).toMatch(/^rvq: expected a model trained on audio/);
+    expect(result.err).toMatch(/^rvq: .*plain\.rvqm: expected a model trained on audio/);
   });
 });
 
@@ -359,6 +366,37 @@ describe("wrong usage", () => {
     expect(result.err).toMatch(/^rvq: error: /);
     expect(result.err).toMatch(message);
     expect(result.out).toBe("");
+  });
+
+  it("is an output that would take the place of an input, by whatever path", async () => {
+    const link = inFolder("link.wav");
+    const vectors = inFolder("v.npy");
+    const codes = inFolder("mine.rvq");
+    await symlink(clip, link);
+    await writeFile(vectors, writeNpy({ shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) }));
+    await rvq("encode", clip, codes, "-m", model);
+    const before = await Promise.all([clip, model, vectors, codes].map((path) => readFile(path)));
+    for (const [args, message] of [
+      [
+        ["encode", clip, clip, "-m", model],
+        /^rvq: out\.rvq: expected another file than the input, got ".*clip\.wav"\n$/,
+      ],
+      [["encode", clip, link, "-m", model], /^rvq: out\.rvq: expected another file than the input/],
+      [["encode", clip, model, "-m", model], /^rvq: out\.rvq: expected another file than --model/],
+      [["decode", codes, codes, "-m", model], /^rvq: out: expected another file than in\.rvq/],
+      [["decode", codes, model, "-m", model], /^rvq: out: expected another file than --model/],
+      [["trim", codes, codes, "--stages", "1"], /^rvq: out\.rvq: expected another file than in\.rvq/],
+      [["convert", model, model], /^rvq: out: expected another file than in/],
+      [["train", vectors, "-o", vectors], /^rvq: --out: expected another file than .*v\.npy/],
+      [["train", clip, "-o", link], /^rvq: --out: expected another file than .*clip\.wav/],
+      [["train", clip, "-o", "new.rvqm", "--report", clip], /^rvq: --report: expected another file than .*clip\.wav/],
+      [["train", clip, "--report", "a.html", "-o", "./a.html"], /^rvq: --report: expected another file than --out/],
+    ] as const) {
+      const result = await rvq(...args);
+      expect(result.err).toMatch(message);
+      expect(result.code).toBe(2);
+    }
+    expect(await Promise.all([clip, model, vectors, codes].map((path) => readFile(path)))).toEqual(before);
   });
 
   it("is explained by --help, which is no failure", async () => {

@@ -103,19 +103,20 @@ describe("rvq train on .npy files", () => {
     const holes = await write("holes.npy", [4, 8], new Float32Array(32).fill(Number.NaN, 17, 18));
     const text = inFolder("text.npy");
     await writeFile(text, "no array at all");
-    const failures: [string[], RegExp][] = [
+    const failures: [string[], RegExp, number?][] = [
       [[flat], /flat\.npy: expected an array \[vectors\]\[dim\], got \(16\)\n$/],
       [[empty], /empty\.npy: expected an array \[vectors\]\[dim\], got \(0, 8\)\n$/],
       [[vectorsFile, narrow], /narrow\.npy: expected vectors of 8 numbers, as .*vectors\.npy has, got 4 numbers\n$/],
       [[holes], /holes\.npy: expected finite numbers, got NaN in row 2, column 1\n$/],
       [[text], /text\.npy: npy: expected a file that begins with/],
       [[inFolder("absent.npy")], /absent\.npy: cannot be read: ENOENT/],
-      [[vectorsFile, folder], /paths: expected either \.npy files or WAV files and folders, got /],
-      [[vectorsFile, "--rate", "8000"], /--rate: expected no sample rate for \.npy files, got 8000\n$/],
+      [[vectorsFile, folder], /paths: expected either \.npy files or WAV files and folders, got /, 2],
+      [[vectorsFile, "--rate", "8000"], /--rate: expected no sample rate for \.npy files, got 8000\n$/, 2],
+      [[vectorsFile, "--report", "r.json"], /--report: expected a name ending in \.html: .*, got "r\.json"\n$/, 2],
     ];
-    for (const [args, message] of failures) {
+    for (const [args, message, code = 1] of failures) {
       const result = await rvq(["train", ...args, "-o", inFolder("none.rvqm"), ...size]);
-      expect(result.code, args.join(" ")).toBe(1);
+      expect(result.code, args.join(" ")).toBe(code);
       expect(result.err).toMatch(message);
       expect(existsSync(inFolder("none.rvqm"))).toBe(false);
     }
@@ -199,13 +200,14 @@ describe("rvq train --learn ema", () => {
   });
 
   it.each([
-    [["--checkpoint", "c"], /--checkpoint: expected --learn ema beside it, got "c"\n$/],
-    [["--epochs", "3"], /--epochs: expected --learn ema beside it, got 3\n$/],
-    [["--learn", "ema", "--checkpoint", "same", "-o", "same"], /--out: expected another file than the checkpoint/],
-    [["--learn", "ema", "--checkpoint", "/no/such/folder/c"], /cannot write \/no\/such\/folder\/c: ENOENT/],
-  ])("refuses %j", async (args, message) => {
+    [["--checkpoint", "c"], /--checkpoint: expected --learn ema beside it, got "c"\n$/, 2],
+    [["--epochs", "3"], /--epochs: expected --learn ema beside it, got 3\n$/, 2],
+    [["--every", "3"], /--every: expected --learn ema beside it, got 3\n$/, 2],
+    [["--learn", "ema", "--checkpoint", "same", "-o", "same"], /--out: expected another file than the checkpoint/, 2],
+    [["--learn", "ema", "--checkpoint", "/no/such/folder/c"], /cannot write \/no\/such\/folder\/c: ENOENT/, 1],
+  ] as const)("refuses %j", async (args, message, code) => {
     const result = await rvq(["train", vectorsFile, "-o", inFolder("none.rvqm"), ...size, ...args]);
-    expect(result.code).toBe(1);
+    expect(result.code).toBe(code);
     expect(result.err).toMatch(message);
     expect(existsSync(inFolder("none.rvqm"))).toBe(false);
   });
@@ -241,10 +243,11 @@ describe("rvq train --resume", () => {
     await writeFile(other, writeNpy({ shape: [1000, dim], data: vectors(1000, 9) }));
     const foreign = inFolder("foreign.rvqt");
     await CodebookTrainer.fromCodebooks([Float32Array.of(1, 2)], { dim: 1 }).save(foreign);
-    const failures: [string[], RegExp][] = [
+    const failures: [string[], RegExp, number?][] = [
       [
         [vectorsFile, ...averages, "--checkpoint", checkpoint],
         /--checkpoint: expected a new file, or --resume to go on from this one, got /,
+        2,
       ],
       [[other, "--resume", checkpoint], /expected the training data of the checkpoint \(SHA-256 [0-9a-f]{16}\), got/],
       [[folder, "--resume", checkpoint], /paths: expected \.npy files, as of the checkpoint, got/],
@@ -257,9 +260,9 @@ describe("rvq train --resume", () => {
       [[vectorsFile, "--resume", vectorsFile], /vectors\.npy: expected a trainer's checkpoint/],
       [[vectorsFile, "--resume", inFolder("absent")], /cannot read .*absent: ENOENT/],
     ];
-    for (const [args, message] of failures) {
+    for (const [args, message, code = 1] of failures) {
       const result = await rvq(["train", ...args, "-o", inFolder("none.rvqm")]);
-      expect(result.code, args.join(" ")).toBe(1);
+      expect(result.code, args.join(" ")).toBe(code);
       expect(result.err).toMatch(message);
     }
     expect(existsSync(inFolder("none.rvqm"))).toBe(false);

@@ -43,6 +43,8 @@ export function audioSettings(quantizer: ResidualQuantizer): AudioSettings {
 }
 
 export interface EncodeSignalOptions extends SignalOptions {
+  /** Partial codes kept in the search; default: 1. */
+  readonly beam?: number;
   /** Choose each frame's stages so that the packed codes fill this rate; default: all frames have `stages`. */
   readonly kbps?: number;
 }

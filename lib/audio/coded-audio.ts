@@ -2,7 +2,7 @@
 
 import { writeFileAtomic } from "../atomic-file.js";
 import type { ByteSource } from "../bitstream/byte-source.js";
-import { newCodeArray } from "../code-array.js";
+import { readIntact } from "../bitstream/read-intact.js";
 import { invalidArgument, RvqError, show } from "../errors.js";
 import { type Codes, type Coding, type Frames, RvqReader, rvqBytes, type WritableCodes } from "../index.js";
 import { isHop } from "./mdct.js";
@@ -85,37 +85,15 @@ export async function readCodedAudio(
     const { sampleRate, hop } = audioMetadata(reader, name);
     const sampleCount = checkSampleCount(reader, hop, name, options.recover === true);
     const stages = options.stages ?? reader.stages;
-    const damage = reader.damage.map(({ message }) => message);
     const read = { stages, signal: options.signal };
-    const codes = options.recover ? await readIntact(reader, read, damage) : await reader.read(read);
+    const { codes, damage } = options.recover
+      ? await readIntact(reader, read)
+      : { codes: await reader.read(read), damage: [] };
     const sizes = codebookSizes.slice(0, stages);
     return { sampleRate, hop, sampleCount, modelId, codebookSizes: sizes, codes, storedStages: reader.stages, damage };
   } finally {
     await reader.close();
   }
-}
-
-/** The codes of all frames, with fewer stages or none where they are damaged. */
-async function readIntact(
-  reader: RvqReader,
-  options: { stages: number; signal?: AbortSignal },
-  damage: string[],
-): Promise<Frames> {
-  const { stages } = options;
-  const count = reader.frameCount;
-  const data = newCodeArray(count * stages, reader.header.codebookSizes);
-  const stageCounts = new Uint16Array(count);
-  for await (const chunk of reader.chunks(options)) {
-    if (chunk.damage !== null) damage.push(chunk.damage.message);
-    if (chunk.codes === null) continue;
-    for (let i = 0; i < chunk.count; i++) {
-      const frame = chunk.firstFrame + i;
-      const { stages: intact } = chunk.codes;
-      stageCounts[frame] = chunk.codes.stageCounts?.[i] ?? intact;
-      data.set(chunk.codes.data.subarray(i * intact, (i + 1) * intact), frame * stages);
-    }
-  }
-  return { count, stages, data, stageCounts };
 }
 
 /** The first `stages` stages of each frame: a stream of fewer stages is a prefix of each frame's codes. */

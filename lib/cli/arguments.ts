@@ -13,6 +13,7 @@ export const ranges = {
   // One codeword carries no information; more than 16 bits a codebook want more frames than there is speech.
   codewords: [2, 65_536],
   stages: [1, limits.stages],
+  beam: [1, limits.beam],
   iterations: [1, 1_000_000],
   epochs: [1, 1_000_000],
   batch: [1, 2 ** 24],

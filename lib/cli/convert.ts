@@ -2,11 +2,12 @@
 
 import { extname } from "node:path";
 import { writeFileAtomic } from "../atomic-file.js";
-import { type AnyQuantizer, loadQuantizer, type Metric, ProjectedQuantizer, RvqError } from "../index.js";
+import { type AnyQuantizer, loadQuantizer, type Metric, ProjectedQuantizer } from "../index.js";
 import { type Converted, npyFromQuantizer, quantizerFromNpy, quantizerFromTensors } from "./codebook-files.js";
 import { type CommandContext, printLine } from "./context.js";
 import { readNpyFile, readSafetensorsFile } from "./input-file.js";
 import { tensorsFromQuantizer } from "./quantizer-tensors.js";
+import { requireOtherFile, WrongUsage } from "./wrong-usage.js";
 
 export interface ConvertCommandOptions {
   readonly quantizer?: string;
@@ -24,6 +25,7 @@ export async function convertCommand(
 ): Promise<void> {
   const { stdout, stderr, signal } = context;
   const [from, to] = [endingOf(input), endingOf(output)];
+  await requireOtherFile("out", output, { in: input });
   const { result: quantizer, notes } = await readQuantizer(context, input, from, options);
   const written = bytesOf(output, to, quantizer);
   signal.throwIfAborted();
@@ -40,7 +42,7 @@ export async function convertCommand(
 function endingOf(path: string): Ending {
   const ending = endings.find((one) => one === extname(path).toLowerCase());
   if (ending !== undefined) return ending;
-  throw new RvqError("INVALID_ARGUMENT", `${path}: expected a file that ends in ${endings.join(", ")}`);
+  throw new WrongUsage("path", `a file that ends in ${endings.join(", ")}`, path);
 }
 
 async function readQuantizer(
@@ -59,8 +61,8 @@ async function readQuantizer(
   return { result: quantizerFromNpy(path, await readNpyFile(path, signal), metric ?? "l2", backend), notes: [] };
 }
 
-function misplaced(option: string, where: string, path: string): RvqError {
-  return new RvqError("INVALID_ARGUMENT", `${option}: expected only with ${where}, got ${path}`);
+function misplaced(option: string, where: string, path: string): WrongUsage {
+  return new WrongUsage(option, `only with ${where}`, path);
 }
 
 function bytesOf(path: string, ending: Ending, quantizer: AnyQuantizer): Converted<Uint8Array> {

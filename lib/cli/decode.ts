@@ -1,4 +1,4 @@
-// `rvq decode`: coded audio to a WAV file, from all of its stages or the first few.
+// `rvq decode`: coded audio to a WAV file, from all of its stages or the first few; or what codes stand for to a `.npy` file.
 
 import { writeFileAtomic } from "../atomic-file.js";
 import { audioSettings, decodeSignal } from "../audio/audio-model.js";
@@ -6,8 +6,11 @@ import { readCodedAudio } from "../audio/coded-audio.js";
 import { encodeWav } from "../audio/wav-write.js";
 import { RvqError, RvqReader } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
+import { decodeVectors } from "./decode-vectors.js";
 import { loadAudioModel } from "./load-model.js";
 import { checkSameModel } from "./same-model.js";
+import { isVectorFile } from "./vector-files.js";
+import { requireOtherFile } from "./wrong-usage.js";
 
 export interface DecodeCommandOptions {
   readonly model: string;
@@ -16,11 +19,14 @@ export interface DecodeCommandOptions {
 }
 
 export async function decodeCommand(
-  { stdout, stderr, signal, backend }: CommandContext,
+  context: CommandContext,
   input: string,
   output: string,
   options: DecodeCommandOptions,
 ): Promise<void> {
+  const { stdout, stderr, signal, backend } = context;
+  await requireOtherFile("out", output, { "in.rvq": input, "--model": options.model });
+  if (isVectorFile(output)) return decodeVectors(context, input, output, options);
   await checkStages(input, options.stages);
   const { stages, recover } = options;
   const coded = await readCodedAudio(input, { stages, recover, signal });

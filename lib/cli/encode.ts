@@ -1,4 +1,4 @@
-// `rvq encode`: a WAV file to coded audio.
+// `rvq encode`: a WAV file to coded audio; of a `.npy` file its rows.
 
 import { audioSettings, decodeSignal, encodeSignal, signalToNoiseDb } from "../audio/audio-model.js";
 import { writeCodedAudio } from "../audio/coded-audio.js";
@@ -7,14 +7,19 @@ import { runStoppable } from "../audio/stoppable.js";
 import { describeFormat, monoSteps, readWav } from "../audio/wav.js";
 import type { Coding } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
+import { encodeVectors } from "./encode-vectors.js";
 import { loadAudioModel } from "./load-model.js";
 import { startProgress } from "./progress.js";
+import { decibels } from "./stage-lines.js";
+import { isVectorFile } from "./vector-files.js";
+import { requireOtherFile } from "./wrong-usage.js";
 
 export interface EncodeCommandOptions {
   readonly model: string;
   readonly stages?: number;
   readonly coding: Coding;
   readonly kbps?: number;
+  readonly beam?: number;
 }
 
 export async function encodeCommand(
@@ -24,6 +29,8 @@ export async function encodeCommand(
   options: EncodeCommandOptions,
 ): Promise<void> {
   const { stdout, stderr, signal } = context;
+  await requireOtherFile("out.rvq", output, { "the input": input, "--model": options.model });
+  if (isVectorFile(input)) return encodeVectors(context, input, output, options);
   const quantizer = await loadAudioModel(options.model, context.backend);
   const { sampleRate, hop } = audioSettings(quantizer);
   const wav = await readWav(input, { signal });
@@ -37,6 +44,7 @@ export async function encodeCommand(
     codes = await encodeSignal(quantizer, samples, {
       stages: options.stages,
       kbps: options.kbps,
+      beam: options.beam,
       signal,
       onProgress: (done) => progress.update(done),
     });
@@ -54,7 +62,7 @@ export async function encodeCommand(
   printLine(stdout, `${input}: ${describeFormat(wav)}, ${seconds.toFixed(2)} s`);
   const { stageCounts } = codes;
   const used = stageCounts ? `on the average ${mean(stageCounts).toFixed(2)} of ${codes.stages}` : String(codes.stages);
-  printLine(stdout, `${output}: ${used} stages, ${sizeBytes} bytes${rate}, SNR ${snrDb.toFixed(2)} dB`);
+  printLine(stdout, `${output}: ${used} stages, ${sizeBytes} bytes${rate}, SNR ${decibels(snrDb)}`);
 }
 
 function mean(counts: Uint16Array): number {

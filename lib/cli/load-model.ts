@@ -12,10 +12,14 @@ import {
 /** A model whose vectors are frames of audio. */
 export async function loadAudioModel(path: string, backend: BackendChoiceOptions): Promise<ResidualQuantizer> {
   const quantizer = await loadQuantizer(path, backend);
-  if (quantizer instanceof ResidualQuantizer) return quantizer;
+  if (quantizer instanceof ResidualQuantizer && quantizer.metadata.audio !== undefined) return quantizer;
   quantizer.dispose();
   const why =
-    quantizer instanceof ProjectedQuantizer ? "whose vectors are the latents of a codec" : "of dimensions in groups";
+    quantizer instanceof ResidualQuantizer
+      ? "of other vectors (of which rvq encode takes a .npy file, and rvq decode writes one)"
+      : quantizer instanceof ProjectedQuantizer
+        ? "whose vectors are the latents of a codec"
+        : "of dimensions in groups";
   throw new RvqError(
     "INVALID_MODEL",
     `${path}: expected a model trained on audio (by rvq train or rvq demo), got one ${why}`,

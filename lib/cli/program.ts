@@ -18,6 +18,7 @@ import { searchCommand } from "./search.js";
 import { trainCommand } from "./train.js";
 import { addTrainOptions } from "./train-options.js";
 import { trimCommand } from "./trim.js";
+import { WrongUsage } from "./wrong-usage.js";
 
 export interface RunOptions {
   readonly stdout: Output;
@@ -42,7 +43,7 @@ export async function run(args: readonly string[], options: RunOptions): Promise
     const text =
       error instanceof Error && !(error instanceof RvqError) ? (error.stack ?? error.message) : messageOf(error);
     options.stderr.write(`rvq: ${text}\n`);
-    return exitCodes.failure;
+    return error instanceof WrongUsage ? exitCodes.usage : exitCodes.failure;
   }
 }
 
@@ -80,12 +81,13 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
 
   program
     .command("encode")
-    .description("code a WAV file with a trained model")
-    .argument("<in.wav>")
+    .description("code a WAV file, or the vectors of a .npy file, with a trained model")
+    .argument("<in>", "a .wav or .npy file")
     .argument("<out.rvq>")
     .requiredOption("-m, --model <file>", "the model, from rvq train or rvq demo")
     .option("--stages <n>", "codebooks to use; default: all", integerIn(ranges.stages))
-    .option("--kbps <n>", "choose each frame's codebooks to fill this rate before entropy coding", positiveNumber)
+    .option("--beam <n>", "partial codes kept in the search: more of them, a smaller error", integerIn(ranges.beam), 1)
+    .option("--kbps <n>", "WAV: choose each frame's codebooks to fill this rate before entropy coding", positiveNumber)
     .addOption(
       new Option("--coding <name>", "how codes are coded: mixed is the smallest, packed the fastest")
         .choices(["mixed", "adaptive", "packed"])
@@ -95,12 +97,12 @@ function makeProgram({ stdout, stderr, signal }: RunOptions): Command {
 
   program
     .command("decode")
-    .description("rebuild a WAV file from coded audio")
+    .description("rebuild a WAV file from coded audio, or vectors from their codes")
     .argument("<in.rvq>")
-    .argument("<out.wav>")
+    .argument("<out>", "a .wav file, or a .npy file: the vectors themselves, of audio the frames")
     .requiredOption("-m, --model <file>", "the model that coded it")
     .option("--stages <n>", "codebooks to use; default: all that were stored", integerIn(ranges.stages))
-    .option("--recover", "decode what is intact of a damaged file: lost frames are silent", false)
+    .option("--recover", "decode what is intact of a damaged file: lost frames are silent, lost vectors zero", false)
     .action((input: string, output: string, options) => decodeCommand(context(), input, output, options));
 
   program

@@ -46,16 +46,27 @@ export interface MeasuredStage {
 export function stageTable(stages: readonly MeasuredStage[]): string {
   const rows = stages.map(({ mse, snrDb, perplexity, counts }, stage) => {
     const used = counts.reduce((sum, count) => sum + Number(count > 0), 0);
-    return [String(stage + 1), shown(mse), snrDb.toFixed(2), perplexity.toFixed(1), `${used} of ${counts.length}`];
+    return [
+      String(stage + 1),
+      shown(mse),
+      Number.isFinite(snrDb) ? snrDb.toFixed(2) : "–",
+      perplexity.toFixed(1),
+      `${used} of ${counts.length}`,
+    ];
   });
   const heading = ["codebook", "mse", "SNR dB", "perplexity", "in use"];
   return textTable([heading, ...rows], new Set([0, 1, 2, 3, 4]));
 }
 
+/** A signal-to-noise ratio; where there is no signal, or no noise, a dash. */
+export function decibels(snrDb: number): string {
+  return Number.isFinite(snrDb) ? `${snrDb.toFixed(2)} dB` : "– dB";
+}
+
 function stageText({ mse, snrDb, perplexity, dead, numCodewords }: StageState): string {
   if (mse === undefined) return "waiting";
   const parts = [`mse ${shown(mse)}`];
-  if (snrDb !== undefined) parts.push(`${snrDb.toFixed(2)} dB`);
+  if (snrDb !== undefined) parts.push(decibels(snrDb));
   if (perplexity !== undefined) parts.push(`perplexity ${perplexity.toFixed(1).padStart(7)} of ${numCodewords}`);
   if (dead !== undefined) parts.push(`${dead} dead`);
   return parts.join("  ");

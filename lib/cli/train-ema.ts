@@ -3,7 +3,7 @@
 import { CodebookTrainer, RvqError } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { linesBelow, startProgress } from "./progress.js";
-import { type StageState, stageLines, summary } from "./stage-lines.js";
+import { decibels, type StageState, stageLines, summary } from "./stage-lines.js";
 import { TrainingBatches } from "./training-batches.js";
 import { type ReadCheckpoint, type TrainingCheckpoint, vectorsHash, writeCheckpoint } from "./training-checkpoint.js";
 import { TrainingHistory } from "./training-history.js";
@@ -76,7 +76,7 @@ async function start(
       signal,
       ...backend,
       onProgress: ({ stage, stages, iteration, iterations, snrDb }) => {
-        const note = `codebook ${stage + 1}/${stages} · ${snrDb.toFixed(2)} dB`;
+        const note = `codebook ${stage + 1}/${stages} · ${decibels(snrDb)}`;
         progress.update(stage + (iteration + 1) / iterations, note);
       },
     });

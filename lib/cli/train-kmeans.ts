@@ -6,7 +6,7 @@ import { openBackend } from "../open-backend.js";
 import { type TrainOptions, trainCodebooks } from "../train.js";
 import type { CommandContext } from "./context.js";
 import { linesBelow, startProgress } from "./progress.js";
-import { type StageState, stageLines } from "./stage-lines.js";
+import { decibels, type StageState, stageLines } from "./stage-lines.js";
 
 export interface KmeansRun {
   readonly dim: number;
@@ -46,8 +46,8 @@ export async function trainByKmeans(
         mse[at.stage].push(at.mse);
         perplexity[at.stage].push(at.perplexity);
         states[at.stage] = { mse: at.mse, snrDb, perplexity: at.perplexity, numCodewords };
-        const decibels = `${at.snrDb.toFixed(2)} dB · perplexity ${at.perplexity.toFixed(1)}`;
-        const note = `codebook ${at.stage + 1}/${at.stages} · ${decibels}`;
+        const reached = `${decibels(at.snrDb)} · perplexity ${at.perplexity.toFixed(1)}`;
+        const note = `codebook ${at.stage + 1}/${at.stages} · ${reached}`;
         progress.update(at.stage + (at.iteration + 1) / at.iterations, note, stageLines(states, linesBelow(stderr)));
       },
     };

@@ -19,11 +19,14 @@ export interface TrainCommandOptions {
   readonly hop?: number;
   readonly otherRates: "resample" | "refuse";
   readonly checkpoint?: string;
-  readonly every: number;
+  readonly every?: number;
   readonly resume?: string;
   readonly checkOnly: boolean;
   readonly report?: string;
 }
+
+/** `--every`, where it is not given. */
+export const stepsToCheckpoint = 100;
 
 const { codebookSize, seed } = audioDefaults.training;
 const either = (key: "stages" | "iterations") =>
@@ -66,7 +69,11 @@ export function addTrainOptions(command: Command): Command {
         .default("resample"),
     )
     .option("--checkpoint <file>", "ema: where to write checkpoints, also on Ctrl-C")
-    .option("--every <n>", "ema: steps from one checkpoint to the next", integerIn(ranges.steps), 100)
+    .option(
+      "--every <n>",
+      `ema: steps from one checkpoint to the next (default: ${stepsToCheckpoint})`,
+      integerIn(ranges.steps),
+    )
     .option("--resume <file>", "ema: go on from this checkpoint, with the same data and options")
     .option("--check-only", "check the recordings and train nothing", false)
     .option("--report <file>", "write what the check found as JSON; a name ending in .html: a page about the training");

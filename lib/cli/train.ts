@@ -9,16 +9,17 @@ import { invalidArgument } from "../errors.js";
 import { type ResidualQuantizer, status } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import { formatSeconds, recordingsText } from "./recordings-table.js";
-import { type MeasuredStage, stageTable } from "./stage-lines.js";
+import { decibels, type MeasuredStage, stageTable } from "./stage-lines.js";
 import { trainByAverages } from "./train-ema.js";
 import { trainByKmeans } from "./train-kmeans.js";
-import type { TrainCommandOptions } from "./train-options.js";
+import { stepsToCheckpoint, type TrainCommandOptions } from "./train-options.js";
 import { checkWithProgress, requireSignals, totalSeconds } from "./training-audio.js";
 import { type ReadCheckpoint, readCheckpoint } from "./training-checkpoint.js";
 import { measureTraining } from "./training-measures.js";
 import { type AudioFraming, planFrom, planMetadata, requireSamePlan, type TrainingPlan } from "./training-plan.js";
 import { averagesCurves, kmeansCurves, type TrainingCurves, trainingReportPage } from "./training-report.js";
 import { isVectorFile, readVectorFiles } from "./vector-files.js";
+import { requireOtherFile, WrongUsage } from "./wrong-usage.js";
 
 export async function trainCommand(
   context: CommandContext,
@@ -27,7 +28,8 @@ export async function trainCommand(
 ): Promise<void> {
   const { stdout, signal, backend } = context;
   const ofVectors = requireOneKind(paths);
-  requireUsable(options);
+  requireUsable(options, ofVectors);
+  await requireOwnFiles(paths, options);
   await requireNewCheckpoint(options);
   const resumed = options.resume === undefined ? null : await readCheckpoint(options.resume, backend);
   if (resumed !== null) requireSamePlan(options, resumed.plan);
@@ -50,7 +52,7 @@ export async function trainCommand(
   const what = `${count} codebooks of ${codebookSize} on ${data.described}`;
   printLine(stdout, `Trained ${what} in ${elapsed} (${quantizer.backend}).`);
   if (stages !== null) printLine(stdout, `\n${stageTable(stages)}\n`);
-  printLine(stdout, `SNR on the training ${ofVectors ? "vectors" : "frames"}: ${snrDb.toFixed(2)} dB.`);
+  printLine(stdout, `SNR on the training ${ofVectors ? "vectors" : "frames"}: ${decibels(snrDb)}.`);
   printLine(stdout, `Wrote ${options.out} (model ${quantizer.id.slice(0, 16)}).`);
   if (stages === null || options.report === undefined || !isPage(options.report)) return;
   const { backend: name, id: modelId } = quantizer;
@@ -104,7 +106,7 @@ async function train(
   }
   const path = options.checkpoint ?? options.resume;
   const resumeCommand = path === undefined ? "" : commandToResume(paths, path, options);
-  const checkpoint = path === undefined ? null : { path, every: options.every, resumeCommand };
+  const checkpoint = path === undefined ? null : { path, every: options.every ?? stepsToCheckpoint, resumeCommand };
   const { trainer, history } = await trainByAverages(context, vectors, dim, {
     plan: { ...plan, ema },
     metadata,
@@ -151,19 +153,30 @@ function requireOneKind(paths: readonly string[]): boolean {
   const vectorFiles = paths.filter(isVectorFile).length;
   if (vectorFiles === 0 || vectorFiles === paths.length) return vectorFiles > 0;
   const other = paths.find((path) => !isVectorFile(path));
-  throw invalidArgument("paths", "either .npy files or WAV files and folders", other);
+  throw new WrongUsage("paths", "either .npy files or WAV files and folders", other);
 }
 
-function requireUsable({ learn, out, checkpoint, resume, epochs, batch, decay }: TrainCommandOptions): void {
+function requireUsable(options: TrainCommandOptions, ofVectors: boolean): void {
+  const { learn, checkpoint, resume, epochs, batch, decay, every, report } = options;
   if (learn !== "ema" && resume === undefined) {
-    const given = Object.entries({ checkpoint, epochs, batch, decay }).find(([, value]) => value !== undefined);
-    if (given !== undefined) throw invalidArgument(`--${given[0]}`, "--learn ema beside it", given[1]);
+    const given = Object.entries({ checkpoint, epochs, batch, decay, every }).find(([, value]) => value !== undefined);
+    if (given !== undefined) throw new WrongUsage(`--${given[0]}`, "--learn ema beside it", given[1]);
   }
-  for (const path of [checkpoint, resume]) {
-    if (path !== undefined && resolve(path) === resolve(out)) {
-      throw invalidArgument("--out", "another file than the checkpoint", out);
-    }
+  if (ofVectors && report !== undefined && !isPage(report)) {
+    throw new WrongUsage("--report", "a name ending in .html: of .npy files there is no check to report", report);
   }
+}
+
+/** Nothing that is written may take the place of what is read, or of something else that is written. */
+async function requireOwnFiles(
+  paths: readonly string[],
+  { out, report, checkpoint, resume }: TrainCommandOptions,
+): Promise<void> {
+  const read = Object.fromEntries(paths.map((path) => [path, path]));
+  await requireOtherFile("--out", out, { ...read, "the checkpoint": checkpoint, "the checkpoint to resume": resume });
+  if (checkpoint !== undefined) await requireOtherFile("--checkpoint", checkpoint, read);
+  if (report === undefined) return;
+  await requireOtherFile("--report", report, { ...read, "--out": out, "--checkpoint": checkpoint, "--resume": resume });
 }
 
 /** Hours of training must not go because the first command was typed again instead of the one that resumes. */
@@ -171,7 +184,7 @@ async function requireNewCheckpoint({ checkpoint, resume }: TrainCommandOptions)
   if (checkpoint === undefined || (resume !== undefined && resolve(checkpoint) === resolve(resume))) return;
   const entry = await stat(checkpoint).catch(() => null);
   if (entry === null || !entry.isFile()) return;
-  throw invalidArgument("--checkpoint", "a new file, or --resume to go on from this one", checkpoint);
+  throw new WrongUsage("--checkpoint", "a new file, or --resume to go on from this one", checkpoint);
 }
 
 function isPage(path: string): boolean {
@@ -180,7 +193,7 @@ function isPage(path: string): boolean {
 
 /** What to type to go on; the checkpoint has all other options. */
 function commandToResume(paths: readonly string[], path: string, options: TrainCommandOptions): string {
-  const { out, otherRates, report, every } = options;
+  const { out, otherRates, report, every = stepsToCheckpoint } = options;
   const words = ["rvq", "train", ...paths, "--resume", path, "--every", String(every), "--out", out];
   if (otherRates !== "resample") words.push("--other-rates", otherRates);
   if (report !== undefined) words.push("--report", report);

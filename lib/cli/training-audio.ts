@@ -1,6 +1,8 @@
 // Recordings to train on: found, checked and framed, with progress.
 
+import { stat } from "node:fs/promises";
 import { findRecordings } from "../audio/find-recordings.js";
+import { ioError } from "../audio/io-error.js";
 import { checkRecordings, type RecordingsReport, type Signal } from "../audio/recordings.js";
 import { RvqError } from "../index.js";
 import type { CommandContext } from "./context.js";
@@ -14,6 +16,7 @@ export async function checkWithProgress(
   otherRates: "resample" | "refuse",
 ): Promise<{ report: RecordingsReport; signals: Signal[] }> {
   const { stderr, signal } = context;
+  await requireThere(paths);
   const { files, unreadable } = await findRecordings(paths, { signal });
   const progress = startProgress(stderr, "checking", files.length);
   try {
@@ -26,6 +29,15 @@ export async function checkWithProgress(
     });
   } finally {
     progress.stop();
+  }
+}
+
+/** What a folder holds may be skipped; a name that was typed and is not there is a mistake. */
+async function requireThere(paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    await stat(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") throw ioError(path, "read", error);
+    });
   }
 }
 

@@ -6,6 +6,7 @@ import { maxSampleRate, minSampleRate } from "../audio/wav.js";
 import { checkInteger, limits } from "../check.js";
 import { invalidArgument, RvqError, show } from "../errors.js";
 import type { TrainCommandOptions } from "./train-options.js";
+import { WrongUsage } from "./wrong-usage.js";
 
 export interface TrainingPlan {
   /** Null where the vectors are given as such. */
@@ -54,8 +55,8 @@ export function planFrom(options: TrainCommandOptions, ofAudio: boolean): Traini
   const { sampleRate, hop: defaultHop, shifts, negated } = audioDefaults;
   const { training } = ofAudio ? audioDefaults : vectorDefaults;
   if (!ofAudio) {
-    if (rate !== undefined) throw invalidArgument("--rate", "no sample rate for .npy files", rate);
-    if (hop !== undefined) throw invalidArgument("--hop", "no frames of .npy files, whose rows are the vectors", hop);
+    if (rate !== undefined) throw new WrongUsage("--rate", "no sample rate for .npy files", rate);
+    if (hop !== undefined) throw new WrongUsage("--hop", "no frames of .npy files, whose rows are the vectors", hop);
   }
   return {
     audio: ofAudio ? { sampleRate: rate ?? sampleRate, hop: hop ?? defaultHop, shifts, negated } : null,

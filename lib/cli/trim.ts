@@ -4,6 +4,7 @@ import { stat } from "node:fs/promises";
 import { writeFileAtomic } from "../atomic-file.js";
 import { RvqReader, trimRvq } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
+import { requireOtherFile } from "./wrong-usage.js";
 
 export async function trimCommand(
   { stdout, signal }: CommandContext,
@@ -11,6 +12,7 @@ export async function trimCommand(
   output: string,
   { stages }: { readonly stages: number },
 ): Promise<void> {
+  await requireOtherFile("out.rvq", output, { "in.rvq": input });
   const reader = await RvqReader.open(input);
   await reader.close();
   await writeFileAtomic(output, stoppable(trimRvq(input, stages), signal));
