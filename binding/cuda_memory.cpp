@@ -24,6 +24,21 @@ namespace {
 // Distinguishes its objects from others that have been wrapped.
 constexpr napi_type_tag kTag = {0x7276712d63756461, 0x2d6d656d6f727931};
 
+// vectors[count][dim], the request's, in memory of the device.
+struct ResidentVectors {
+  size_t count;
+  size_t dim;
+  std::shared_ptr<const CudaMemory::Block> block;
+  const float* first;
+
+  ResidentVectors(Napi::Env env, Arguments& arguments, int device, size_t least_count = 0)
+      : count(arguments.size_between("count", least_count, kMostResidentRows)),
+        dim(arguments.size_between("dim", 1, 1u << 24)),
+        block(CudaMemory::of(arguments.value("vectors"), "vectors", device,
+                             product(env, product(env, count, dim), sizeof(float)))),
+        first(static_cast<const float*>(block->bytes.data())) {}
+};
+
 }  // namespace
 
 Napi::Function CudaMemory::define(Napi::Env env) {
@@ -105,9 +120,11 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
   int device = read_device(Arguments(info[1]));
+  ResidentVectors vectors(env, arguments, device);
   cuda::ResidentAccumulateRequest request{};
-  request.count = arguments.size_between("count", 0, kMostResidentRows);
-  request.dim = arguments.size_between("dim", 1, 1u << 24);
+  request.vectors = vectors.first;
+  request.count = vectors.count;
+  request.dim = vectors.dim;
   request.code_stages = arguments.size_between("codeStages", 1, 1u << 20);
   request.stage = arguments.size_between("stage", 0, request.code_stages - 1);
   request.num_codewords = arguments.size_between("numCodewords", 1, UINT32_MAX);
@@ -115,11 +132,8 @@ Napi::Value cuda_accumulate_resident(const Napi::CallbackInfo& info) {
   request.counts = arguments.doubles("counts", request.num_codewords);
   request.sums = arguments.doubles("sums", product(env, request.num_codewords, request.dim));
   bool wide = arguments.boolean("wide");
-  size_t vector_bytes = product(env, product(env, request.count, request.dim), sizeof(float));
   size_t code_bytes = product(env, product(env, request.count, request.code_stages), wide ? 4 : 2);
-  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", device, vector_bytes);
   auto codes = CudaMemory::of(arguments.value("codes"), "codes", device, code_bytes);
-  request.vectors = static_cast<const float*>(vectors->bytes.data());
   request.codes = {codes->bytes.data(), wide};
   auto outcome = std::make_shared<cuda::ResidentOutcome>();
   auto call = std::make_unique<CudaTask>(
@@ -135,13 +149,10 @@ Napi::Value cuda_magnitudes_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
   CudaOptions options = read_cuda_options(Arguments(info[1]));
-  size_t count = arguments.size_between("count", 0, kMostResidentRows);
-  size_t dim = arguments.size_between("dim", 1, 1u << 24);
-  float* magnitudes = arguments.floats("magnitudes", dim);
-  size_t bytes = product(env, product(env, count, dim), sizeof(float));
-  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", options.device, bytes);
-  auto first = static_cast<const float*>(vectors->bytes.data());
-  auto call = std::make_unique<CudaCall<cuda::ResidentMagnitudes>>(vectors, options, first, count, dim, magnitudes);
+  ResidentVectors vectors(env, arguments, options.device);
+  float* magnitudes = arguments.floats("magnitudes", vectors.dim);
+  auto call = std::make_unique<CudaCall<cuda::ResidentMagnitudes>>(vectors.block, options, vectors.first, vectors.count,
+                                                                   vectors.dim, magnitudes);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
@@ -149,16 +160,12 @@ Napi::Value cuda_gather_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
   CudaOptions options = read_cuda_options(Arguments(info[1]));
-  size_t count = arguments.size_between("count", 0, kMostResidentRows);
-  size_t dim = arguments.size_between("dim", 1, 1u << 24);
+  ResidentVectors vectors(env, arguments, options.device);
   size_t wanted = arguments.size_between("wanted", 0, kMostResidentRows);
   uint32_t* rows = arguments.words("rows", wanted);
-  float* gathered = arguments.floats("gathered", product(env, wanted, dim));
-  size_t bytes = product(env, product(env, count, dim), sizeof(float));
-  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", options.device, bytes);
-  auto first = static_cast<const float*>(vectors->bytes.data());
-  auto call =
-      std::make_unique<CudaCall<cuda::ResidentGather>>(vectors, options, first, count, dim, rows, wanted, gathered);
+  float* gathered = arguments.floats("gathered", product(env, wanted, vectors.dim));
+  auto call = std::make_unique<CudaCall<cuda::ResidentGather>>(vectors.block, options, vectors.first, vectors.count,
+                                                               vectors.dim, rows, wanted, gathered);
   return Jobs::run_later(env, std::move(call), 1, arguments.arrays());
 }
 
@@ -166,20 +173,19 @@ Napi::Value cuda_draw_resident(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Arguments arguments(info[0]);
   int device = read_device(Arguments(info[1]));
+  ResidentVectors vectors(env, arguments, device, 1);
   cuda::ResidentSeedingRequest request{};
-  request.count = arguments.size_between("count", 1, kMostResidentRows);
-  request.dim = arguments.size_between("dim", 1, 1u << 24);
+  request.vectors = vectors.first;
+  request.count = vectors.count;
+  request.dim = vectors.dim;
   request.weights = arguments.floats_or_null("weights", request.dim);
   request.fresh = arguments.boolean("fresh");
   request.last = static_cast<uint32_t>(arguments.size_between("last", 0, request.count - 1));
   request.draws = arguments.size_between("draws", 0, 1u << 20);
   request.fractions = arguments.doubles("fractions", request.draws);
   request.rows = arguments.words("rows", request.draws);
-  size_t vector_bytes = product(env, product(env, request.count, request.dim), sizeof(float));
-  auto vectors = CudaMemory::of(arguments.value("vectors"), "vectors", device, vector_bytes);
   auto distances = CudaMemory::of(arguments.value("distances"), "distances", device, request.count * sizeof(double));
-  if (vectors == distances) throw arguments.error("distances", "memory apart from the vectors'");
-  request.vectors = static_cast<const float*>(vectors->bytes.data());
+  if (vectors.block == distances) throw arguments.error("distances", "memory apart from the vectors'");
   request.distances = static_cast<double*>(distances->bytes.data());
   auto call = std::make_unique<CudaTask>(
       [=] {

@@ -5,6 +5,15 @@ import { allocate } from "./check.js";
 
 /** The narrower array type that holds every code below the sizes. */
 export function newCodeArray(length: number, codebookSizes: readonly number[]): CodeArray {
-  const narrow = codebookSizes.every((size) => size <= 65_536);
-  return allocate("codes", length, (n): CodeArray => (narrow ? new Uint16Array(n) : new Uint32Array(n)));
+  const wide = hasWideCodes(codebookSizes);
+  return allocate("codes", length, (n): CodeArray => (wide ? new Uint32Array(n) : new Uint16Array(n)));
+}
+
+/** Whether codes below the sizes take 32 bits each, and not 16. */
+export function hasWideCodes(codebookSizes: readonly number[]): boolean {
+  return codebookSizes.some((size) => size > 65_536);
+}
+
+export function bytesOfCode(codebookSizes: readonly number[]): number {
+  return hasWideCodes(codebookSizes) ? 4 : 2;
 }

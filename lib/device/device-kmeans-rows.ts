@@ -1,7 +1,7 @@
 // The rows of a k-means training on a device: vectors, codes, distances and sums stay there, the host gets counts and an error.
 
 import type { Backend, PreparedCodebooks } from "../backend.js";
-import { newCodeArray } from "../code-array.js";
+import { bytesOfCode, hasWideCodes, newCodeArray } from "../code-array.js";
 import { isLoss } from "../errors.js";
 import type { KmeansIteration, KmeansOutcome, KmeansRows, KmeansRule } from "../kmeans-rows.js";
 import type { DeviceMemory, HeldRows, ResidentCodebooks } from "../resident.js";
@@ -59,7 +59,7 @@ export class DeviceKmeansRows implements KmeansRows {
         return memory;
       };
       const numCodewords = codebook.length / dim;
-      const codeBytes = newCodeArray(0, [numCodewords]).BYTES_PER_ELEMENT;
+      const codeBytes = bytesOfCode([numCodewords]);
       const memory = {
         codes: allocate(count * codeBytes),
         previousCodes: allocate(count * codeBytes),
@@ -86,7 +86,7 @@ export class DeviceKmeansRows implements KmeansRows {
     const { backend, vectors, count, resident, memory, gridExponents } = this;
     const { dim, shrinkage } = this.rule;
     const numCodewords = this.codewords.length / dim;
-    const shape = { vectors, wide: newCodeArray(0, [numCodewords]) instanceof Uint32Array };
+    const shape = { vectors, wide: hasWideCodes([numCodewords]) };
     const { codes, previousCodes } = memory;
     memory.codes = previousCodes;
     memory.previousCodes = codes;

@@ -1,7 +1,7 @@
 // Searches of rows that a device holds, where a training needs them.
 
 import type { Backend, CodebookSpec, PreparedCodebooks } from "../backend.js";
-import { newCodeArray } from "../code-array.js";
+import { bytesOfCode, hasWideCodes } from "../code-array.js";
 import { isLoss } from "../errors.js";
 import { type DeviceMemory, mostResidentRows, type ResidentCodebooks } from "../resident.js";
 import { refuseOverflow } from "../residual-rows.js";
@@ -38,7 +38,7 @@ export async function searchHeld(
   { dim, numCodewords, count, ...arrays }: HeldSearch,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const wide = newCodeArray(0, [numCodewords]) instanceof Uint32Array;
+  const wide = hasWideCodes([numCodewords]);
   const chunkRows = backend.chunkRows(dim, numCodewords, false);
   for (let first = 0; first < count; first += chunkRows) {
     signal?.throwIfAborted();
@@ -67,7 +67,7 @@ export async function subtractHeld(
     prepared = backend.prepare(spec);
     const resident = residentOf(backend, prepared);
     const numCodewords = codebook.length / dim;
-    codes = resident.allocate(count * newCodeArray(0, [numCodewords]).BYTES_PER_ELEMENT);
+    codes = resident.allocate(count * bytesOfCode([numCodewords]));
     await searchHeld(backend, resident, { vectors, count, dim, numCodewords, codes, residuals: vectors }, signal);
     const magnitudes = new Float32Array(dim);
     await resident.magnitudes({ vectors, count, dim, magnitudes });
