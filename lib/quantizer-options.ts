@@ -8,12 +8,14 @@ import {
   checkFunction,
   checkInteger,
   checkOptions,
+  checkRequiredOptions,
   checkSignal,
   limits,
 } from "./check.js";
 import type { ChunkOptions } from "./chunks.js";
 import { invalidArgument } from "./errors.js";
 import type { BackendChoice } from "./open-backend.js";
+import { checkOptionNames, type OptionNames } from "./option-names.js";
 
 export interface BackendChoiceOptions {
   /** Default "auto": the environment variable RVQ_BACKEND, else the fastest that runs. */
@@ -75,9 +77,35 @@ export interface CheckedCall extends ChunkOptions {
   readonly into: unknown;
 }
 
+/** Of all calls: one object may hold the options of several. */
+const callNames: OptionNames<DecodeOptions & EncodeOptions & { capacity: number }> = {
+  stages: true,
+  beam: true,
+  signal: true,
+  onProgress: true,
+  into: true,
+  capacity: true,
+};
+
+const fromCodebooksNames: OptionNames<FromCodebooksOptions> = {
+  dim: true,
+  metric: true,
+  weights: true,
+  metadata: true,
+  backend: true,
+  threads: true,
+  device: true,
+};
+
+export function checkFromCodebooksNames(options: FromCodebooksOptions): void {
+  checkRequiredOptions("options", options);
+  checkOptionNames(options, fromCodebooksNames);
+}
+
 /** The options every call shares, each read once. */
 export function checkCall(options: DecodeOptions & EncodeOptions, available: number): CheckedCall {
   checkOptions("options", options);
+  checkOptionNames(options, callNames);
   const { stages: given, beam, signal: givenSignal, onProgress, into } = options;
   const stages = checkInteger("stages", given ?? available, 1, available);
   const signal = checkSignal("signal", givenSignal);

@@ -34,11 +34,13 @@ import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
 import { openBackend } from "./open-backend.js";
+import { checkOptionNames } from "./option-names.js";
 import {
   type BackendChoiceOptions,
   type CheckedCall,
   checkBeam,
   checkCall,
+  checkFromCodebooksNames,
   type DecodeOptions,
   type DecodeSyncOptions,
   type EncodeOptions,
@@ -50,7 +52,7 @@ import { makeReadOnly } from "./read-only.js";
 import { type RefineOptions, refineModel } from "./refine.js";
 import { StagedRows } from "./staging.js";
 import { type Usage, usageOf } from "./statistics.js";
-import { type TrainOptions, trainCodebooks } from "./train.js";
+import { type TrainOptions, trainCodebooks, trainNames } from "./train.js";
 import { type BatchSource, type BatchTrainOptions, trainFromBatches } from "./train-batches.js";
 
 export class ResidualQuantizer {
@@ -101,6 +103,7 @@ export class ResidualQuantizer {
    */
   static async train(vectors: Float32Array, options: TrainOptions): Promise<ResidualQuantizer> {
     checkRequiredOptions("options", options);
+    checkOptionNames(options, trainNames);
     const metadata = checkMetadata(options.metadata);
     const engine = openBackend(options.backend, options.threads, options.device);
     const spec = await trainCodebooks(engine, vectors, options);
@@ -125,7 +128,7 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE
    */
   static fromCodebooks(codebooks: readonly Float32Array[], options: FromCodebooksOptions): ResidualQuantizer {
-    checkRequiredOptions("options", options);
+    checkFromCodebooksNames(options);
     const dim = checkInteger("dim", options.dim, 1, limits.dim);
     const metric = checkMetric(options.metric ?? "l2");
     const weights = checkWeights(options.weights, dim, metric);

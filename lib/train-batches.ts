@@ -8,18 +8,19 @@
 
 import type { Backend, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
-import { badInput, checkInteger, checkVectors, isZeroRow } from "./check.js";
+import { badInput, checkInteger, checkRequiredOptions, checkVectors, isZeroRow } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { trainCodebook } from "./kmeans.js";
 import { gridExponentsFor, keepNonZero } from "./kmeans-rows.js";
 import { LearningRows } from "./learning-rows.js";
+import { checkOptionNames } from "./option-names.js";
 import { Random } from "./random.js";
 import type { Seeding } from "./seed-codebook.js";
 import { accumulate, emptyStatistics, type StageStatistics } from "./statistics.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
-import { checkTrainOptions, type TrainOptions } from "./train.js";
+import { checkTrainOptions, type TrainOptions, trainNames } from "./train.js";
 
 /** Starts a pass over the data: the same rows in the same order each time, in batches[…][dim] of any size. */
 export type BatchSource = () => AsyncIterable<Float32Array> | Iterable<Float32Array>;
@@ -55,7 +56,9 @@ export async function trainFromBatches(
   source: unknown,
   options: BatchTrainOptions,
 ): Promise<CodebookSpec> {
-  const { onProgress, batchSize: givenBatchSize, passes: givenPasses, ...training } = options ?? {};
+  checkRequiredOptions("options", options);
+  checkOptionNames(options, trainNames);
+  const { onProgress, batchSize: givenBatchSize, passes: givenPasses, ...training } = options;
   const checked = checkTrainOptions({ ...training, onProgress: onProgress as never });
   const { dim, sizes } = checked;
   if (checked.capacities.some((capacity) => capacity < Infinity)) {

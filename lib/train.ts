@@ -225,6 +225,33 @@ async function copyChecked(
   return energy;
 }
 
+/** Of all ways to train: one object may hold the options of several, and what cannot be done is refused with the reason. */
+export const trainNames: Readonly<Record<keyof TrainOptions | "batchSize" | "passes", true>> = {
+  dim: true,
+  codebookSize: true,
+  stages: true,
+  metric: true,
+  weights: true,
+  seed: true,
+  iterations: true,
+  init: true,
+  sampleSize: true,
+  shrinkage: true,
+  minClusterSize: true,
+  capacity: true,
+  refinements: true,
+  beam: true,
+  backend: true,
+  threads: true,
+  device: true,
+  workers: true,
+  onProgress: true,
+  signal: true,
+  metadata: true,
+  batchSize: true,
+  passes: true,
+};
+
 export function checkTrainOptions(options: TrainOptions) {
   checkRequiredOptions("options", options);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);

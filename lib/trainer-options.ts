@@ -5,6 +5,7 @@ import type { DeadBelow } from "./dead-codewords.js";
 import type { DeviceVectors } from "./device/device-arrays.js";
 import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
+import type { OptionNames } from "./option-names.js";
 import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
 import type { RowOptions } from "./row-options.js";
 import type { TrainOptions, TrainProgress } from "./train.js";
@@ -71,6 +72,43 @@ export interface StartProgress extends TrainProgress {
 }
 
 export interface TrainerFromCodebooksOptions extends LearningOptions, TrainerGroupOptions, FromCodebooksOptions {}
+
+const learningNames: OptionNames<LearningOptions & TrainerGroupOptions & BackendChoiceOptions> = {
+  average: true,
+  decay: true,
+  epsilon: true,
+  deadBelow: true,
+  reseed: true,
+  beta: true,
+  dropout: true,
+  seed: true,
+  groups: true,
+  backend: true,
+  threads: true,
+  device: true,
+};
+
+export const fromCodebooksNames: OptionNames<TrainerFromCodebooksOptions> = {
+  ...learningNames,
+  dim: true,
+  metric: true,
+  weights: true,
+  metadata: true,
+};
+
+export const startNames: OptionNames<StartTrainerOptions> = {
+  ...fromCodebooksNames,
+  codebookSize: true,
+  stages: true,
+  init: true,
+  iterations: true,
+  sampleSize: true,
+  shrinkage: true,
+  minClusterSize: true,
+  workers: true,
+  onProgress: true,
+  signal: true,
+};
 
 export interface StepOptions extends RowOptions {
   /** Whether the result has the reconstruction of the batch. Default false. */

@@ -16,6 +16,7 @@ import { invalidArgument } from "./errors.js";
 import { checkGroupedContent, columnsInSlices } from "./group-layout.js";
 import { emptyState, type StageState, standFor } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
+import { checkOptionNames } from "./option-names.js";
 import { Random } from "./random.js";
 import { walkStages } from "./stage-walk.js";
 import { inSlices, runInSlices } from "./time-slice.js";
@@ -24,7 +25,9 @@ import type { Checkpoint } from "./trainer-file.js";
 import {
   checkLearning,
   checkTrainerSeed,
+  fromCodebooksNames,
   type StartTrainerOptions,
+  startNames,
   type TrainerFromCodebooksOptions,
 } from "./trainer-options.js";
 import type { TrainerPart } from "./training-step.js";
@@ -37,6 +40,7 @@ export interface Start {
 /** `CodebookTrainer.start`. */
 export async function startByKmeans(firstBatches: unknown, options: StartTrainerOptions): Promise<Start> {
   checkRequiredOptions("options", options);
+  checkOptionNames(options, startNames);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const groups = checkTrainerGroups(options.groups, dim);
   const metadata = checkMetadata(options.metadata);
@@ -106,6 +110,7 @@ async function startPart(
 /** `CodebookTrainer.fromCodebooks`. */
 export function startFromCodebooks(codebooksArgument: unknown, options: TrainerFromCodebooksOptions): Start {
   checkRequiredOptions("options", options);
+  checkOptionNames(options, fromCodebooksNames);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const groups = checkTrainerGroups(options.groups, dim);
   const metric = checkMetric(options.metric ?? "l2");

@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import {
+  CodebookTrainer,
   CodeIndex,
   type Codes,
   GroupedQuantizer,
@@ -443,6 +444,49 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
   ],
   ["tables of other sizes", () => tablesFromBytes(new Uint8Array(6), [2, 2]), "INVALID_ARGUMENT", /bytes: expected 4 /],
   ["tables that are none", () => tablesToBytes(wrong({ codebookSizes: [2] })), "INVALID_ARGUMENT", /tables: expected/],
+  [
+    "training by an option that there is not",
+    () => ResidualQuantizer.train(codebook, { dim: 3, ...({ codebook_size: 4 } as object) }),
+    "INVALID_ARGUMENT",
+    /^options: expected only dim, codebookSize, .*, got "codebook_size"$/,
+  ],
+  [
+    "training from batches by one",
+    () => ResidualQuantizer.trainFromBatches(() => [codebook], { dim: 3, ...({ stage: 4 } as object) }),
+    "INVALID_ARGUMENT",
+    /^options: expected only dim, .*, got "stage"$/,
+  ],
+  [
+    "groups by one",
+    () => GroupedQuantizer.train(codebook, { dim: 3, groups: 3, ...({ iteration: 4 } as object) }),
+    "INVALID_ARGUMENT",
+    /^options: expected only dim, .*, got "iteration"$/,
+  ],
+  [
+    "a trainer by one",
+    () => CodebookTrainer.start(codebook, { dim: 3, ...({ decaY: 0.5 } as object) }),
+    "INVALID_ARGUMENT",
+    /^options: expected only .*decay, .*, got "decaY"$/,
+  ],
+  [
+    "encoding by one",
+    () => rq.encode(codebook, wrong({ stage: 1 })),
+    "INVALID_ARGUMENT",
+    /only stages, .*got "stage"$/,
+  ],
+  ["decoding by one", () => rq.decodeSync(codes, wrong({ out: 1 })), "INVALID_ARGUMENT", /only stages, .*got "out"$/],
+  [
+    "a batcher by one",
+    () => rq.batcher(wrong({ maxbatch: 1 })),
+    "INVALID_ARGUMENT",
+    /only maxBatch, .*got "maxbatch"$/,
+  ],
+  [
+    "a batcher's call by one that is the batcher's own",
+    () => rq.batcher().encode(codebook, wrong({ beam: 4 })),
+    "INVALID_ARGUMENT",
+    /only stages, signal, got "beam"$/,
+  ],
   ["a missing model file", () => ResidualQuantizer.load("/nonexistent/model.rvqm"), "IO", /nonexistent/],
   ["a folder that does not exist", () => rq.save("/nonexistent/model.rvqm"), "IO", /nonexistent/],
 ];

@@ -5,6 +5,7 @@ import { firstBadInput } from "../bad-input.js";
 import { badInput, type Codes, checkCodes, checkInteger, checkNumber, checkOptions, checkVectors } from "../check.js";
 import { newCodeArray } from "../code-array.js";
 import { invalidArgument, RvqError } from "../errors.js";
+import { checkOptionNames, type OptionNames } from "../option-names.js";
 import { checkBeam, checkCall, type DecodeOptions, type EncodeOptions } from "../quantizer-options.js";
 import { type BatchMetrics, BatchRunner } from "./batch-runner.js";
 import { type DecodeInput, decodeOperation } from "./decode-operation.js";
@@ -31,6 +32,15 @@ export interface BatcherOptions {
   readonly beam?: number;
 }
 
+const batcherNames: OptionNames<BatcherOptions> = {
+  maxBatch: true,
+  maxDelayMs: true,
+  maxQueue: true,
+  whenFull: true,
+  stages: true,
+  beam: true,
+};
+
 export interface BatchedEncodeOptions {
   readonly stages?: number;
   /** Takes the call out of the queue, or drops what its batch computes for it. */
@@ -38,6 +48,8 @@ export interface BatchedEncodeOptions {
 }
 
 export type BatchedDecodeOptions = BatchedEncodeOptions;
+
+const batchedNames: OptionNames<BatchedEncodeOptions> = { stages: true, signal: true };
 
 export interface BatcherMetrics {
   readonly encode: BatchMetrics;
@@ -86,6 +98,7 @@ export class Batcher {
     private readonly checks: CallChecks = plainChecks(quantizer),
   ) {
     checkOptions("options", options);
+    checkOptionNames(options, batcherNames);
     const { dim, metric, codebookSizes } = quantizer;
     this.columns = codebookSizes.length / quantizer.stages;
     const maxBatch = checkInteger("maxBatch", options.maxBatch ?? 256, 1, largestBatch);
@@ -113,6 +126,7 @@ export class Batcher {
    */
   async encode(vectors: Float32Array, options: BatchedEncodeOptions = {}): Promise<Codes> {
     const { stages, signal } = checkCall(options, this.stages);
+    checkOptionNames(options, batchedNames);
     if (this.beam > 1 && stages !== this.stages) {
       throw invalidArgument(
         "stages",
@@ -134,6 +148,7 @@ export class Batcher {
    */
   async decode(codes: Codes, options: BatchedDecodeOptions = {}): Promise<Float32Array> {
     const { given, signal } = checkCall(options, this.quantizer.stages);
+    checkOptionNames(options, batchedNames);
     const checked = this.checks.codes(codes);
     const codeStages = checked.stages / this.columns;
     const stages = checkInteger("stages", given ?? codeStages, 1, codeStages);
