@@ -291,7 +291,7 @@ ResidentOutcome draw_resident(int device, const ResidentSeedingRequest& request)
   with_lane(device, need, [&](Lane& lane) {
     reserve(lane, need(), true);
     if (weight_bytes > 0) std::memcpy(lane.host<void>(weights), request.weights, weight_bytes);
-    std::memcpy(lane.host<void>(fractions), request.fractions, request.draws * sizeof(double));
+    std::copy_n(request.fractions, request.draws, lane.host<double>(fractions));
     *lane.host<uint32_t>(rows) = request.last;
     lane.upload(weights, rows + sizeof(uint32_t));
     SeedingRequest draws{};
@@ -309,7 +309,7 @@ ResidentOutcome draw_resident(int device, const ResidentSeedingRequest& request)
     draw_apart(draws, lane.stream());
     lane.download(rows, rows + row_bytes);
     lane.wait(true);
-    std::memcpy(request.rows, lane.host<uint32_t>(rows) + 1, row_bytes - sizeof(uint32_t));
+    std::copy_n(lane.host<uint32_t>(rows) + 1, request.draws, request.rows);
   });
   return {};
 }

@@ -6,8 +6,8 @@ import {
   badInput,
   checkFunction,
   checkInteger,
-  checkNumber,
   checkOptions,
+  checkShrinkage,
   checkSignal,
   checkVectors,
 } from "./check.js";
@@ -76,7 +76,7 @@ export async function refineModel(
   const refinement = {
     iterations: checkInteger("iterations", options.iterations ?? 6, 1, 1_000_000),
     beam: checkBeam(options.beam ?? 1, metric),
-    shrinkage: checkNumber("shrinkage", options.shrinkage ?? 0, 0, "a finite number ≥ 0"),
+    shrinkage: checkShrinkage(options.shrinkage),
     onProgress: publishingProgress(onProgress),
     signal: checkSignal("signal", options.signal),
   };

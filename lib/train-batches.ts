@@ -17,6 +17,7 @@ import { gridExponentsFor, keepNonZero } from "./kmeans-rows.js";
 import { LearningRows } from "./learning-rows.js";
 import { checkOptionNames } from "./option-names.js";
 import { Random } from "./random.js";
+import { refuseOverflow } from "./residual-rows.js";
 import type { Seeding } from "./seed-codebook.js";
 import { accumulate, emptyStatistics, type StageStatistics } from "./statistics.js";
 import { nextSlice, sliceOver } from "./time-slice.js";
@@ -275,6 +276,7 @@ async function subtractAll(
   const sizes = codebooks.map((codebook) => codebook.length / dim);
   const codes = newCodeArray(count * stages, sizes);
   await prepared.encode({ vectors, count, stages, codes, residuals: vectors });
+  await refuseOverflow(vectors);
 }
 
 /** A residual that is zero has no direction to learn from. */

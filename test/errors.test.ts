@@ -353,7 +353,13 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "a negative shrinkage",
     () => ResidualQuantizer.train(codebook, { dim: 3, shrinkage: -1 }),
     "INVALID_ARGUMENT",
-    /shrinkage: expected a finite number ≥ 0, got -1/,
+    /shrinkage: expected a number from 0 to 2\^53, got -1/,
+  ],
+  [
+    "a shrinkage that would overflow",
+    () => ResidualQuantizer.train(codebook, { dim: 3, shrinkage: 1e300 }),
+    "INVALID_ARGUMENT",
+    /shrinkage: expected a number from 0 to 2\^53, got 1e\+300/,
   ],
   [
     "a minimum cluster size for other stages",

@@ -46,6 +46,17 @@ describe("training from batches", () => {
     expect(ids.values().next().value).toBe(plain.id);
   });
 
+  it.each([2, 3])("refuses residuals that overflow on every backend, the last stage's too (of %d)", async (stages) => {
+    const far = [Float32Array.of(3.4e38), Float32Array.of(-3.4e38)];
+    for (const { name, form, available } of candidates) {
+      if (!available) continue;
+      const choice = { dim: 1, codebookSize: 1, stages, sampleSize: 1, batchSize: 1, backend: name };
+      const train = () => ResidualQuantizer.trainFromBatches(() => far, choice);
+      const error = await errorOf(() => withForm(form, train));
+      expect([error.code, error.message]).toEqual(["INVALID_ARGUMENT", expect.stringMatching(/^vectors: .*overflow/)]);
+    }
+  });
+
   it("comes close to training on all data, and closer than the sample alone", async () => {
     const snr = async (rq: ResidualQuantizer) => (await rq.distortion(vectors, await rq.encode(vectors)))[1].snrDb;
     const all = await snr(await ResidualQuantizer.train(vectors, { ...options, iterations: 20 }));
