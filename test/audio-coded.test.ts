@@ -55,6 +55,15 @@ describe("coded audio", () => {
     );
   });
 
+  it("tells of a header that its copy stands in for, whether damage is expected or not", async () => {
+    const bytes = await bytesOf(example());
+    bytes[20] ^= 1;
+    for (const recover of [false, true]) {
+      const { codes, damage } = await readCodedAudio(bytes, { recover });
+      expect([codes.count, damage]).toEqual([33, [expect.stringMatching(/header/)]]);
+    }
+  });
+
   it("is read as far as it is intact where that is asked for", async () => {
     const audio = example({ codebookSizes: [256, 100, 2] });
     const bytes = await bytesOf(audio);

@@ -74,8 +74,18 @@ describe("vectors on the command line", () => {
     expect([refused.code, existsSync(inFolder("recovered.npy"))]).toEqual([1, false]);
     const recovered = await rvq(...args, "--recover");
     expect(recovered.code, recovered.err).toBe(0);
-    expect(recovered.err).toMatch(/damaged\.rvq: chunk 0 /);
+    expect(recovered.err.match(/damaged\.rvq: chunk 0 /g)).toHaveLength(1);
     expect(readNpy(await readFile(inFolder("recovered.npy"))).shape).toEqual([500, dim]);
+  });
+
+  it("come with a word of what was mended, without --recover", async () => {
+    const model = inFolder("residual.rvqm");
+    await rvq("encode", inFolder("v.npy"), inFolder("sound.rvq"), "-m", model);
+    const bytes = await readFile(inFolder("sound.rvq"));
+    bytes[20] ^= 1;
+    await writeFile(inFolder("mended.rvq"), bytes);
+    const decoded = await rvq("decode", inFolder("mended.rvq"), inFolder("mended.npy"), "-m", model);
+    expect([decoded.code, decoded.err]).toEqual([0, expect.stringMatching(/^.*mended\.rvq: .*header/)]);
   });
 
   it("are refused where they do not fit, leaving no file", async () => {

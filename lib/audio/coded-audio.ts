@@ -90,7 +90,9 @@ export async function readCodedAudio(
       ? await readIntact(reader, read)
       : { codes: await reader.read(read), damage: [] };
     const sizes = codebookSizes.slice(0, stages);
-    return { sampleRate, hop, sampleCount, modelId, codebookSizes: sizes, codes, storedStages: reader.stages, damage };
+    const found = [...reader.damage.map(({ message }) => message), ...damage];
+    const facts = { sampleRate, hop, sampleCount, modelId, codebookSizes: sizes };
+    return { ...facts, codes, storedStages: reader.stages, damage: found };
   } finally {
     await reader.close();
   }

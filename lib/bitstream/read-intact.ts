@@ -4,13 +4,13 @@ import { newCodeArray } from "../code-array.js";
 import type { Frames } from "./chunk.js";
 import type { ReadOptions, RvqReader } from "./reader.js";
 
-/** The codes of all frames, with fewer stages or none where they are damaged, and what is damaged, a sentence each. */
+/** The codes of all frames, with fewer stages or none where they are damaged, and what is damaged of them, a sentence each. */
 export async function readIntact(
   reader: RvqReader,
   options: ReadOptions & { readonly stages: number },
 ): Promise<{ codes: Frames; damage: string[] }> {
   const { stages } = options;
-  const damage = reader.damage.map(({ message }) => message);
+  const damage: string[] = [];
   const count = reader.frameCount;
   const data = newCodeArray(count * stages, reader.header.codebookSizes);
   const stageCounts = new Uint16Array(count);

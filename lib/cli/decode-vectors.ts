@@ -24,6 +24,7 @@ export async function decodeVectors(
       throw new RvqError("INVALID_ARGUMENT", `--stages: expected ${stored}, got ${stages}`);
     }
     const { codes, damage } = recover ? await readIntact(reader, read) : { codes: await reader.read(read), damage: [] };
+    for (const { message } of reader.damage) printLine(stderr, `${input}: ${message}`);
     for (const message of damage) printLine(stderr, `${input}: ${message}`);
     const data = await quantizer.decode(codes, { signal });
     signal.throwIfAborted();

@@ -19,15 +19,17 @@ export async function requireOtherFile(
 ): Promise<void> {
   const key = await fileKey(output);
   for (const [what, input] of Object.entries(inputs)) {
-    if (input === undefined || (await fileKey(input)) !== key) continue;
+    if (key === null || input === undefined || (await fileKey(input)) !== key) continue;
     throw new WrongUsage(name, `another file than ${what}`, output);
   }
 }
 
-/** Which file it is; of one that does not exist, its path. */
-async function fileKey(path: string): Promise<string> {
+/** Which file it is; of one that does not exist, its path; null of a pipe or a device, which nothing takes the place of. */
+async function fileKey(path: string): Promise<string | null> {
   try {
-    const { dev, ino } = await stat(path, { bigint: true });
+    const entry = await stat(path, { bigint: true });
+    if (!entry.isFile()) return null;
+    const { dev, ino } = entry;
     // Some file systems number no files.
     return ino === 0n ? await realpath(path) : `${dev}:${ino}`;
   } catch {
