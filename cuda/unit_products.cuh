@@ -19,8 +19,8 @@ struct UnitProducts {
   static constexpr TileShape kTile = unit_tile(kSteps, kLimbs);
 
   uint4 (&operands)[kTile.chunk_steps];
-  const uint4* const& fragments;
-  const int& steps;
+  const uint4* fragments;
+  int steps;
   const RowState (&states)[2];
   const Ranking& ranking;
   Stream& stream;

@@ -20,7 +20,7 @@ template <typename Stream>
 struct WideProducts {
   const uint4 (&operands)[kWideRegisterSteps];
   const unsigned char* shared_operands;
-  const int& steps;
+  int steps;
   const float (&factors)[2];
   const Ranking& ranking;
   Stream& stream;

@@ -18,12 +18,12 @@ export async function writeFileAtomic(
   bytes: Uint8Array | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const name = checkPath("path", path);
-  let failure: { readonly error: unknown } | null = null;
+  let sourceFailed = false;
   async function* piecesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     try {
       yield* source;
     } catch (error) {
-      failure = { error };
+      sourceFailed = true;
       throw error;
     }
   }
@@ -35,7 +35,7 @@ export async function writeFileAtomic(
     else await replaceFile(target, content, old === null ? null : old.mode & 0o7777);
   } catch (cause) {
     // What comes piece by piece may fail to come: that says itself what is wrong.
-    if (cause instanceof RvqError || failure !== null) throw cause;
+    if (cause instanceof RvqError || sourceFailed) throw cause;
     throw new RvqError("IO", `cannot write ${name}: ${(cause as Error).message}`, { cause });
   }
 }

@@ -37,15 +37,13 @@ export function checkNumber(name: string, value: unknown, min: number, expected:
 
 /** λ of shrinkage, by default 0; larger ones would overflow float64 where they are multiplied with what they draw to. */
 export function checkShrinkage(value: unknown): number {
-  const shrinkage = checkNumber("shrinkage", value ?? 0, 0, "a number from 0 to 2^53");
-  if (shrinkage > 2 ** 53) throw invalidArgument("shrinkage", "a number from 0 to 2^53", shrinkage);
-  return shrinkage;
+  const shrinkage = value ?? 0;
+  if (typeof shrinkage === "number" && shrinkage >= 0 && shrinkage <= 2 ** 53) return shrinkage;
+  throw invalidArgument("shrinkage", "a number from 0 to 2^53", shrinkage);
 }
 
 export function checkOptions(name: string, value: unknown): void {
-  if (value !== undefined && (typeof value !== "object" || value === null)) {
-    throw invalidArgument(name, "an object", value);
-  }
+  if (value !== undefined) checkRequiredOptions(name, value);
 }
 
 /** Options of which some must be given. */

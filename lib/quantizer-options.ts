@@ -8,7 +8,6 @@ import {
   checkFunction,
   checkInteger,
   checkOptions,
-  checkRequiredOptions,
   checkSignal,
   limits,
 } from "./check.js";
@@ -87,7 +86,7 @@ const callNames: OptionNames<DecodeOptions & EncodeOptions & { capacity: number 
   capacity: true,
 };
 
-const fromCodebooksNames: OptionNames<FromCodebooksOptions> = {
+export const fromCodebooksNames: OptionNames<FromCodebooksOptions> = {
   dim: true,
   metric: true,
   weights: true,
@@ -97,15 +96,14 @@ const fromCodebooksNames: OptionNames<FromCodebooksOptions> = {
   device: true,
 };
 
-export function checkFromCodebooksNames(options: FromCodebooksOptions): void {
-  checkRequiredOptions("options", options);
-  checkOptionNames(options, fromCodebooksNames);
-}
-
-/** The options every call shares, each read once. */
-export function checkCall(options: DecodeOptions & EncodeOptions, available: number): CheckedCall {
+/** The options every call shares, each read once; `names` are those that it takes. */
+export function checkCall(
+  options: DecodeOptions & EncodeOptions,
+  available: number,
+  names: Readonly<Record<string, true>> = callNames,
+): CheckedCall {
   checkOptions("options", options);
-  checkOptionNames(options, callNames);
+  checkOptionNames(options, names);
   const { stages: given, beam, signal: givenSignal, onProgress, into } = options;
   const stages = checkInteger("stages", given ?? available, 1, available);
   const signal = checkSignal("signal", givenSignal);

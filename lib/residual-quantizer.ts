@@ -40,12 +40,12 @@ import {
   type CheckedCall,
   checkBeam,
   checkCall,
-  checkFromCodebooksNames,
   type DecodeOptions,
   type DecodeSyncOptions,
   type EncodeOptions,
   type EncodeSyncOptions,
   type FromCodebooksOptions,
+  fromCodebooksNames,
 } from "./quantizer-options.js";
 import { type Plan, type PlanOptions, planRate } from "./rate-control.js";
 import { makeReadOnly } from "./read-only.js";
@@ -128,7 +128,8 @@ export class ResidualQuantizer {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, BACKEND_UNAVAILABLE
    */
   static fromCodebooks(codebooks: readonly Float32Array[], options: FromCodebooksOptions): ResidualQuantizer {
-    checkFromCodebooksNames(options);
+    checkRequiredOptions("options", options);
+    checkOptionNames(options, fromCodebooksNames);
     const dim = checkInteger("dim", options.dim, 1, limits.dim);
     const metric = checkMetric(options.metric ?? "l2");
     const weights = checkWeights(options.weights, dim, metric);

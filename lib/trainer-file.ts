@@ -11,7 +11,7 @@ import {
   checkInteger,
   checkMetadata,
   checkMetric,
-  checkOptions,
+  checkRequiredOptions,
   checkWeights,
   limits,
 } from "./check.js";
@@ -65,7 +65,7 @@ export function checkpointFromBytes(name: string, bytes: Uint8Array): Checkpoint
       throw invalidArgument("codebookSizes", "as many stages in every group", "others");
     }
     const weighted = header.weighted === true;
-    checkOptions("rule", header.rule ?? null);
+    checkRequiredOptions("rule", header.rule);
     const rule = checkLearning(header.rule as LearningOptions, sizes[0].length);
     const steps = checkInteger("steps", header.steps, 0, Number.MAX_SAFE_INTEGER);
     const randoms = groups === null ? [header.random] : checkPerGroup("random", header.random, groups);

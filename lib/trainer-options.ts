@@ -1,12 +1,12 @@
 // The options of CodebookTrainer, their defaults and checks.
 
-import { checkInteger, checkNumber, checkOptions, checkSeed, checkSignal, checkWorkers } from "./check.js";
+import { checkInteger, checkNumber, checkRequiredOptions, checkSeed, checkSignal, checkWorkers } from "./check.js";
 import type { DeadBelow } from "./dead-codewords.js";
 import type { DeviceVectors } from "./device/device-arrays.js";
 import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
 import type { OptionNames } from "./option-names.js";
-import type { BackendChoiceOptions, FromCodebooksOptions } from "./quantizer-options.js";
+import { type BackendChoiceOptions, type FromCodebooksOptions, fromCodebooksNames } from "./quantizer-options.js";
 import type { RowOptions } from "./row-options.js";
 import type { TrainOptions, TrainProgress } from "./train.js";
 
@@ -73,7 +73,8 @@ export interface StartProgress extends TrainProgress {
 
 export interface TrainerFromCodebooksOptions extends LearningOptions, TrainerGroupOptions, FromCodebooksOptions {}
 
-const learningNames: OptionNames<LearningOptions & TrainerGroupOptions & BackendChoiceOptions> = {
+export const trainerFromCodebooksNames: OptionNames<TrainerFromCodebooksOptions> = {
+  ...fromCodebooksNames,
   average: true,
   decay: true,
   epsilon: true,
@@ -83,21 +84,10 @@ const learningNames: OptionNames<LearningOptions & TrainerGroupOptions & Backend
   dropout: true,
   seed: true,
   groups: true,
-  backend: true,
-  threads: true,
-  device: true,
 };
 
-export const fromCodebooksNames: OptionNames<TrainerFromCodebooksOptions> = {
-  ...learningNames,
-  dim: true,
-  metric: true,
-  weights: true,
-  metadata: true,
-};
-
-export const startNames: OptionNames<StartTrainerOptions> = {
-  ...fromCodebooksNames,
+export const startTrainerNames: OptionNames<StartTrainerOptions> = {
+  ...trainerFromCodebooksNames,
   codebookSize: true,
   stages: true,
   init: true,
@@ -198,7 +188,7 @@ function checkDecay(value: unknown): Decay {
 }
 
 function checkDeadBelow(value: unknown): DeadBelow {
-  checkOptions("deadBelow", value ?? null);
+  checkRequiredOptions("deadBelow", value);
   const { count = 0, ratio = 0 } = value as DeadBelow;
   return {
     count: checkNumber("deadBelow.count", count, 0, "a finite number ≥ 0"),
@@ -207,7 +197,7 @@ function checkDeadBelow(value: unknown): DeadBelow {
 }
 
 function checkDropout(value: unknown, stages: number): LearningRule["dropout"] {
-  checkOptions("dropout", value ?? null);
+  checkRequiredOptions("dropout", value);
   const { probability, minStages } = value as NonNullable<LearningOptions["dropout"]>;
   return {
     probability: checkFraction("dropout.probability", probability),

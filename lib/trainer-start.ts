@@ -25,10 +25,10 @@ import type { Checkpoint } from "./trainer-file.js";
 import {
   checkLearning,
   checkTrainerSeed,
-  fromCodebooksNames,
   type StartTrainerOptions,
-  startNames,
+  startTrainerNames,
   type TrainerFromCodebooksOptions,
+  trainerFromCodebooksNames,
 } from "./trainer-options.js";
 import type { TrainerPart } from "./training-step.js";
 
@@ -40,7 +40,7 @@ export interface Start {
 /** `CodebookTrainer.start`. */
 export async function startByKmeans(firstBatches: unknown, options: StartTrainerOptions): Promise<Start> {
   checkRequiredOptions("options", options);
-  checkOptionNames(options, startNames);
+  checkOptionNames(options, startTrainerNames);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const groups = checkTrainerGroups(options.groups, dim);
   const metadata = checkMetadata(options.metadata);
@@ -110,7 +110,7 @@ async function startPart(
 /** `CodebookTrainer.fromCodebooks`. */
 export function startFromCodebooks(codebooksArgument: unknown, options: TrainerFromCodebooksOptions): Start {
   checkRequiredOptions("options", options);
-  checkOptionNames(options, fromCodebooksNames);
+  checkOptionNames(options, trainerFromCodebooksNames);
   const dim = checkInteger("dim", options.dim, 1, limits.dim);
   const groups = checkTrainerGroups(options.groups, dim);
   const metric = checkMetric(options.metric ?? "l2");

@@ -161,15 +161,12 @@ __global__ void __launch_bounds__(Form::kWarpgroups * 128 + 32) stream(Parameter
     const int count = parameters.passes * Size::kPieces;
     for (int i = 0, next = 0; i < count && lane == 0; i++, advance()) {
       if (i >= Size::kDepth) wait_for_cluster(released + slot * 8, phase ^ 1);
-      expect_bytes(full + slot * 8, Size::kPieceBytes);
       const unsigned char* from = parameters.packed + static_cast<size_t>(next) * Size::kPieceBytes + part;
       uint32_t to = pieces + slot * Size::kPieceBytes + part;
       if constexpr (kCluster == 1) {
-        asm volatile(
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(to),
-            "l"(from), "r"(kPart), "r"(full + slot * 8)
-            : "memory");
+        copy_bulk(to, from, kPart, full + slot * 8);
       } else {
+        expect_bytes(full + slot * 8, Size::kPieceBytes);
         copy_to_cluster(to, from, kPart, full + slot * 8, (1 << kCluster) - 1);
       }
       if (++next == Size::kPieces) next = 0;

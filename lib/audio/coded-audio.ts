@@ -2,7 +2,7 @@
 
 import { writeFileAtomic } from "../atomic-file.js";
 import type { ByteSource } from "../bitstream/byte-source.js";
-import { readIntact } from "../bitstream/read-intact.js";
+import { readCodes } from "../bitstream/read-codes.js";
 import { invalidArgument, RvqError, show } from "../errors.js";
 import { type Codes, type Coding, type Frames, RvqReader, rvqBytes, type WritableCodes } from "../index.js";
 import { isHop } from "./mdct.js";
@@ -85,14 +85,13 @@ export async function readCodedAudio(
     const { sampleRate, hop } = audioMetadata(reader, name);
     const sampleCount = checkSampleCount(reader, hop, name, options.recover === true);
     const stages = options.stages ?? reader.stages;
-    const read = { stages, signal: options.signal };
-    const { codes, damage } = options.recover
-      ? await readIntact(reader, read)
-      : { codes: await reader.read(read), damage: [] };
+    const { codes, damage } = await readCodes(reader, {
+      stages,
+      recover: options.recover === true,
+      signal: options.signal,
+    });
     const sizes = codebookSizes.slice(0, stages);
-    const found = [...reader.damage.map(({ message }) => message), ...damage];
-    const facts = { sampleRate, hop, sampleCount, modelId, codebookSizes: sizes };
-    return { ...facts, codes, storedStages: reader.stages, damage: found };
+    return { sampleRate, hop, sampleCount, modelId, codebookSizes: sizes, codes, storedStages: reader.stages, damage };
   } finally {
     await reader.close();
   }

@@ -125,8 +125,7 @@ export class Batcher {
    * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, ZERO_VECTOR, QUEUE_FULL, DISPOSED; the signal's reason when aborted
    */
   async encode(vectors: Float32Array, options: BatchedEncodeOptions = {}): Promise<Codes> {
-    const { stages, signal } = checkCall(options, this.stages);
-    checkOptionNames(options, batchedNames);
+    const { stages, signal } = checkCall(options, this.stages, batchedNames);
     if (this.beam > 1 && stages !== this.stages) {
       throw invalidArgument(
         "stages",
@@ -147,8 +146,7 @@ export class Batcher {
    * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE, QUEUE_FULL, DISPOSED; the signal's reason when aborted
    */
   async decode(codes: Codes, options: BatchedDecodeOptions = {}): Promise<Float32Array> {
-    const { given, signal } = checkCall(options, this.quantizer.stages);
-    checkOptionNames(options, batchedNames);
+    const { given, signal } = checkCall(options, this.quantizer.stages, batchedNames);
     const checked = this.checks.codes(codes);
     const codeStages = checked.stages / this.columns;
     const stages = checkInteger("stages", given ?? codeStages, 1, codeStages);

@@ -1,6 +1,6 @@
 // Static tables: how often each code of a stage occurs, as the probabilities at the nodes of its codebook's tree.
 
-import { type Codes, checkBytes, checkCodeRange, checkCodes, checkOptions } from "../check.js";
+import { type Codes, checkBytes, checkCodeRange, checkCodes, checkRequiredOptions } from "../check.js";
 import { invalidArgument, RvqError } from "../errors.js";
 import { bitsPerCode, checkCodebookSizes } from "../pack-layout.js";
 
@@ -85,7 +85,7 @@ export function tablesFromBytes(bytes: Uint8Array, codebookSizes: readonly numbe
 
 /** The tables of at least the stages with these sizes. */
 export function checkTables(value: unknown, codebookSizes: readonly number[]): CodeTables {
-  checkOptions("tables", value ?? null);
+  checkRequiredOptions("tables", value);
   const { codebookSizes: sizes, nodes } = value as Partial<Record<keyof CodeTables, unknown>>;
   if (!Array.isArray(sizes) || !Array.isArray(nodes)) throw invalidArgument("tables", "what codeTables gives", value);
   for (const [stage, size] of codebookSizes.entries()) {

@@ -115,7 +115,7 @@ export class StreamEncoder {
   }
 
   private check(codes: WritableCodes): Frames {
-    checkOptions("codes", codes ?? null);
+    checkRequiredOptions("codes", codes);
     const { count, stages, data, stageCounts: given = null } = codes;
     const checked = checkCodes("codes", { count, stages, data }, this.stages);
     checkInteger("codes.stages", checked.stages, this.stages, this.stages);

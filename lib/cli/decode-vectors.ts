@@ -1,11 +1,12 @@
 // `rvq decode` to a `.npy` file: what a model of any class makes of codes, of audio too.
 
 import { writeFileAtomic } from "../atomic-file.js";
-import { readIntact } from "../bitstream/read-intact.js";
-import { GroupedQuantizer, loadQuantizer, RvqError, RvqReader, writeNpy } from "../index.js";
+import { readCodes } from "../bitstream/read-codes.js";
+import { GroupedQuantizer, loadQuantizer, RvqReader, writeNpy } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import type { DecodeCommandOptions } from "./decode.js";
 import { checkSameModel } from "./same-model.js";
+import { checkStoredStages } from "./stored-stages.js";
 
 export async function decodeVectors(
   { stdout, stderr, signal, backend }: CommandContext,
@@ -18,13 +19,9 @@ export async function decodeVectors(
   try {
     checkSameModel(input, reader.header.modelId, model, quantizer);
     const columnsOfStage = quantizer instanceof GroupedQuantizer ? quantizer.groups.length : 1;
-    const read = { stages: stages === undefined ? reader.stages : stages * columnsOfStage, signal };
-    if (read.stages > reader.stages) {
-      const stored = `at most the ${reader.stages / columnsOfStage} stages that ${input} holds`;
-      throw new RvqError("INVALID_ARGUMENT", `--stages: expected ${stored}, got ${stages}`);
-    }
-    const { codes, damage } = recover ? await readIntact(reader, read) : { codes: await reader.read(read), damage: [] };
-    for (const { message } of reader.damage) printLine(stderr, `${input}: ${message}`);
+    checkStoredStages(input, stages, reader.stages / columnsOfStage);
+    const columns = stages === undefined ? reader.stages : stages * columnsOfStage;
+    const { codes, damage } = await readCodes(reader, { stages: columns, recover, signal });
     for (const message of damage) printLine(stderr, `${input}: ${message}`);
     const data = await quantizer.decode(codes, { signal });
     signal.throwIfAborted();

@@ -9,6 +9,7 @@ import { type CommandContext, printLine } from "./context.js";
 import { decodeVectors } from "./decode-vectors.js";
 import { loadAudioModel } from "./load-model.js";
 import { checkSameModel } from "./same-model.js";
+import { checkStoredStages } from "./stored-stages.js";
 import { isVectorFile } from "./vector-files.js";
 import { requireOtherFile } from "./wrong-usage.js";
 
@@ -50,7 +51,5 @@ export async function decodeCommand(
 async function checkStages(input: string, stages: number | undefined): Promise<void> {
   const reader = await RvqReader.open(input);
   await reader.close();
-  if (stages === undefined || stages <= reader.stages) return;
-  const stored = `at most the ${reader.stages} stages that ${input} holds`;
-  throw new RvqError("INVALID_ARGUMENT", `--stages: expected ${stored}, got ${stages}`);
+  checkStoredStages(input, stages, reader.stages);
 }

@@ -2,7 +2,7 @@
 
 import { stat } from "node:fs/promises";
 import { writeFileAtomic } from "../atomic-file.js";
-import { loadQuantizer, RvqError, rvqBytes } from "../index.js";
+import { type Codes, loadQuantizer, rvqBytes } from "../index.js";
 import { type CommandContext, printLine } from "./context.js";
 import type { EncodeCommandOptions } from "./encode.js";
 import { startProgress } from "./progress.js";
@@ -18,25 +18,24 @@ export async function encodeVectors(
 ): Promise<void> {
   if (kbps !== undefined) throw new WrongUsage("--kbps", "no rate for .npy files, whose rows come at none", kbps);
   const quantizer = await loadQuantizer(model, backend);
-  const { vectors, dim } = await readVectorFiles([input], { signal });
-  if (dim !== quantizer.dim) {
-    const expected = `vectors of ${quantizer.dim} numbers, as ${model} has`;
-    throw new RvqError("INVALID_ARGUMENT", `${input}: expected ${expected}, got ${dim} numbers`);
-  }
+  const like = { dim: quantizer.dim, name: model };
+  const { vectors, dim } = await readVectorFiles([input], { like, signal });
   const count = vectors.length / dim;
   const progress = startProgress(stderr, "encoding", count);
+  let codes: Codes;
   try {
-    const onProgress = (done: number) => progress.update(done);
-    const codes = await quantizer.encode(vectors, { stages, beam, signal, onProgress });
-    const { snrDb } = (await quantizer.distortion(vectors, codes, { signal })).at(-1) ?? { snrDb: Number.NaN };
-    signal.throwIfAborted();
-    const codebookSizes = quantizer.codebookSizes.slice(0, codes.stages);
-    await writeFileAtomic(output, rvqBytes([codes], { modelId: quantizer.id, codebookSizes, coding }));
-    const { size } = await stat(output);
-    const each = `${((8 * size) / count).toFixed(2)} bits a vector`;
-    printLine(stdout, `${input}: ${count.toLocaleString("en")} vectors of ${dim}`);
-    printLine(stdout, `${output}: ${codes.stages} codes each, ${size} bytes, ${each}, SNR ${decibels(snrDb)}`);
+    codes = await quantizer.encode(vectors, { stages, beam, signal, onProgress: (done) => progress.update(done) });
   } finally {
     progress.stop();
   }
+  const distortion = await quantizer.distortion(vectors, codes, { signal });
+  signal.throwIfAborted();
+
+  const codebookSizes = quantizer.codebookSizes.slice(0, codes.stages);
+  await writeFileAtomic(output, rvqBytes([codes], { modelId: quantizer.id, codebookSizes, coding }));
+  const { size } = await stat(output);
+  const each = `${((8 * size) / count).toFixed(2)} bits a vector`;
+  const snr = decibels(distortion[distortion.length - 1].snrDb);
+  printLine(stdout, `${input}: ${count.toLocaleString("en")} vectors of ${dim}`);
+  printLine(stdout, `${output}: ${codes.stages} codes each, ${size} bytes, ${each}, SNR ${snr}`);
 }

@@ -46,13 +46,7 @@ export interface MeasuredStage {
 export function stageTable(stages: readonly MeasuredStage[]): string {
   const rows = stages.map(({ mse, snrDb, perplexity, counts }, stage) => {
     const used = counts.reduce((sum, count) => sum + Number(count > 0), 0);
-    return [
-      String(stage + 1),
-      shown(mse),
-      Number.isFinite(snrDb) ? snrDb.toFixed(2) : "–",
-      perplexity.toFixed(1),
-      `${used} of ${counts.length}`,
-    ];
+    return [String(stage + 1), shown(mse), shownDb(snrDb), perplexity.toFixed(1), `${used} of ${counts.length}`];
   });
   const heading = ["codebook", "mse", "SNR dB", "perplexity", "in use"];
   return textTable([heading, ...rows], new Set([0, 1, 2, 3, 4]));
@@ -60,7 +54,11 @@ export function stageTable(stages: readonly MeasuredStage[]): string {
 
 /** A signal-to-noise ratio; where there is no signal, or no noise, a dash. */
 export function decibels(snrDb: number): string {
-  return Number.isFinite(snrDb) ? `${snrDb.toFixed(2)} dB` : "– dB";
+  return `${shownDb(snrDb)} dB`;
+}
+
+function shownDb(snrDb: number): string {
+  return Number.isFinite(snrDb) ? snrDb.toFixed(2) : "–";
 }
 
 function stageText({ mse, snrDb, perplexity, dead, numCodewords }: StageState): string {

@@ -13,22 +13,28 @@ const reading = {
   checkHead: () => {},
 } as const;
 
+/** What else has vectors of that dimension, for messages. */
+interface VectorsLike {
+  readonly dim: number;
+  readonly name: string;
+}
+
 /**
- * vectors[N][dim]: the rows of all files, one file after the other. Arrays of integers or other floating-point numbers become float32.
+ * vectors[N][dim]: the rows of all files, one file after the other; with `like` of its dimension. Arrays of integers or other floating-point numbers become float32.
  * @throws RvqError IO, INVALID_ARGUMENT; the signal's reason when aborted
  */
 export async function readVectorFiles(
   paths: readonly string[],
-  { signal }: { readonly signal?: AbortSignal } = {},
+  { like, signal }: { readonly like?: VectorsLike; readonly signal?: AbortSignal } = {},
 ): Promise<{ vectors: Float32Array; dim: number }> {
   const parts: Float32Array[] = [];
-  let dim = 0;
+  let { dim, name } = like ?? { dim: 0, name: paths[0] };
   for (const path of paths) {
     const { shape, data } = readArray(path, await readRegularFile(path, { ...reading, signal }));
     if (shape.length !== 2 || data.length === 0)
       throw refused(path, "an array [vectors][dim]", `(${shape.join(", ")})`);
     if (dim !== 0 && shape[1] !== dim) {
-      throw refused(path, `vectors of ${dim} numbers, as ${paths[0]} has`, `${shape[1]} numbers`);
+      throw refused(path, `vectors of ${dim} numbers, as ${name} has`, `${shape[1]} numbers`);
     }
     dim = shape[1];
     await requireFinite(path, data, dim);

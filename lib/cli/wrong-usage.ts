@@ -2,12 +2,12 @@
 
 import { realpath, stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { RvqError, show } from "../errors.js";
+import { invalidArgument, RvqError } from "../errors.js";
 
 /** `name: expected …, got …`, an RvqError INVALID_ARGUMENT. */
 export class WrongUsage extends RvqError {
   constructor(name: string, expected: string, actual: unknown) {
-    super("INVALID_ARGUMENT", `${name}: expected ${expected}, got ${show(actual)}`);
+    super("INVALID_ARGUMENT", invalidArgument(name, expected, actual).message);
   }
 }
 

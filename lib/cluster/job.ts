@@ -1,6 +1,6 @@
 // What travels through the queue: jobs and their outcomes, checked on arrival, whoever has put them there.
 
-import { checkInteger, checkOptions, limits } from "../check.js";
+import { checkInteger, checkRequiredOptions, limits } from "../check.js";
 import { invalidArgument } from "../errors.js";
 import type { VectorRange } from "../stage-sums.js";
 import { checkRange } from "../statistics-file.js";
@@ -190,6 +190,6 @@ function checkNumbers(name: string, value: unknown): number[] {
 }
 
 function checkObject(name: string, value: unknown): Record<string, unknown> {
-  checkOptions(name, value ?? null);
+  checkRequiredOptions(name, value);
   return value as Record<string, unknown>;
 }

@@ -1,6 +1,6 @@
 // What the connections of BullMQ have in common: options, patience, farewells, errors as strings.
 
-import { checkInteger, checkOptions, checkRequiredOptions } from "../check.js";
+import { checkInteger, checkRequiredOptions } from "../check.js";
 import { invalidArgument, RvqError, type RvqErrorCode } from "../errors.js";
 
 export interface QueueOptions {
@@ -26,7 +26,7 @@ const mostRetryMs = 1000;
 export function checkQueueOptions(options: QueueOptions): QueueConnection {
   checkRequiredOptions("options", options);
   const { redis = "redis://127.0.0.1:6379", queue = "rvq", patienceMs = 30_000 } = options;
-  if (typeof redis !== "string") checkOptions("redis", redis ?? null);
+  if (typeof redis !== "string") checkRequiredOptions("redis", redis);
   if (typeof queue !== "string" || !/^[\w.-]{1,100}$/.test(queue)) {
     throw invalidArgument("queue", "a name of letters, digits, dots and dashes", queue);
   }

@@ -1,16 +1,26 @@
-// All that is intact of a damaged `.rvq` file.
+// All codes of a `.rvq` file, and what is damaged of it.
 
 import { newCodeArray } from "../code-array.js";
 import type { Frames } from "./chunk.js";
 import type { ReadOptions, RvqReader } from "./reader.js";
 
-/** The codes of all frames, with fewer stages or none where they are damaged, and what is damaged of them, a sentence each. */
-export async function readIntact(
+export interface ReadCodesOptions extends ReadOptions {
+  readonly stages: number;
+  /** Whether frames that are damaged come too, with the stages that are intact or none. */
+  readonly recover: boolean;
+}
+
+/**
+ * The codes of all frames, and what is damaged, a sentence each.
+ * @throws RvqError INVALID_STREAM for damaged codes, unless `recover` is set
+ */
+export async function readCodes(
   reader: RvqReader,
-  options: ReadOptions & { readonly stages: number },
+  { recover, ...options }: ReadCodesOptions,
 ): Promise<{ codes: Frames; damage: string[] }> {
+  const damage = reader.damage.map(({ message }) => message);
+  if (!recover) return { codes: await reader.read(options), damage };
   const { stages } = options;
-  const damage: string[] = [];
   const count = reader.frameCount;
   const data = newCodeArray(count * stages, reader.header.codebookSizes);
   const stageCounts = new Uint16Array(count);
