@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "../cuda/codebooks.h"
@@ -14,8 +15,9 @@ struct CudaPrepared {
   CudaOptions options;
   Shape shape;
   std::unique_ptr<cuda::Codebooks> codebooks;
-  // Codewords have changed on the device since they were packed. Of the JavaScript thread.
-  mutable bool changed = false;
+  // Codewords have changed on the device since they were packed, or since a call that was to pack them failed. Calls
+  // that change codewords or need them packed run one after the other.
+  mutable std::atomic<bool> changed = false;
 };
 
 }  // namespace rvq

@@ -129,9 +129,14 @@ Napi::Value CudaCodebooks::encode_resident(const Napi::CallbackInfo& info) {
   request.stages = stages;
   request.codes = cuda::DeviceCodes{start_of<void>(codes), wide}.from(first * stages);
   if (residuals) request.residuals = start_of<float>(residuals) + first * shape.dim;
-  request.pack = std::exchange(prepared->changed, false);
+  request.pack = count > 0 && prepared->changed.exchange(false);
   return run(env, [prepared, request, used = std::vector<Memory>{vectors, codes, residuals}] {
-    return cuda::encode_resident(*prepared->codebooks, request);
+    try {
+      return cuda::encode_resident(*prepared->codebooks, request);
+    } catch (...) {
+      if (request.pack) prepared->changed = true;
+      throw;
+    }
   });
 }
 

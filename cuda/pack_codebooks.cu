@@ -6,9 +6,9 @@
 // has one place in memory, raised by an atomic maximum on the bits of a float64. 2. Eight neighbouring threads have a
 // codeword: they round it, write it to its tile, and measure norm and error; of these too the largest norm is an atomic
 // maximum. 3. A thread has a place of a tile: it makes the bound, and raises and lowers what the stage's codewords have
-// in common (StageErrors), of which nothing depends on the order. Repeated codewords have zeros; so have places without
-// a codeword and padding from the start, and no launch writes there. Everything is the same at every run. Shared
-// memory: less than 100 bytes.
+// in common (CodewordErrors), of which nothing depends on the order. Repeated codewords have zeros; so have places
+// without a codeword and padding from the start, and no launch writes there. Everything is the same at every run.
+// Shared memory: less than 100 bytes.
 //
 // With the two steps before these are ten launches and a memset for all stages. Bound by latency: by estimate 2 to 4 µs
 // a launch for 8 stages of 1024 codewords of 128 dimensions; on GeForce, with 1/64 of the rate, also by ten operations

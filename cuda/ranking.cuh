@@ -97,7 +97,8 @@ __device__ __forceinline__ void take_group(const Ranking& ranking, Kept<kThree> 
 }
 
 // 2·G of screen_bound.h for a row whose largest L_i is `lower`, rounded down: it can be below zero.
-__device__ __forceinline__ float nearness(float radius, const RowLengths& row, float lower, const StageErrors& errors) {
+__device__ __forceinline__ float nearness(float radius, const RowLengths& row, float lower,
+                                          const CodewordErrors& errors) {
   float most = row.norm + row.error;
   float squared = most * most * (1 + 0x1p-19f) - 2 * lower + fabsf(lower) * 0x1p-19f;
   float root = approximate_sqrt(fmaxf(squared, 0));

@@ -130,7 +130,7 @@ struct RowLengths {
 
 // Of the codewords of a stage: θ₀ rounded down, the least n_k, the least and the largest e_k, the largest e_k/n_k, and
 // the least γ·a_k, zero of limbs.
-struct StageErrors {
+struct CodewordErrors {
   float row_rounding;
   float least_norm;
   float least;

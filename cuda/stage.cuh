@@ -134,7 +134,7 @@ struct StageView {
   float shift;             // likewise c, as the slots hold it
   float scale[2];          // powers of two; p is their product
   float largest_norm;      // of a codeword in the screen's space
-  StageErrors errors;
+  CodewordErrors errors;
   int num_codewords;
   int tiles;
   int tag_bits;   // low bits of a ranked score that say which codeword it is, or piece (ranking.cuh, piece_ranking.cuh)

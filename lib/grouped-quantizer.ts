@@ -50,8 +50,6 @@ export class GroupedQuantizer {
   /** Of every column of the codes: stage by stage, group by group. */
   readonly codebookSizes: readonly number[];
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** SHA-256 (hex) of the groups' ids: codes belong to the model with this id. */
-  readonly id: string;
 
   private readonly layout: GroupLayout;
   private callsInFlight = 0;
@@ -71,10 +69,7 @@ export class GroupedQuantizer {
     this.metric = quantizers[0].metric;
     this.stages = this.layout.stages;
     this.codebookSizes = this.layout.codebookSizes;
-    const hash = createHash("sha256");
-    for (const { id } of quantizers) hash.update(id);
-    this.id = hash.digest("hex");
-    makeReadOnly(this, ["dim", "metric", "stages", "groups", "codebookSizes", "metadata", "id"]);
+    makeReadOnly(this, ["dim", "metric", "stages", "groups", "codebookSizes", "metadata"]);
   }
 
   /**
@@ -130,6 +125,13 @@ export class GroupedQuantizer {
       }),
     );
     return new GroupedQuantizer(quantizers, metadata);
+  }
+
+  /** SHA-256 (hex) of the groups' ids: codes belong to the model with this id. */
+  get id(): string {
+    const hash = createHash("sha256");
+    for (const { id } of this.quantizers) hash.update(id);
+    return hash.digest("hex");
   }
 
   /** The backend in use. */

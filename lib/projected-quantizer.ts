@@ -51,13 +51,13 @@ export class ProjectedQuantizer {
   readonly stages: number;
   readonly codebookSizes: readonly number[];
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** SHA-256 (hex) of codebooks, projections, metric and arrangement: codes belong to the model with this id. */
-  readonly id: string;
 
   private readonly spec: ProjectedSpec;
   private readonly engine: Backend;
   private readonly prepared: PreparedParts;
   private readonly decoder: Decoder;
+  /** Of `id`, once it has been asked for. */
+  private hash: string | null = null;
   private callsInFlight = 0;
   private disposed = false;
 
@@ -67,12 +67,11 @@ export class ProjectedQuantizer {
     this.dim = spec.dim;
     this.metric = spec.metric;
     this.arrangement = spec.arrangement;
-    this.id = projectedModelId(spec);
     this.engine = engine;
     this.prepared = new PreparedParts(engine, spec);
     this.codebookSizes = this.prepared.codebookSizes;
     this.stages = this.codebookSizes.length;
-    makeReadOnly(this, ["dim", "metric", "arrangement", "stages", "codebookSizes", "metadata", "id"]);
+    makeReadOnly(this, ["dim", "metric", "arrangement", "stages", "codebookSizes", "metadata"]);
     const decode = ({ codes, codeStages, stages, vectors, count, chunkOf }: DecodeRequest, firstRow: number) =>
       this.prepared.decode(codes, codeStages, stages, vectors, { firstRow, rows: count, chunkOf });
     this.decoder = {
@@ -116,6 +115,12 @@ export class ProjectedQuantizer {
     const { name, bytes } = await readSealedFile(path);
     const model = projectedModelFromBytes(name, bytes);
     return new ProjectedQuantizer(model, openBackend(options.backend, options.threads, options.device));
+  }
+
+  /** SHA-256 (hex) of codebooks, projections, metric and arrangement: codes belong to the model with this id. */
+  get id(): string {
+    this.hash ??= projectedModelId(this.spec);
+    return this.hash;
   }
 
   /** The backend in use. */

@@ -62,13 +62,12 @@ export class ResidualQuantizer {
   readonly codebookSizes: readonly number[];
   /** A frozen copy of the JSON object given at creation; stored in the model. */
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** SHA-256 (hex) of dimension, metric, weights and codebooks: codes belong to the model with this id. */
-  readonly id: string;
-
   private readonly spec: CodebookSpec;
   private readonly engine: Backend;
   private readonly prepared: PreparedCodebooks;
   private readonly decoder: Decoder;
+  /** Of `id`, once it has been asked for. */
+  private hash: string | null = null;
   private callsInFlight = 0;
   private disposed = false;
 
@@ -79,8 +78,7 @@ export class ResidualQuantizer {
     this.metric = model.spec.metric;
     this.stages = model.spec.codebooks.length;
     this.codebookSizes = model.spec.codebooks.map((codebook) => codebook.length / this.dim);
-    this.id = modelId(model.spec);
-    makeReadOnly(this, ["dim", "metric", "stages", "codebookSizes", "metadata", "id"]);
+    makeReadOnly(this, ["dim", "metric", "stages", "codebookSizes", "metadata"]);
     this.engine = engine;
     this.prepared = engine.prepare(model.spec);
     this.decoder = {
@@ -157,6 +155,12 @@ export class ResidualQuantizer {
   static async load(path: string | URL, options: BackendChoiceOptions = {}): Promise<ResidualQuantizer> {
     checkOptions("options", options);
     return new ResidualQuantizer(await readModel(path), openBackend(options.backend, options.threads, options.device));
+  }
+
+  /** SHA-256 (hex) of dimension, metric, weights and codebooks: codes belong to the model with this id. */
+  get id(): string {
+    this.hash ??= modelId(this.spec);
+    return this.hash;
   }
 
   /** The backend in use. */

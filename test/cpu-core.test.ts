@@ -41,6 +41,16 @@ describe.skipIf(loaded.addon === null)("the native CPU core", () => {
     });
   });
 
+  it("tells codewords apart whose hashes are equal, and those that differ where it does not look first", () => {
+    const dim = 8;
+    const [one, other] = collidingCodewords(dim);
+    const zero = new Float32Array(dim);
+    const rows = [one, zero, other, one, other, one.with(7, 3), other.with(7, 3), zero, one.with(1, -1)];
+    const codebook = Float32Array.from(rows.flatMap((row) => Array.from(row)));
+    const shape = { count: rows.length, dim, numCodewords: rows.length };
+    compare("equal hashes", shape, 0, "l2", null, codebook, [codebook]);
+  });
+
   it.each(familyNames)("equals the definition with weights, some of them zero, on %s data", (family) => {
     shapes.forEach((shape, seed) => {
       const random = new Random(seed);
@@ -277,5 +287,29 @@ function compare(
       const element = residuals.findIndex((value, i) => !Object.is(value, expected.residuals[i]));
       if (element >= 0) throw new Error(`residual ${element} is ${residuals[element]}: ${context()}`);
     }
+  }
+}
+
+/** Two codewords that binding/cpu/distinct_codes.cpp takes for equal until it compares all elements. */
+function collidingCodewords(dim: number): [Float32Array, Float32Array] {
+  const multiply = (sum: bigint, bits: number) => BigInt.asUintN(64, (sum ^ BigInt(bits)) * 0x9e3779b97f4a7c15n);
+  const bitsOfOne = 0x3f800000;
+  const start = multiply(0n, bitsOfOne);
+  // Among so many pairs of elements 1 and 2 some leave sums that differ in their low halves alone, for which element 3 can make up.
+  const random = new Random(1);
+  const seen = new Map<bigint, { elements: number[]; sum: bigint }>();
+  for (;;) {
+    const elements = [bitsOfOne + random.below(2 ** 23), bitsOfOne + random.below(2 ** 23)];
+    const sum = elements.reduce(multiply, start);
+    const before = seen.get(sum >> 32n);
+    seen.set(sum >> 32n, { elements, sum });
+    if (before === undefined) continue;
+    const words = [before.elements, elements].map((pair) =>
+      Uint32Array.from({ length: dim }, (_, i) => pair[i - 1] ?? bitsOfOne),
+    );
+    words[1][3] = (words[0][3] ^ Number(before.sum ^ sum)) >>> 0;
+    const [one, other] = words.map(({ buffer }) => new Float32Array(buffer));
+    const size = Math.abs(other[3]);
+    if (size > 1e-3 && size < 1e3) return [one, other];
   }
 }

@@ -149,6 +149,29 @@ describe.skipIf(!emulated)("an error of CUDA's runtime", () => {
   });
 });
 
+describe.skipIf(!emulated)("codewords that have changed on a device", () => {
+  it("are packed by the next search that comes to it, whatever fails before or has no rows", () => {
+    const program = `
+      const count = 300;
+      const core = open(0);
+      const memory = { vectors: new CudaMemory({ device: 0, bytes: 64 * count }), codes: new CudaMemory({ device: 0, bytes: 2 * count }) };
+      const { vectors, codes: expected } = rows(count);
+      await memory.vectors.upload({ source: vectors, offset: 0 });
+      const other = codebook(64).map((x) => x * x - 0.5);
+      await core.loadCodewordsResident({ stage: 0, source: other });
+      const search = (rows) => outcome(() => core.encodeResident({ ...memory, count: rows, stages: 1, wide: false }));
+      cuda.cudaTestFail({ call: "cudaMemcpyAsync", device: 0, error: 1, times: 1 });
+      const outcomes = [await search(0), await search(count), await search(0), await search(count)];
+      const codes = new Uint16Array(count);
+      await memory.codes.download({ target: codes, offset: 0 });
+      const fresh = new CudaCodebooks({ dim, metric: "l2", weights: null, codebooks: [other], device: 0 });
+      await fresh.encode({ vectors, count, stages: 1, codes: expected });
+      return [outcomes, codes.every((code, n) => code === expected[n])];
+    `;
+    expect(run(program)).toEqual([["passed", "CUDA", "passed", "passed"], true]);
+  });
+});
+
 describe.skipIf(!emulated)("memory of a device", () => {
   const MiB = 2 ** 20;
 

@@ -214,6 +214,7 @@ __global__ void __launch_bounds__(Form::kAhead ? 384 : 512)
 
 struct Device {
   int multiprocessors = 0;
+  size_t most_shared = 0;  // of a block
   uint4* numbers = nullptr;
   long long* clocks = nullptr;
   int* kept = nullptr;
@@ -222,6 +223,10 @@ struct Device {
 template <typename Form>
 void measure(const Device& device, const char* form, const char* data, int warpgroups) {
   int bytes = shared_bytes<Form>(warpgroups);
+  if (static_cast<size_t>(bytes) > device.most_shared) {
+    std::printf("| %s | %d | %s | %d | too much shared memory | | | |\n", form, 8 * Form::kGroups, data, warpgroups);
+    return;
+  }
   auto kernel = multiply<Form>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   cudaEvent_t begin;
@@ -257,6 +262,7 @@ int main() {
     return 0;
   }
   device.multiprocessors = properties.multiProcessorCount;
+  device.most_shared = properties.sharedMemPerBlockOptin;
   check(cudaMalloc(&device.numbers, 4096 * sizeof(uint4)));
   check(cudaMalloc(&device.clocks, 1024 * sizeof(long long)));
   check(cudaMalloc(&device.kept, sizeof(int)));

@@ -183,7 +183,10 @@ __global__ void __launch_bounds__(Form::kWarpgroups * 128 + 32) stream(Parameter
   }
   [[maybe_unused]] uint64_t shared_rows =
       operand_descriptor(shared_address(shared) + warp / 4 * Size::kRowBytes, kRowHalfBytes);
-  float sums[Form::kGroups][4] = {};
+  // Of two tiles in turn where registers last, as in the search: products of one are under way while those of the next
+  // begin.
+  constexpr bool kAhead = Form::kTileSteps == 9;
+  float sums[kAhead ? 2 : 1][Form::kGroups][4] = {};
   auto release = [&](int place) {
     if (lane < kCluster) arrive_at(released + place * 8, lane);
   };
@@ -204,44 +207,60 @@ __global__ void __launch_bounds__(Form::kWarpgroups * 128 + 32) stream(Parameter
           x = {x.x - codeword.x, x.y - codeword.y, x.z - codeword.z, x.w - codeword.w};
         }
       }
-#pragma unroll 1
-      for (int tile = 0; tile < kTiles; tile++) {
-        int before = -1;
-        auto multiply = [&](int k) {
-          wait_for_phase(full + slot * 8, phase);
-          uint64_t codewords = operand_descriptor(pieces + slot * Size::kPieceBytes, Form::kGroups * 8 * 16);
-          warpgroup_arrive();
+      int before = -1;
+      auto multiply = [&](auto& tile, int k) {
+        wait_for_phase(full + slot * 8, phase);
+        uint64_t codewords = operand_descriptor(pieces + slot * Size::kPieceBytes, Form::kGroups * 8 * 16);
+        warpgroup_arrive();
 #pragma unroll
-          for (int i = 0; i < Form::kPieceSteps; i++) {
-            uint64_t step = codewords + i * (Form::kGroups * 8 * 32 / 16);
-            if (k + i < Form::kRegisterSteps) {
-              warpgroup_multiply(sums, operands[(k + i) % Form::kRegisterSteps], step, k + i > 0);
-            } else if constexpr (Form::kGroups == 16) {
-              warpgroup_multiply_add(sums, shared_rows + (k + i - Form::kRegisterSteps) * (kRowStepBytes / 16), step);
-            }
+        for (int i = 0; i < Form::kPieceSteps; i++) {
+          uint64_t step = codewords + i * (Form::kGroups * 8 * 32 / 16);
+          if (k + i < Form::kRegisterSteps) {
+            warpgroup_multiply(tile, operands[(k + i) % Form::kRegisterSteps], step, k + i > 0);
+          } else if constexpr (Form::kGroups == 16) {
+            warpgroup_multiply_add(tile, shared_rows + (k + i - Form::kRegisterSteps) * (kRowStepBytes / 16), step);
           }
-          warpgroup_commit();
-          if (before >= 0) {
-            warpgroup_wait<1>();
-            release(before);
-          }
-          before = slot;
-          advance();
-        };
-        hold(sums);
-#pragma unroll
-        for (int k = 0; k < Form::kRegisterSteps; k += Form::kPieceSteps) multiply(k);
+        }
+        warpgroup_commit();
+        if (before >= 0) {
+          warpgroup_wait<1>();
+          release(before);
+        }
+        before = slot;
+        advance();
+      };
+      if constexpr (kAhead) {
+        static_assert(kTiles % 2 == 0);
 #pragma unroll 1
-        for (int k = Form::kRegisterSteps; k < Form::kTileSteps; k += Form::kPieceSteps) multiply(k);
+        for (int tile = 0; tile < kTiles; tile += 2) {
+          multiply(sums[0], 0);
+          hold(sums[1]);
+          multiply(sums[1], 0);
+          hold(sums[0]);
+        }
         warpgroup_wait<0>();
-        hold(sums);
+        hold(sums[1]);
         release(before);
+      } else {
+#pragma unroll 1
+        for (int tile = 0; tile < kTiles; tile++) {
+#pragma unroll
+          for (int k = 0; k < Form::kRegisterSteps; k += Form::kPieceSteps) multiply(sums[0], k);
+#pragma unroll 1
+          for (int k = Form::kRegisterSteps; k < Form::kTileSteps; k += Form::kPieceSteps) multiply(sums[0], k);
+          warpgroup_wait<0>();
+          hold(sums[0]);
+          release(before);
+          before = -1;
+        }
       }
     }
   }
   float all = 0;
+  for (auto& tile : sums) {
 #pragma unroll
-  for (int n = 0; n < Form::kGroups; n++) all += sums[n][0] + sums[n][3];
+    for (int n = 0; n < Form::kGroups; n++) all += tile[n][0] + tile[n][3];
+  }
   if (all == 12345) *sum_of_all = 1;
   meet_cluster();
 #endif

@@ -32,7 +32,7 @@ class ByteBound {
  public:
   ByteBound(size_t dim, const ByteKernels& kernels)
       : integers_(dim), largest_(static_cast<double>(kernels.largest)), block_words_(kernels.block_words) {
-    // The margin is for the float32 in which the halves of a row are measured.
+    // The margin is for the float32 in which the halves are measured.
     double half_elements = static_cast<double>(2 * block_words_);
     half_range_ = (std::sqrt(0x1p15) - 0.5 * std::sqrt(half_elements)) * (1 - 0x1p-12);
   }

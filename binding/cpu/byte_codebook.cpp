@@ -3,9 +3,18 @@
 #include "byte_codebook.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace rvq::cpu {
+
+namespace {
+
+// Four bytes and four bytes, each modulo 256.
+uint32_t add_bytes(uint32_t a, uint32_t b) {
+  constexpr uint32_t kHighest = 0x80808080;
+  return ((a & ~kHighest) + (b & ~kHighest)) ^ ((a ^ b) & kHighest);
+}
+
+}  // namespace
 
 ByteCodebook::ByteCodebook(const ByteKernels& kernels, size_t dim, size_t groups, bool on_trial)
     : kernels_(kernels),
@@ -14,39 +23,25 @@ ByteCodebook::ByteCodebook(const ByteKernels& kernels, size_t dim, size_t groups
       panels_((dim + 3) / 4, groups),
       trial_(on_trial ? std::make_unique<ScreenTrial>() : nullptr) {}
 
-float ByteCodebook::multiplier(const double* codeword) const {
-  double largest = 0;
-  double squared_half = 0;
-  double squares[2] = {};
-  for (size_t i = 0; i < dim_; i++) {
-    // A new block has empty halves.
-    if (kernels_.block_words > 0 && i % (4 * kernels_.block_words) == 0) squares[0] = squares[1] = 0;
-    largest = std::max(largest, std::fabs(codeword[i]));
-    double& square = squares[i / 2 % 2];
-    square += codeword[i] * codeword[i];
-    squared_half = std::max(squared_half, square);
-  }
-  return bound_.multiplier(largest, squared_half);
-}
+void ByteCodebook::add_groups(const float* panel, const std::vector<double>& norms, QuantisedCodewords& scratch) {
+  size_t stride = scratch.stride;
+  float* multipliers = scratch.multipliers.data();
+  kernels_.measure({panel, dim_, stride, scratch.largest.data(), scratch.half_squares.data()});
+  for (size_t n = 0; n < stride; n++) multipliers[n] = bound_.multiplier(scratch.largest[n], scratch.half_squares[n]);
+  kernels_.quantise_rows({panel, dim_, stride, multipliers, scratch.words.data(), scratch.row_starts.data(),
+                          scratch.squared_errors.data()});
 
-void ByteCodebook::add_group(const double* codewords, double norm) {
-  uint32_t* panel = panels_.next();
-  double error = 0;
-  for (size_t lane = 0; lane < kGroupCodewords; lane++) {
-    const double* codeword = codewords + lane * dim_;
-    double b = multiplier(codeword);
-    double squared_error = 0;
-    for (size_t i = 0; i < dim_; i++) {
-      double integer = std::nearbyint(codeword[i] * b);
-      double lost = codeword[i] - integer / b;
-      squared_error += lost * lost;
-      uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(integer) + kernels_.largest);
-      panel[i / 4 * kGroupCodewords + lane] |= bits << (i % 4 * 8);
+  uint32_t offsets = static_cast<uint32_t>(kernels_.largest) * 0x01010101u;
+  for (size_t group = 0; group < norms.size(); group++) {
+    size_t first = group * kGroupCodewords;
+    double error = 0;
+    for (size_t n = first; n < first + kGroupCodewords; n++) {
+      error = std::max(error, bound_.integers().error(norms[group], multipliers[n], scratch.squared_errors[n]));
+      panels_.add_factor(multipliers[n]);
     }
-    error = std::max(error, bound_.integers().codeword_error(norm, squared_error));
-    panels_.add_factor(b);
+    panels_.fill(scratch, first, [=](uint32_t bytes) { return add_bytes(bytes, offsets); });
+    panels_.close_group(bound_.integers(), norms[group], error);
   }
-  panels_.close_group(bound_.integers(), norm, error);
 }
 
 }  // namespace rvq::cpu

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "byte_bound.h"
 #include "integer_panels.h"
@@ -18,9 +19,8 @@ class ByteCodebook {
   // on_trial: to be used only while it pays.
   ByteCodebook(const ByteKernels& kernels, size_t dim, size_t groups, bool on_trial);
 
-  // Fills the next group: codewords[kGroupCodewords][dim] in the screen's space before any rounding, zero where there
-  // is none, and an upper bound of their norms.
-  void add_group(const double* codewords, double norm);
+  // Fills the next groups, like IntegerCodebook::add_groups.
+  void add_groups(const float* panel, const std::vector<double>& norms, QuantisedCodewords& scratch);
 
   const ByteBound& bound() const { return bound_; }
   IntegerCodewords view(const float* starts) const { return panels_.view(starts); }
@@ -40,8 +40,6 @@ class ByteCodebook {
  private:
   // Cycles a product where codewords are read for a single row. Measured with AVX-512 and AVX2 at K 1024, D 128.
   static constexpr double kRowCost = 0.25;
-
-  float multiplier(const double* codeword) const;
 
   const ByteKernels& kernels_;
   ByteBound bound_;

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "codewords.h"
+#include "distinct_codes.h"
 
 namespace rvq::cpu {
 
@@ -77,8 +77,8 @@ void prepare_stage(const Kernels& kernels, const CodebookSpec& spec, size_t stag
 
 void pack_stage(const Kernels& kernels, const CodebookSpec& spec, const Codebooks& codebooks, Stage& stage) {
   if (stage.distinct.size() < 2 || !ErrorBound(spec.dim).usable()) return;
-  stage.packed.emplace(stage.searched(), codebooks.padded_dim, spec.dim, stage.distinct, codebooks.weights_or_null(),
-                       integer_screens(kernels, spec, stage.distinct.size()));
+  stage.packed.emplace(kernels, stage.searched(), codebooks.padded_dim, spec.dim, stage.distinct,
+                       codebooks.weights_or_null(), integer_screens(kernels, spec, stage.distinct.size()));
   bool always = spec.screen == ScreenChoice::kPrefix;
   if (!always && spec.screen != ScreenChoice::kByShape) return;
   stage.prefix = PrefixCodebook::make(kernels, *stage.packed,

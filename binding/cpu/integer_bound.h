@@ -47,15 +47,11 @@ class IntegerBound {
     return static_cast<float>(std::min(range / std::max(norm, kSmallNorm), kRowRange / std::max(largest, kSmallNorm)));
   }
 
-  // ε_x. `squared_error` is Σ (a·X̂32_i − A_i)², X̂32 the row in float32, summed in float32 in any order: all but
-  // (D + 3)u of it, and all but D·2^-149. X̂32 itself is off by u'ρ.
-  double row_error(double row_norm, float multiplier, float squared_error) const {
+  // ε_x of a row or ε_k of a codeword of norm at most `norm`. `squared_error` is Σ (a·X̂32_i − A_i)², X̂32 the row in
+  // float32, summed in float32 in any order: all but (D + 3)u of it, and all but D·2^-149. X̂32 itself is off by u'ρ.
+  double error(double norm, float multiplier, float squared_error) const {
     double squared = squared_error * (1 + (dim_ + 16) * 0x1p-23) + dim_ * 0x1p-140;
-    return (std::sqrt(squared) / multiplier + 0x1p-24 * row_norm) * kInflation + underflow();
-  }
-  // ε_k from Σ (C_i − B_i / b)² in float64.
-  double codeword_error(double norm, double squared_error) const {
-    return (std::sqrt(squared_error) + 0x1p-48 * norm) * kInflation + underflow();
+    return (std::sqrt(squared) / multiplier + 0x1p-24 * norm) * kInflation + underflow();
   }
 
   float row_slope(double row_norm, double row_error) const {

@@ -7,37 +7,51 @@
 
 namespace rvq::cpu {
 
-IntegerCodebook::IntegerCodebook(size_t dim, size_t groups, bool own, double uniform_norm, bool on_trial)
-    : bound_(dim), dim_(dim), own_(own), panels_((dim + 1) / 2, groups) {
+namespace {
+
+// The largest |element| of a group of a panel[dim][stride].
+float largest_of(const float* panel, size_t dim, size_t stride) {
+  float largest[kGroupCodewords] = {};
+  for (size_t i = 0; i < dim; i++) {
+    for (size_t c = 0; c < kGroupCodewords; c++) largest[c] = std::max(largest[c], std::fabs(panel[i * stride + c]));
+  }
+  return *std::max_element(largest, largest + kGroupCodewords);
+}
+
+}  // namespace
+
+IntegerCodebook::IntegerCodebook(const IntegerKernels& kernels, size_t dim, size_t groups, bool own,
+                                 double uniform_norm, bool on_trial)
+    : kernels_(kernels), bound_(dim), dim_(dim), own_(own), panels_((dim + 1) / 2, groups) {
   if (uniform_norm == 0) return;
   UniformBound bound(dim);
   uniform_ = {bound, bound.codeword_multiplier(uniform_norm), 0, 0, 0};
   if (on_trial) trial_ = std::make_unique<ScreenTrial>();
 }
 
-void IntegerCodebook::add_group(const double* codewords, double norm) {
-  double largest = 0;
-  for (size_t i = 0; i < kGroupCodewords * dim_; i++) largest = std::max(largest, std::fabs(codewords[i]));
-  double multiplier = uniform_ ? uniform_->multiplier : bound_.codeword_multiplier(norm, largest);
-
-  uint32_t* panel = panels_.next();
-  double error = 0;
-  for (size_t lane = 0; lane < kGroupCodewords; lane++) {
-    const double* codeword = codewords + lane * dim_;
-    double squared_error = 0;
-    for (size_t i = 0; i < dim_; i++) {
-      double integer = std::nearbyint(codeword[i] * multiplier);
-      double lost = codeword[i] - integer / multiplier;
-      squared_error += lost * lost;
-      uint32_t bits = static_cast<uint16_t>(static_cast<int32_t>(integer));
-      panel[i / 2 * kGroupCodewords + lane] |= i % 2 == 0 ? bits : bits << 16;
-    }
-    error = std::max(error, bound_.codeword_error(norm, squared_error));
+void IntegerCodebook::add_groups(const float* panel, const std::vector<double>& norms, QuantisedCodewords& scratch) {
+  float* multipliers = scratch.multipliers.data();
+  std::fill_n(multipliers, scratch.stride, 0.0f);
+  for (size_t group = 0; group < norms.size(); group++) {
+    size_t first = group * kGroupCodewords;
+    float multiplier = uniform_
+                           ? uniform_->multiplier
+                           : bound_.codeword_multiplier(norms[group], largest_of(panel + first, dim_, scratch.stride));
+    std::fill_n(multipliers + first, kGroupCodewords, multiplier);
   }
+  kernels_.quantise_rows(
+      {panel, dim_, scratch.stride, multipliers, scratch.words.data(), scratch.squared_errors.data()});
 
-  panels_.add_factor(multiplier);
-  panels_.close_group(bound_, norm, error);
-  if (uniform_) panels_.raise(uniform_->norm, uniform_->error, uniform_->constant);
+  for (size_t group = 0; group < norms.size(); group++) {
+    size_t first = group * kGroupCodewords;
+    const float* squared_errors = scratch.squared_errors.data() + first;
+    float most = *std::max_element(squared_errors, squared_errors + kGroupCodewords);
+    double error = bound_.error(norms[group], multipliers[first], most);
+    panels_.fill(scratch, first, [](uint32_t pair) { return pair; });
+    panels_.add_factor(multipliers[first]);
+    panels_.close_group(bound_, norms[group], error);
+    if (uniform_) panels_.raise(uniform_->norm, uniform_->error, uniform_->constant);
+  }
 }
 
 }  // namespace rvq::cpu

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "integer_bound.h"
 #include "integer_panels.h"
@@ -17,9 +18,9 @@ namespace rvq::cpu {
 // What the uniform screen needs to know of a codebook.
 struct UniformCodewords {
   UniformBound bound;
-  double multiplier;  // b of all codewords
-  float norm;         // the largest of a codeword
-  float error;        // likewise
+  float multiplier;  // b of all codewords
+  float norm;        // the largest of a codeword
+  float error;       // likewise
   float constant;
 };
 
@@ -29,11 +30,12 @@ class IntegerCodebook {
  public:
   // own: for the screen with multipliers of their own; uniform_norm: of the largest codeword, if there shall be one
   // multiplier for all, else 0. At least one of the two. on_trial: the uniform screen is to be used only while it pays.
-  IntegerCodebook(size_t dim, size_t groups, bool own, double uniform_norm, bool on_trial);
+  IntegerCodebook(const IntegerKernels& kernels, size_t dim, size_t groups, bool own, double uniform_norm,
+                  bool on_trial);
 
-  // Fills the next group: codewords[kGroupCodewords][dim] in the screen's space before any rounding, zero where there
-  // is none, and an upper bound of their norms.
-  void add_group(const double* codewords, double norm);
+  // Fills the next groups: panel[dim][scratch.stride] as PackRows leaves it, zero where there is no codeword, and upper
+  // bounds of the groups' norms.
+  void add_groups(const float* panel, const std::vector<double>& norms, QuantisedCodewords& scratch);
 
   const IntegerBound& bound() const { return bound_; }
   // Whether the screen with a multiplier a row and a group is to be used; it can be where there is one for all, too.
@@ -56,6 +58,7 @@ class IntegerCodebook {
   static constexpr double kSaved = 0.15;
   static constexpr double kRowCost = 0.25;
 
+  const IntegerKernels& kernels_;
   IntegerBound bound_;
   size_t dim_;
   bool own_;

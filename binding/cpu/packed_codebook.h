@@ -16,6 +16,8 @@
 
 namespace rvq::cpu {
 
+class CodewordPanels;
+
 // On trial, and only where it can be expected to pay; or whatever the data.
 enum class UniformUse { kNever, kOnTrial, kAlways };
 
@@ -39,8 +41,8 @@ struct NormClass {
 class PackedCodebook {
  public:
   // codewords[…][stride] and the codes of those that differ, at least two; weights[dim] or null.
-  PackedCodebook(const float* codewords, size_t stride, size_t dim, const std::vector<uint32_t>& distinct,
-                 const float* weights, const IntegerScreens& screens);
+  PackedCodebook(const Kernels& kernels, const float* codewords, size_t stride, size_t dim,
+                 const std::vector<uint32_t>& distinct, const float* weights, const IntegerScreens& screens);
 
   const ErrorBound& bound() const { return bound_; }
   const float* centre() const { return centre_.data(); }
@@ -74,17 +76,19 @@ class PackedCodebook {
   // bound of a single codeword is tighter than that of its group.
   size_t size() const { return codes_.size(); }
   uint32_t code(size_t position) const { return codes_[position]; }
+  const uint32_t* codes() const { return codes_.data(); }
   float norm(size_t position) const { return norms_[position]; }
   float constant(size_t position) const { return constants_[position]; }
 
   size_t size_bytes() const;
 
  private:
-  // Returns the squared norms of the centred, scaled codewords in the order of `distinct`.
-  std::vector<double> choose_scale(const float* codewords, size_t stride, const std::vector<uint32_t>& distinct,
-                                   const float* weights);
+  // Near most of the codewords. Both know squared norms in the order of `distinct`; the second scales them, too.
+  std::vector<double> choose_centre(CodewordPanels& panels, const float* codewords, size_t stride);
+  void choose_scale(std::vector<double>& squared_norms);
   double uniform_norm(const std::vector<double>& squared_norms, UniformUse use) const;
-  void fill_panels(const float* codewords, size_t stride, const std::vector<double>& squared_norms);
+  void fill_panels(CodewordPanels& panels, const std::vector<double>& squared_norms);
+  void choose_classes();
 
   ErrorBound bound_;
   std::vector<float> centre_;

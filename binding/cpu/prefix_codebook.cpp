@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
+#include "codeword_panels.h"
 #include "principal_axes.h"
 
 namespace rvq::cpu {
@@ -122,33 +122,26 @@ PrefixCodebook::PrefixCodebook(const Kernels& kernels, const PackedCodebook& pac
 
 // Codewords are projected like rows.
 void PrefixCodebook::fill_panels(const Kernels& kernels, const PackedCodebook& packed) {
-  size_t stride = (kGroupCodewords + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
-  AlignedArray<float> rows(kGroupCodewords * searched_.padded_dim);
-  AlignedArray<float> panel(dim_ * stride);
-  AlignedArray<double> squared_norms(stride);
+  CodewordPanels panels(kernels, searched_.elements, searched_.padded_dim, dim_);
+  size_t stride = panels.stride();
   AlignedArray<float> coefficients(padded_axes_ * stride);
-  for (size_t group = 0; group < packed.num_groups(); group++) {
-    size_t first = group * kGroupCodewords;
-    size_t count = std::min(packed.size() - first, kGroupCodewords);
-    for (size_t c = 0; c < count; c++) {
-      std::memcpy(rows.data() + c * searched_.padded_dim,
-                  searched_.elements + packed.code(first + c) * searched_.padded_dim,
-                  searched_.padded_dim * sizeof(float));
-    }
-    kernels.pack_rows({rows.data(), count, searched_.padded_dim, dim_, packed.centre(), packed.scale(), stride,
-                       panel.data(), squared_norms.data()});
-    kernels.project(projection(panel.data(), stride, coefficients.data()));
-
-    float* into = panels_.data() + group * (axes_ + 1) * kGroupCodewords;
-    for (size_t c = 0; c < kGroupCodewords; c++) {
-      double squared = 0;
-      for (size_t axis = 0; axis < axes_; axis++) {
-        float p = c < count ? coefficients[axis * stride + c] : 0;
-        into[axis * kGroupCodewords + c] = p;
-        squared += static_cast<double>(p) * p;
+  float* into = panels_.data();
+  for (size_t first = 0; first < packed.size(); first += stride) {
+    size_t count = std::min(packed.size() - first, stride);
+    panels.pack(packed.codes() + first, count, packed.centre(), packed.scale());
+    kernels.project(projection(panels.panel(), stride, coefficients.data()));
+    for (size_t from = 0; from < count; from += kGroupCodewords) {
+      for (size_t c = from; c < from + kGroupCodewords; c++) {
+        double squared = 0;
+        for (size_t axis = 0; axis < axes_; axis++) {
+          float p = c < count ? coefficients[axis * stride + c] : 0;
+          into[axis * kGroupCodewords + c - from] = p;
+          squared += static_cast<double>(p) * p;
+        }
+        float norm = c < count ? packed.norm(first + c) : 0;
+        into[axes_ * kGroupCodewords + c - from] = c < count ? bound_.remainder(norm, squared) : 0;
       }
-      float norm = c < count ? packed.norm(first + c) : 0;
-      into[axes_ * kGroupCodewords + c] = c < count ? bound_.remainder(norm, squared) : 0;
+      into += (axes_ + 1) * kGroupCodewords;
     }
   }
 }

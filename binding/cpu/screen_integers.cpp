@@ -154,7 +154,7 @@ void Screen::quantise_bytes() {
 void Screen::bound_integers(const IntegerBound& bound) {
   for (size_t lane = 0; lane < stride_; lane++) {
     // Rows that are not screened may hold anything.
-    double error = norms_[lane] > 0 ? bound.row_error(norms_[lane], multipliers_[lane], squared_errors_[lane]) : 0;
+    double error = norms_[lane] > 0 ? bound.error(norms_[lane], multipliers_[lane], squared_errors_[lane]) : 0;
     integer_slopes_[lane] = bound.row_slope(norms_[lane], error);
     row_reaches_[lane] = bound.row_reach(norms_[lane], error);
   }

@@ -26,7 +26,7 @@ class UniformBound {
   explicit UniformBound(size_t dim) : half_root_(0.5 * std::sqrt(static_cast<double>(dim))) {}
 
   // b for codewords of norm at most n.
-  double codeword_multiplier(double norm) const { return static_cast<float>(kRange / norm); }
+  float codeword_multiplier(double norm) const { return static_cast<float>(kRange / norm); }
   // a for rows of norm at most ρ beside codewords of norm at most n.
   float row_multiplier(double row_norm, double norm) const {
     double sums = 0x1p31 / (kRange + 1 + half_root_) - half_root_ - 2;

@@ -38,8 +38,15 @@ function unitCodewords(codewords: Float32Array, dim: number): Float32Array {
 
 /** A copy of targets[K][D] with what no distance depends on made zero: elements of weight zero, and the sign of zeros. */
 function significant(targets: Float32Array, weights: Float32Array | null): Float32Array {
-  const dim = weights?.length ?? 1;
-  return targets.map((value, i) => (value === 0 || weights?.[i % dim] === 0 ? 0 : value));
+  const result = new Float32Array(targets.length);
+  const dim = weights?.length ?? targets.length;
+  for (let start = 0; start < targets.length; start += dim) {
+    for (let i = 0; i < dim; i++) {
+      const value = targets[start + i];
+      result[start + i] = value === 0 || (weights !== null && weights[i] === 0) ? 0 : value;
+    }
+  }
+  return result;
 }
 
 /**
