@@ -1,5 +1,6 @@
 // CodebookTrainer: learns the codebooks of a plain, residual or grouped quantizer from a stream of batches by moving averages.
 
+import { type InspectOptions, inspect } from "node:util";
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, Metric } from "./backend.js";
 import { checkOptions, checkVectors } from "./check.js";
@@ -11,6 +12,7 @@ import { invalidArgument } from "./errors.js";
 import { GroupLayout } from "./group-layout.js";
 import { GroupedQuantizer } from "./grouped-quantizer.js";
 import { computeGroupedStep } from "./grouped-step.js";
+import { shown } from "./inspect.js";
 import { Statistics } from "./mergeable-statistics.js";
 import { emptyState, type StageState } from "./moving-average.js";
 import { openBackend } from "./open-backend.js";
@@ -258,6 +260,12 @@ export class CodebookTrainer {
     const turn = this.lastInLine.then(work);
     this.lastInLine = turn.catch(() => {});
     return turn;
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const { dim, metric, stages, groups, codebookSizes, metadata, steps, backend } = this;
+    return shown("CodebookTrainer", { dim, metric, stages, groups, codebookSizes, metadata, steps, backend }, options);
   }
 }
 

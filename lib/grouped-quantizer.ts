@@ -1,6 +1,7 @@
 // GroupedQuantizer: the product form. The dimensions are divided into groups, and each has a ResidualQuantizer of its own.
 
 import { createHash } from "node:crypto";
+import { type InspectOptions, inspect } from "node:util";
 import { writeFileAtomic } from "./atomic-file.js";
 import type { BackendName, Metric } from "./backend.js";
 import type { BalancedOptions } from "./balanced-codes.js";
@@ -16,6 +17,7 @@ import { checkGroupedContent, columnsInSlices, GroupLayout } from "./group-layou
 import { groupedModelFromBytes, groupedModelToBytes } from "./grouped-model-file.js";
 import type { FromGroupedCodebooksOptions, GroupedDescription, GroupedTrainOptions } from "./grouped-options.js";
 import { groupsFromCodebooks, refineGroups, specOf, trainGroups } from "./grouped-training.js";
+import { shown } from "./inspect.js";
 import {
   type BackendChoiceOptions,
   type CallOptions,
@@ -376,6 +378,12 @@ export class GroupedQuantizer {
     this.disposed = true;
     if (this.callsInFlight > 0) return;
     for (const rq of this.quantizers) rq.dispose();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const { dim, metric, stages, groups, codebookSizes, metadata, backend } = this;
+    return shown("GroupedQuantizer", { dim, metric, stages, groups, codebookSizes, metadata, backend }, options);
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 // ProjectedQuantizer: residual codebooks with linear maps around them, as DAC, Mimi and others have; for codecs that exist.
 
+import { type InspectOptions, inspect } from "node:util";
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, DecodeRequest, Metric } from "./backend.js";
 import { type Codes, checkCodes, checkInteger, checkOptions, checkVectors } from "./check.js";
@@ -10,6 +11,7 @@ import { checkDescribeOptions, type DescribeOptions, informationBits, ratesOf } 
 import { type CodingEvent, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import type { Distortion } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
+import { shown } from "./inspect.js";
 import { openBackend } from "./open-backend.js";
 import { runLater, runNow } from "./operations.js";
 import { projectedCodebooks } from "./projected-codebooks.js";
@@ -288,6 +290,12 @@ export class ProjectedQuantizer {
   dispose(): void {
     this.disposed = true;
     if (this.callsInFlight === 0) this.prepared.dispose();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const { dim, metric, arrangement, stages, codebookSizes, metadata, backend } = this;
+    return shown("ProjectedQuantizer", { dim, metric, arrangement, stages, codebookSizes, metadata, backend }, options);
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 // ResidualQuantizer: trains, encodes, decodes and measures with residual codebooks; a plain vector quantizer has one stage.
 
+import { type InspectOptions, inspect } from "node:util";
 import { writeFileAtomic } from "./atomic-file.js";
 import type { Backend, BackendName, BadInput, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import { type BalancedOptions, encodeBalanced } from "./balanced-codes.js";
@@ -32,6 +33,7 @@ import { DeviceQuantizer } from "./device/device-quantizer.js";
 import { type CodingEvent, encodeCalls, traced, tracedSync } from "./diagnostics.js";
 import { type Distortion, DistortionSums } from "./distortion.js";
 import { invalidArgument, RvqError } from "./errors.js";
+import { shown } from "./inspect.js";
 import { type Model, modelFromBytes, modelId, modelToBytes, readModel } from "./model-file.js";
 import { openBackend } from "./open-backend.js";
 import { checkOptionNames } from "./option-names.js";
@@ -349,6 +351,12 @@ export class ResidualQuantizer {
   dispose(): void {
     this.disposed = true;
     if (this.callsInFlight === 0) this.prepared.dispose();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const { dim, metric, stages, codebookSizes, metadata, backend } = this;
+    return shown("ResidualQuantizer", { dim, metric, stages, codebookSizes, metadata, backend }, options);
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 // Bad input: one typed error each, naming the argument, what was expected and what came.
 
+import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import {
   CodebookTrainer,
@@ -517,9 +518,27 @@ describe("what a quantizer says of itself", () => {
     for (const one of [quantizer, grouped]) {
       expect(() => Object.assign(one, { dim: 1 })).toThrow(TypeError);
       expect(() => Object.assign(one, { codebookSizes: [] })).toThrow(TypeError);
+      expect(() => Object.assign(one, { id: "" })).toThrow(TypeError);
       one[Symbol.dispose]();
     }
     expect(() => quantizer.encodeSync(new Float32Array(3))).toThrow(/after dispose/);
+  });
+});
+
+describe("what console.log shows", () => {
+  it("is what an object is, and not what it is made of", () => {
+    const options = { dim: 3, backend: "js", metadata: { name: "A" } } as const;
+    const shared = "metric: 'l2', stages: 1, codebookSizes: [ 2 ], metadata: { name: 'A' }, backend: 'js' }";
+    const line = (object: object) => inspect(object, { breakLength: Infinity });
+    expect(line(ResidualQuantizer.fromCodebooks([codebook], options))).toBe(`ResidualQuantizer { dim: 3, ${shared}`);
+    const grouped = GroupedQuantizer.fromCodebooks([[codebook]], { ...options, groups: 1 });
+    expect(line([grouped])).toBe(
+      `[ GroupedQuantizer { dim: 3, ${shared.replace("stages: 1", "stages: 1, groups: [ 3 ]")} ]`,
+    );
+    expect(line(CodebookTrainer.fromCodebooks([codebook], options))).toMatch(
+      /^CodebookTrainer \{ dim: 3, .* steps: 0, backend: 'js' \}$/,
+    );
+    expect(inspect(ResidualQuantizer.prototype)).not.toMatch(/Error/);
   });
 });
 
