@@ -55,12 +55,25 @@ export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalidArgument(name, "a function", value);
 }
 
-/** A signal of any realm: what has `aborted` and `throwIfAborted`. */
+/** What `for await` takes. */
+export function checkIterable(name: string, value: unknown): void {
+  const { [Symbol.asyncIterator]: asynchronous, [Symbol.iterator]: synchronous } = Object(value);
+  if (typeof asynchronous === "function" || typeof synchronous === "function") return;
+  throw invalidArgument(name, "an iterable", value);
+}
+
+/** mapped[i] of every element of an array by its index, holes too, whatever its own methods and iterator do. */
+export function mapList<Result>(list: readonly unknown[], map: (item: unknown, index: number) => Result): Result[] {
+  return Array.from({ length: list.length }, (_, i) => map(list[i], i));
+}
+
+/** A signal of any realm: what has the parts of one that are used here. */
 export function checkSignal(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   try {
     const signal = value as AbortSignal;
-    if (typeof signal.aborted === "boolean" && typeof signal.throwIfAborted === "function") return signal;
+    const methods = [signal.throwIfAborted, signal.addEventListener, signal.removeEventListener];
+    if (typeof signal.aborted === "boolean" && methods.every((one) => typeof one === "function")) return signal;
   } catch {
     // An object that only pretends throws when it is asked.
   }
@@ -98,6 +111,18 @@ export function checkFloat32(name: string, value: unknown): Float32Array {
   return new Float32Array(...ownMemory(name, value));
 }
 
+/** A plain view of a Float64Array, likewise. */
+export function checkFloat64(name: string, value: unknown): Float64Array {
+  if (!types.isFloat64Array(value)) throw invalidArgument(name, "a Float64Array", value);
+  return new Float64Array(...ownMemory(name, value));
+}
+
+/** A plain view of a Uint16Array, likewise. */
+export function checkUint16(name: string, value: unknown, expected: string): Uint16Array {
+  if (!types.isUint16Array(value)) throw invalidArgument(name, expected, value);
+  return new Uint16Array(...ownMemory(name, value));
+}
+
 /** A plain view of a Uint8Array (a Buffer is one) of any realm whose memory is this thread's own. */
 export function checkBytes(name: string, value: unknown): Uint8Array {
   if (!types.isUint8Array(value)) throw invalidArgument(name, "a Uint8Array", value);
@@ -130,8 +155,7 @@ export function checkCodebooks(value: unknown, dim: number, metric: Metric, what
     throw invalidArgument(what, "a non-empty array of Float32Array, one a stage", value);
   }
   checkInteger(`${what}.length`, value.length, 1, limits.stages);
-  // Array.from calls the function for holes too, and whatever the array's own `map` does.
-  return Array.from(value, (item: unknown, stage) => {
+  return mapList(value, (item, stage) => {
     const name = `${what}[${stage}]`;
     const codebook = checkVectors(name, item, dim);
     if (codebook.length === 0) throw invalidArgument(name, `at least one codeword of dim ${dim}`, codebook.length);
@@ -212,21 +236,28 @@ export function isZeroRow(matrix: Float32Array, start: number, dim: number): boo
 }
 
 /** A JSON object, as a frozen deep copy: what was checked is what will be saved. */
-export function checkMetadata(value: unknown): Record<string, unknown> {
+export function checkMetadata(value: unknown, name = "metadata"): Record<string, unknown> {
   if (value === undefined) return {};
   try {
     const copy: unknown = JSON.parse(JSON.stringify(value));
     if (typeof copy === "object" && copy !== null && !Array.isArray(copy)) {
-      return deepFreeze(copy) as Record<string, unknown>;
+      return deepFreeze(copy, name, mostLevels) as Record<string, unknown>;
     }
   } catch (cause) {
-    throw new RvqError("INVALID_ARGUMENT", `metadata: expected a JSON object, got ${show(value)}`, { cause });
+    if (cause instanceof RvqError) throw cause;
+    throw new RvqError("INVALID_ARGUMENT", `${name}: expected a JSON object, got ${show(value)}`, { cause });
   }
-  throw invalidArgument("metadata", "a JSON object", value);
+  throw invalidArgument(name, "a JSON object", value);
 }
 
-function deepFreeze(value: object): object {
-  for (const inner of Object.values(value)) if (typeof inner === "object" && inner !== null) deepFreeze(inner);
+/** Of metadata: what is nested deeper could be made and not be written, or the other way round, depending on the stack. */
+const mostLevels = 500;
+
+function deepFreeze(value: object, name: string, levels: number): object {
+  if (levels === 0) throw invalidArgument(name, `at most ${mostLevels} levels`, "more");
+  for (const inner of Object.values(value)) {
+    if (typeof inner === "object" && inner !== null) deepFreeze(inner, name, levels - 1);
+  }
   return Object.freeze(value);
 }
 

@@ -1,6 +1,6 @@
 // Matrices whose columns are divided into groups: which columns those are, and copies of a group's part to and fro.
 
-import { checkInteger, limits } from "./check.js";
+import { checkInteger, limits, mapList } from "./check.js";
 import { invalidArgument } from "./errors.js";
 
 type Matrix = Float32Array | Uint16Array | Uint32Array;
@@ -21,7 +21,7 @@ export function checkGroups(value: unknown, dim: number): readonly number[] {
   }
   checkInteger("groups.length", value.length, 1, limits.groups);
   // Array.from calls the function for holes too.
-  const widths = Array.from(value, (width: unknown, group) => checkInteger(`groups[${group}]`, width, 1, dim));
+  const widths = mapList(value, (width, group) => checkInteger(`groups[${group}]`, width, 1, dim));
   const sum = widths.reduce((total, width) => total + width, 0);
   if (sum !== dim) throw invalidArgument("groups", `widths that add up to dim ${dim}`, sum);
   return widths;

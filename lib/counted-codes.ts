@@ -1,9 +1,10 @@
 // Codes of frames with different numbers of stages, as rate control and damaged files make them: how they are decoded.
 
-import { allocate, type Codes, checkCodes, checkFloat32 } from "./check.js";
+import { allocate, type Codes, checkCodes, checkUint16 } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import { invalidArgument } from "./errors.js";
-import { checkCall, type DecodeOptions } from "./quantizer-options.js";
+import { type CheckedCall, checkInto } from "./quantizer-options.js";
+import { checkLeftAlone } from "./staging.js";
 
 /** Codes of which each frame has its first so many stages; those beyond mean nothing. */
 export interface CountedCodes extends Codes {
@@ -24,10 +25,9 @@ export function countedCodes(codes: unknown, quantizerStages: number): CountedCo
 /** A copy of stageCounts[count], none above the codes' stages. */
 export function checkStageCounts(value: unknown, { count, stages }: Codes): Uint16Array {
   const name = "codes.stageCounts";
-  if (!(value instanceof Uint16Array) || value.length !== count) {
-    throw invalidArgument(name, `a Uint16Array of ${count}`, value);
-  }
-  const counts = value.slice();
+  const plain = checkUint16(name, value, `a Uint16Array of ${count}`);
+  if (plain.length !== count) throw invalidArgument(name, `a Uint16Array of ${count}`, value);
+  const counts = plain.slice();
   const bad = counts.findIndex((one) => one > stages);
   if (bad >= 0) throw invalidArgument(`${name}[${bad}]`, `at most ${stages}`, counts[bad]);
   return counts;
@@ -36,30 +36,37 @@ export function checkStageCounts(value: unknown, { count, stages }: Codes): Uint
 /** Counts that a batch of a product form may have, whose columns are more than its stages. */
 type Counted = Codes & { readonly stageCounts: Uint16Array | Uint32Array };
 
+/** What of a call's options matters here. */
+type DecodeCall = Pick<CheckedCall, "stages" | "into">;
+
 /** Decodes codes of one number of stages: the rest of `ResidualQuantizer.decode`. */
 type DecodePlain<Result> = (codes: Codes) => Result;
 
 /** Reconstruction[count][dim], each frame from its own stages, zeros from none; the same bits as frame by frame. */
 export async function decodeCounted(
   codes: Counted,
-  options: DecodeOptions,
+  call: DecodeCall,
   dim: number,
   codebookSizes: readonly number[],
   decode: DecodePlain<Promise<Float32Array>>,
 ): Promise<Float32Array> {
-  const { result, given, groups } = prepare(codes, options, dim, codebookSizes);
-  for (const group of groups) scatter(await decode(group.codes), group.frames, dim, result);
+  const { result, given, groups } = prepare(codes, call, dim, codebookSizes);
+  for (const group of groups) {
+    const vectors = await decode(group.codes);
+    if (given !== undefined) checkLeftAlone("into", result, codes.count * dim);
+    scatter(vectors, group.frames, dim, result);
+  }
   return given ?? result;
 }
 
 export function decodeCountedSync(
   codes: CountedCodes,
-  options: DecodeOptions,
+  call: DecodeCall,
   dim: number,
   codebookSizes: readonly number[],
   decode: DecodePlain<Float32Array>,
 ): Float32Array {
-  const { result, given, groups } = prepare(codes, options, dim, codebookSizes);
+  const { result, given, groups } = prepare(codes, call, dim, codebookSizes);
   for (const group of groups) scatter(decode(group.codes), group.frames, dim, result);
   return given ?? result;
 }
@@ -78,14 +85,11 @@ interface Prepared {
   readonly groups: readonly Group[];
 }
 
-function prepare(codes: Counted, options: DecodeOptions, dim: number, codebookSizes: readonly number[]): Prepared {
+function prepare(codes: Counted, call: DecodeCall, dim: number, codebookSizes: readonly number[]): Prepared {
   const { count, stages, data, stageCounts } = codes;
-  const { stages: wanted, into } = checkCall(options, codebookSizes.length);
-  const given = into as Float32Array | undefined;
-  const plain = given === undefined ? null : checkFloat32("into", given);
-  if (plain !== null && plain.length !== count * dim) {
-    throw invalidArgument("into", `codes.count · dim = ${count * dim} elements`, plain.length);
-  }
+  const wanted = call.stages;
+  const given = call.into as Float32Array | undefined;
+  const plain = given === undefined ? null : checkInto(given, count * dim, data);
   const byStages: number[][] = Array.from({ length: stages + 1 }, () => []);
   for (let frame = 0; frame < count; frame++) byStages[Math.min(stageCounts[frame], wanted)].push(frame);
   const groups = byStages.flatMap((frames, kept): Group[] => {

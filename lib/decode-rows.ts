@@ -39,7 +39,7 @@ export async function decodeRows(decoder: Decoder, codes: Codes, options: Decode
   const counted = countedCodes(codes, decoder.stages);
   if (counted !== null) {
     const decodeSome = (some: Codes) => decodeRows(decoder, some, { signal: call.signal });
-    return decodeCounted(counted, options, dim, codebookSizes, decodeSome);
+    return decodeCounted(counted, call, dim, codebookSizes, decodeSome);
   }
   const { into, given, stages, codes: checked } = checkDecode(codes, call, dim, decoder.stages);
   const { count, stages: codeStages, data } = checked;
@@ -80,7 +80,7 @@ export function decodeRowsSync(decoder: Decoder, codes: Codes, options: DecodeSy
   const call = decoder.checkCall(options);
   const counted = countedCodes(codes, decoder.stages);
   if (counted !== null) {
-    return decodeCountedSync(counted, options, dim, codebookSizes, (some) => decodeRowsSync(decoder, some, {}));
+    return decodeCountedSync(counted, call, dim, codebookSizes, (some) => decodeRowsSync(decoder, some, {}));
   }
   const { into, given, stages, codes: checked } = checkDecode(codes, call, dim, decoder.stages);
   const { count, stages: codeStages, data } = checked;

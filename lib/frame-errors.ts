@@ -1,16 +1,17 @@
 // The squared error of each frame by the number of its stages: what rate control weighs against bits.
 
-import { type Codes, checkCodeRange, checkCodes, checkSignal, checkVectors } from "./check.js";
+import { firstBadInput } from "./bad-input.js";
+import { badInput, type Codes, checkCodeRange, checkCodes, checkOptions, checkSignal, checkVectors } from "./check.js";
 import { invalidArgument } from "./errors.js";
 import { ProjectedQuantizer } from "./projected-quantizer.js";
-import type { ResidualQuantizer } from "./residual-quantizer.js";
+import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkLeftAlone, stageRows } from "./staging.js";
 import { inSlices, runInSlices, StepMeter, type Steps } from "./time-slice.js";
 
 /**
  * errors[count][S + 1] of vectors[count][dim] with codes of S stages: Σ w_i (x_i − x̂_i)² of the reconstructions from the first 0, 1, …
  * S stages, weights being 1 without the metric's. Summed in float64 in the order of the dimensions, so the same bits everywhere.
- * @throws RvqError INVALID_ARGUMENT, CODE_OUT_OF_RANGE; the signal's reason when aborted
+ * @throws RvqError INVALID_ARGUMENT, NOT_FINITE, CODE_OUT_OF_RANGE; the signal's reason when aborted
  */
 export async function frameErrors(
   quantizer: ResidualQuantizer | ProjectedQuantizer,
@@ -18,13 +19,23 @@ export async function frameErrors(
   codes: Codes,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<Float64Array> {
+  if (!(quantizer instanceof ResidualQuantizer || quantizer instanceof ProjectedQuantizer)) {
+    throw invalidArgument("quantizer", "a ResidualQuantizer or a ProjectedQuantizer", quantizer);
+  }
+  checkOptions("options", options);
   const { dim, codebookSizes } = quantizer;
-  const signal = checkSignal("signal", options?.signal);
+  const signal = checkSignal("signal", options.signal);
   const checked = checkCodes("codes", codes, quantizer.stages);
   const plain = checkVectors("vectors", vectors, dim);
   if (plain.length !== checked.count * dim) {
     throw invalidArgument("vectors", `codes.count · dim = ${checked.count * dim} elements`, plain.length);
   }
+  await inSlices(plain.length, dim, (from, to) => {
+    checkLeftAlone("vectors", plain, to);
+    const bad = firstBadInput(plain.subarray(from, to), dim, false);
+    if (bad !== null) throw badInput("vectors", bad, from / dim);
+  });
+  checkLeftAlone("codes.data", checked.data, checked.count * checked.stages);
   checkCodeRange("codes", checked.data, checked.stages, codebookSizes, 0);
   if (quantizer instanceof ProjectedQuantizer) return measureDecoded(quantizer, plain, checked, signal);
   const weights = quantizer.weights() ?? new Float32Array(dim).fill(1);

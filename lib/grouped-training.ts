@@ -2,6 +2,7 @@
 
 import type { CodebookSpec } from "./backend.js";
 import {
+  checkFunction,
   checkInteger,
   checkMetadata,
   checkMetric,
@@ -35,6 +36,7 @@ export async function trainGroups(vectors: unknown, options: GroupedTrainOptions
   const weights = checkWeights(training.weights, dim, metric);
   const seed = checkInteger("seed", training.seed ?? 0, 0, Number.MAX_SAFE_INTEGER - limits.groups);
   const checked = checkMetadata(metadata);
+  checkFunction("onProgress", onProgress);
   const columnGroups = neighbouringColumns(widths);
   // A copy, so that the caller may have them back.
   const plain = checkVectors("vectors", vectors, dim).slice();

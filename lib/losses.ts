@@ -44,7 +44,7 @@ export function commitmentLoss(
 ): { loss: number; dx: Float32Array } {
   const { dim, rows, count } = checkLoss(options, vectors);
   const beta = checkNumber("beta", options.beta ?? 0.25, 0, "a finite number ≥ 0");
-  const x = checkVectors("vectors", vectors, dim);
+  const x = checkMatrix("vectors", vectors, dim, count);
   const q = checkMatrix("quantized", quantized, dim, count);
   const dx = new Float32Array(x.length);
   const elements = dim * rows.totalWeight;
@@ -77,7 +77,7 @@ export function codebookLoss(
   options: LossOptions,
 ): { loss: number; dCodebook: Float32Array } {
   const { dim, rows, count } = checkLoss(options, vectors);
-  const x = checkVectors("vectors", vectors, dim);
+  const x = checkMatrix("vectors", vectors, dim, count);
   const { data } = checkCodes("codes", { count, stages: 1, data: codes }, 1);
   const c = checkVectors("codebook", codebook, dim);
   checkCodeRange("codes", data, 1, [c.length / dim], 0);
@@ -110,7 +110,7 @@ export function codebookLoss(
  */
 export function straightThroughGradient(dQuantized: Float32Array, options: LossOptions): Float32Array {
   const { dim, rows, count } = checkLoss(options, dQuantized, "dQuantized");
-  const dx = checkVectors("dQuantized", dQuantized, dim).slice();
+  const dx = checkMatrix("dQuantized", dQuantized, dim, count).slice();
   for (let n = 0; n < count; n++) if (rows.weightOf(n) === 0) dx.fill(0, n * dim, (n + 1) * dim);
   return dx;
 }
@@ -134,7 +134,7 @@ export function rotationTrickGradient(
   options: LossOptions,
 ): Float32Array {
   const { dim, rows, count } = checkLoss(options, vectors);
-  const x = checkVectors("vectors", vectors, dim);
+  const x = checkMatrix("vectors", vectors, dim, count);
   const q = checkMatrix("quantized", quantized, dim, count);
   const dq = checkMatrix("dQuantized", dQuantized, dim, count);
   const dx = new Float32Array(x.length);

@@ -8,11 +8,13 @@ import {
   checkVectors,
   checkWorkers,
   limits,
+  mapList,
 } from "./check.js";
 import { gatherCounting } from "./counting-rows.js";
 import { invalidArgument } from "./errors.js";
 import { openBackend } from "./open-backend.js";
 import type { BackendChoiceOptions } from "./quantizer-options.js";
+import { makeReadOnly } from "./read-only.js";
 import { ResidualQuantizer } from "./residual-quantizer.js";
 import { checkRows, type RowOptions } from "./row-options.js";
 import { addSums, emptySums, massesOf, type StageSums, stageGrids, type VectorRange } from "./stage-sums.js";
@@ -42,7 +44,7 @@ export async function vectorRange(
 export function mergeRanges(ranges: readonly VectorRange[]): VectorRange {
   if (!Array.isArray(ranges) || ranges.length === 0) throw invalidArgument("ranges", "at least one range", ranges);
   const dim = checkInteger("ranges[0].magnitudes.length", ranges[0]?.magnitudes?.length, 1, limits.dim);
-  return Array.from(ranges, (range: unknown, i) => checkRange(`ranges[${i}]`, range, dim)).reduce((a, b) => ({
+  return mapList(ranges, (range, i) => checkRange(`ranges[${i}]`, range, dim)).reduce((a, b) => ({
     rows: checkInteger("rows", a.rows + b.rows, 0, 2 ** 50),
     magnitudes: a.magnitudes.map((magnitude, i) => Math.max(magnitude, b.magnitudes[i])),
     // Where some shards have weights, the rows of the others count as 1.
@@ -90,6 +92,9 @@ export class Statistics {
     this.rowsAdded = content.rows;
     this.stageSums = content.stages;
     this.adding = adding;
+    makeReadOnly(this, ["dim", "codebookSizes", "quantizerId", "range"]);
+    Object.freeze(this.range.magnitudes);
+    Object.freeze(this.range);
   }
 
   /**

@@ -6,8 +6,12 @@ import { invalidArgument } from "./errors.js";
 export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
 
 /** Throws for the first own property of `options` that is none of them; `options` may be undefined. */
-export function checkOptionNames(options: object | undefined, names: Readonly<Record<string, true>>): void {
+export function checkOptionNames(
+  options: object | undefined,
+  names: Readonly<Record<string, true>>,
+  what = "options",
+): void {
   for (const name of Object.keys(options ?? {})) {
-    if (!Object.hasOwn(names, name)) throw invalidArgument("options", `only ${Object.keys(names).join(", ")}`, name);
+    if (!Object.hasOwn(names, name)) throw invalidArgument(what, `only ${Object.keys(names).join(", ")}`, name);
   }
 }

@@ -1,6 +1,6 @@
 // How codes become numbers and numbers become bits: the sections, groups and sizes of packed codes.
 
-import { checkInteger, checkOptions, limits } from "./check.js";
+import { checkInteger, checkOptions, limits, mapList } from "./check.js";
 import { invalidArgument } from "./errors.js";
 
 export interface PackOptions {
@@ -52,8 +52,7 @@ export function bitsPerCode(codebookSize: number): number {
 /** Bytes of `count` packed vectors of codes with these codebook sizes. */
 export function packedSizeBytes(count: number, codebookSizes: readonly number[], options: PackOptions = {}): number {
   checkInteger("count", count, 0, Number.MAX_SAFE_INTEGER);
-  checkCodebookSizes(codebookSizes);
-  return packLayout(count, codebookSizes, options).sizeBytes;
+  return packLayout(count, checkCodebookSizes(codebookSizes), options).sizeBytes;
 }
 
 export function packLayout(count: number, codebookSizes: readonly number[], options: PackOptions): PackLayout {
@@ -82,9 +81,7 @@ export function checkCodebookSizes(codebookSizes: readonly number[]): number[] {
   if (!Array.isArray(codebookSizes) || codebookSizes.length === 0) {
     throw invalidArgument("codebookSizes", "a non-empty array of codebook sizes", codebookSizes);
   }
-  return Array.from(codebookSizes, (size, stage) =>
-    checkInteger(`codebookSizes[${stage}]`, size, 1, limits.codebookSize),
-  );
+  return mapList(codebookSizes, (size, stage) => checkInteger(`codebookSizes[${stage}]`, size, 1, limits.codebookSize));
 }
 
 export function checkPackOptions(options: PackOptions): Required<PackOptions> {

@@ -135,13 +135,18 @@ export function checkDecode(codesArgument: unknown, call: CheckedCall, dim: numb
   if (call.into === undefined) return { codes, stages, into: null, given: undefined };
 
   // Last: reading the codes may run a getter of the caller's.
-  const into = checkFloat32("into", call.into);
-  const length = codes.count * dim;
+  const into = checkInto(call.into, codes.count * dim, codes.data);
+  return { codes, stages, into, given: call.into as Float32Array };
+}
+
+/** A plain view of `into`, of so many elements, apart from the codes. */
+export function checkInto(value: unknown, length: number, codes: Codes["data"]): Float32Array {
+  const into = checkFloat32("into", value);
   if (into.length !== length) throw invalidArgument("into", `codes.count · dim = ${length} elements`, into.length);
-  if (overlap(into, codes.data)) {
+  if (overlap(into, codes)) {
     throw invalidArgument("into", "memory apart from the codes'", "an array that overlaps codes.data");
   }
-  return { codes, stages, into, given: call.into as Float32Array };
+  return into;
 }
 
 function overlap(a: Float32Array, b: Codes["data"]): boolean {

@@ -1,6 +1,6 @@
 // Rate control: how many stages each frame gets, by a bit rate, an error ceiling, or the worth of a bit, within a leaky bucket.
 
-import { checkInteger, checkNumber, checkRequiredOptions } from "./check.js";
+import { checkFloat64, checkInteger, checkNumber, checkRequiredOptions, mapList } from "./check.js";
 import { invalidArgument } from "./errors.js";
 import { bitsPerCode } from "./pack-layout.js";
 
@@ -104,20 +104,23 @@ export function allocateStages(
   options: AllocateOptions,
 ): Allocation {
   checkRequiredOptions("options", options);
-  const stages = bitsPerStage.length;
-  if (!(errors instanceof Float64Array) || errors.length % (stages + 1) !== 0) {
-    throw invalidArgument("errors", `a Float64Array of a multiple of ${stages + 1} elements`, errors);
-  }
   const frameRate = checkNumber("frameRate", options.frameRate, Number.MIN_VALUE, "a positive number");
   const rules = checkRules(bitsPerStage, frameRate, options);
+  const width = rules.bits.length;
+  const plain = checkFloat64("errors", errors);
+  if (plain.length % width !== 0) {
+    throw invalidArgument("errors", `a Float64Array of a multiple of ${width} elements`, errors);
+  }
+  const bad = plain.findIndex((error) => !(error >= 0 && error < Infinity));
+  if (bad >= 0) throw invalidArgument(`errors[${bad}]`, "a finite number that is not negative", plain[bad]);
   const { kbps, weight, maxError } = options;
   if (kbps === undefined && weight === undefined && maxError === undefined && rules.min !== rules.max) {
     throw invalidArgument("options", "kbps, maxError, weight, or minStages equal to maxStages", options);
   }
   if (weight !== undefined) checkNumber("weight", weight, 0, "a number that is not negative");
   const fill = kbps !== undefined && weight === undefined && maxError === undefined;
-  const found = fill ? fillRate(errors, rules) : allocate(errors, rules, weight ?? 0);
-  const frames = errors.length / (stages + 1);
+  const found = fill ? fillRate(plain, rules) : allocate(plain, rules, weight ?? 0);
+  const frames = plain.length / width;
   return { ...found, bitsPerSecond: frames > 0 ? (found.bits * frameRate) / frames : 0 };
 }
 
@@ -182,12 +185,15 @@ function largestGain(errors: Float64Array, bits: Float64Array): number {
   return (2 * most) / Math.min(1, ...positive);
 }
 
-function checkRules(bitsPerStage: readonly number[], frameRate: number, options: AllocateOptions): Rules {
+function checkRules(bitsPerStage: unknown, frameRate: number, options: AllocateOptions): Rules {
+  if (!Array.isArray(bitsPerStage)) throw invalidArgument("bitsPerStage", "an array, one number a stage", bitsPerStage);
   const stages = checkInteger("bitsPerStage.length", bitsPerStage.length, 1, 65_535);
-  for (const [stage, bits] of bitsPerStage.entries()) {
-    checkNumber(`bitsPerStage[${stage}]`, bits, 0, "a number that is not negative");
-  }
-  const bits = cumulativeBits(bitsPerStage);
+  const bits = cumulativeBits(
+    mapList(bitsPerStage, (one, stage) =>
+      checkNumber(`bitsPerStage[${stage}]`, one, 0, "a number that is not negative"),
+    ),
+  );
+  checkNumber("the sum of bitsPerStage", bits[stages], 0, "a finite number");
   const max = checkInteger("maxStages", options.maxStages ?? stages, 0, stages);
   const min = checkInteger("minStages", options.minStages ?? Math.min(1, max), 0, max);
   const { kbps, maxError = null } = options;
@@ -205,7 +211,7 @@ function checkRules(bitsPerStage: readonly number[], frameRate: number, options:
       kbps,
     );
   }
-  return { bits, min, max, drain, capacity: 1000 * kbps * seconds, startBits, maxError };
+  return { bits, min, max, drain, capacity: seconds === 0 ? 0 : 1000 * kbps * seconds, startBits, maxError };
 }
 
 /** Of the first 0, 1, … stages. */

@@ -16,6 +16,7 @@ import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
 import { keepNonZero } from "./kmeans-rows.js";
+import { checkOptionNames, type OptionNames } from "./option-names.js";
 import { checkBeam } from "./quantizer-options.js";
 import { refuseOverflow, residualOverflow } from "./residual-rows.js";
 import { columnMagnitudes } from "./stage-sums.js";
@@ -36,6 +37,14 @@ export interface RefineOptions {
   readonly onProgress?: (progress: RefineProgress) => void;
   readonly signal?: AbortSignal;
 }
+
+const refineNames: OptionNames<RefineOptions> = {
+  iterations: true,
+  beam: true,
+  shrinkage: true,
+  onProgress: true,
+  signal: true,
+};
 
 export interface RefineProgress {
   /** The iteration at work, from 0. */
@@ -70,6 +79,7 @@ export async function refineModel(
   options: RefineOptions,
 ): Promise<CodebookSpec> {
   checkOptions("options", options);
+  checkOptionNames(options, refineNames);
   const { dim, metric } = spec;
   const { onProgress } = options;
   checkFunction("onProgress", onProgress);

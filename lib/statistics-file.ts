@@ -3,7 +3,7 @@
 // Header { dim, quantizerId, codebookSizes, rows, range: { rows, magnitudes, maxWeight }, weightExponent }; then of each stage
 // gridExponents[D], int32, counts[K+1] and sums[K+1][D], float64, and masses[K+1], float64, only where rows have weights.
 
-import { checkInteger, checkNumber, limits } from "./check.js";
+import { checkInteger, checkNumber, limits, mapList } from "./check.js";
 import { invalidArgument } from "./errors.js";
 import { openBytes, type SealedArrays, type SealedFormat, sealBytes } from "./sealed-bytes.js";
 import type { StageSums, VectorRange } from "./stage-sums.js";
@@ -103,7 +103,7 @@ export function checkRange(name: string, value: unknown, dim: number): VectorRan
   };
   return {
     rows: checkInteger(`${name}.rows`, rows, 0, 2 ** 50),
-    magnitudes: Array.from(magnitudes, (number: unknown, i) => checkMagnitude(`${name}.magnitudes[${i}]`, number)),
+    magnitudes: mapList(magnitudes, (number, i) => checkMagnitude(`${name}.magnitudes[${i}]`, number)),
     maxWeight: maxWeight === null ? null : checkMagnitude(`${name}.maxWeight`, maxWeight),
   };
 }

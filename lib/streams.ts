@@ -5,7 +5,7 @@ import { type RvqBytesOptions, rvqBytes } from "./bitstream/byte-pieces.js";
 import type { Frames } from "./bitstream/chunk.js";
 import { type UnpackOptions, unpackBytes } from "./bitstream/stream-decoder.js";
 import type { WritableCodes } from "./bitstream/stream-encoder.js";
-import { type Codes, checkFloat32, checkFunction } from "./check.js";
+import { type Codes, checkFloat32, checkFunction, checkIterable, checkOptions, checkRequiredOptions } from "./check.js";
 import { invalidArgument } from "./errors.js";
 import type { CallOptions } from "./quantizer-options.js";
 
@@ -26,8 +26,11 @@ export function encodeStream(
   quantizer: StreamQuantizer,
   options: StreamCallOptions = {},
 ): StreamStep<Float32Array, Codes> {
+  checkRequiredOptions("quantizer", quantizer);
+  checkOptions("options", options);
   const { dim } = quantizer;
   return async function* encode(source) {
+    checkIterable("source", source);
     let rest = new Float32Array(0);
     for await (const piece of source) {
       const plain = checkFloat32("vectors", piece);
@@ -46,9 +49,13 @@ export function encodeStream(
 /** Codes to reconstructions, from the first `options.stages` stages or as many as the codes have. */
 export function decodeStream(
   quantizer: StreamQuantizer,
-  { stages, signal }: StreamCallOptions = {},
+  options: StreamCallOptions = {},
 ): StreamStep<WritableCodes, Float32Array> {
+  checkRequiredOptions("quantizer", quantizer);
+  checkOptions("options", options);
+  const { stages, signal } = options;
   return async function* decode(source) {
+    checkIterable("source", source);
     for await (const codes of source) yield await quantizer.decode(codes, { stages, signal });
   };
 }
@@ -71,6 +78,7 @@ export function asTransformStream<In, Out>(
   const { writable, readable: input } = new TransformStream<In, In>();
   const reader = input.getReader();
   const results = step(itemsOf(reader));
+  if (typeof results?.next !== "function") throw invalidArgument("step", "a function to an async generator", step);
   const readable = new ReadableStream<Out>(
     {
       async pull(controller) {

@@ -8,7 +8,7 @@
 
 import type { Backend, CodebookSpec, Metric, PreparedCodebooks } from "./backend.js";
 import { firstBadInput } from "./bad-input.js";
-import { badInput, checkInteger, checkRequiredOptions, checkVectors, isZeroRow } from "./check.js";
+import { badInput, checkInteger, checkIterable, checkRequiredOptions, checkVectors, isZeroRow } from "./check.js";
 import { newCodeArray } from "./code-array.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
@@ -151,7 +151,9 @@ async function* miniBatches(
   let parts: Float32Array[] = [];
   let length = 0;
   let row = 0;
-  for await (const given of start()) {
+  const pass = start();
+  checkIterable("what source() returns", pass);
+  for await (const given of pass) {
     signal?.throwIfAborted();
     let rest = checkVectors("a batch of source", given, dim).slice();
     const bad = firstBadInput(rest, dim, refuseZero);

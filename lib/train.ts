@@ -18,6 +18,7 @@ import {
   checkWeights,
   checkWorkers,
   limits,
+  mapList,
 } from "./check.js";
 import { publishingProgress, traced, trainCalls } from "./diagnostics.js";
 import { invalidArgument } from "./errors.js";
@@ -308,6 +309,5 @@ function checkInit(init: unknown, dim: number, metric: Metric): Seeding | Float3
 function checkPerStage(name: string, value: unknown, stages: number, max: number): number[] {
   if (!Array.isArray(value)) return new Array<number>(stages).fill(checkInteger(name, value, 1, max));
   if (value.length !== stages) throw invalidArgument(name, `one number or ${stages}, as many as stages`, value);
-  // Array.from calls the function for holes too.
-  return Array.from(value, (entry: unknown, stage) => checkInteger(`${name}[${stage}]`, entry, 1, max));
+  return mapList(value, (entry, stage) => checkInteger(`${name}[${stage}]`, entry, 1, max));
 }

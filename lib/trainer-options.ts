@@ -5,7 +5,7 @@ import type { DeadBelow } from "./dead-codewords.js";
 import type { DeviceVectors } from "./device/device-arrays.js";
 import { invalidArgument } from "./errors.js";
 import type { AverageForm, Decay } from "./moving-average.js";
-import type { OptionNames } from "./option-names.js";
+import { checkOptionNames, type OptionNames } from "./option-names.js";
 import { type BackendChoiceOptions, type FromCodebooksOptions, fromCodebooksNames } from "./quantizer-options.js";
 import type { RowOptions } from "./row-options.js";
 import type { TrainOptions, TrainProgress } from "./train.js";
@@ -187,8 +187,11 @@ function checkDecay(value: unknown): Decay {
   };
 }
 
+const deadBelowNames: OptionNames<DeadBelow> = { count: true, ratio: true };
+
 function checkDeadBelow(value: unknown): DeadBelow {
   checkRequiredOptions("deadBelow", value);
+  checkOptionNames(value as DeadBelow, deadBelowNames, "deadBelow");
   const { count = 0, ratio = 0 } = value as DeadBelow;
   return {
     count: checkNumber("deadBelow.count", count, 0, "a finite number ≥ 0"),

@@ -3,25 +3,39 @@
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import {
+  allocateStages,
+  asTransformStream,
   CodebookTrainer,
   CodeIndex,
   type Codes,
+  decodeStream,
+  encodeStream,
+  frameErrors,
   GroupedQuantizer,
+  importCheckpoint,
   packCodes,
   packedSizeBytes,
+  quantizerFromCheckpoint,
   ResidualQuantizer,
   RvqError,
+  RvqReader,
   rvqBytes,
+  Statistics,
   status,
+  straightThroughGradient,
   tablesFromBytes,
   tablesToBytes,
   unpackCodes,
+  writeSafetensors,
 } from "../lib/index.js";
-import { detach } from "./lost-memory.js";
+import { detach, resizable } from "./lost-memory.js";
 
 const codebook = Float32Array.of(1, 1, 0, -1, -1, 0);
 const rq = ResidualQuantizer.fromCodebooks([codebook, codebook], { dim: 3 });
 const codes: Codes = { count: 1, stages: 2, data: Uint16Array.of(0, 1) };
+
+const counted = { ...codes, stageCounts: Uint16Array.of(1) };
+const rate = { frameRate: 1, kbps: 1 };
 
 /** The error of a call that must fail, however wrong its types are. */
 async function errorOf(call: () => unknown): Promise<RvqError> {
@@ -494,9 +508,149 @@ const cases: readonly [what: string, call: () => unknown, code: string, message:
     "INVALID_ARGUMENT",
     /only stages, signal, got "beam"$/,
   ],
+  ["refinement by one", () => rq.refine(codebook, wrong({ iteration: 9 })), "INVALID_ARGUMENT", /got "iteration"$/],
+  [
+    "dead codewords by one",
+    () => CodebookTrainer.fromCodebooks([codebook], { dim: 3, deadBelow: wrong({ cuont: 5 }) }),
+    "INVALID_ARGUMENT",
+    /^deadBelow: expected only count, ratio, got "cuont"$/,
+  ],
+  [
+    "memory for counted codes that is lost meanwhile",
+    () => {
+      const into = new Float32Array(3);
+      const decoded = rq.decode(counted, { into });
+      detach(into);
+      return decoded;
+    },
+    "INVALID_ARGUMENT",
+    /^into: .* left alone/,
+  ],
+  [
+    "memory for counted codes that is theirs",
+    () => {
+      const memory = new ArrayBuffer(12);
+      const data = new Uint16Array(memory, 0, 2);
+      return rq.decodeSync({ ...counted, data }, { into: new Float32Array(memory) });
+    },
+    "INVALID_ARGUMENT",
+    /^into: expected memory apart from the codes'/,
+  ],
+  ["a path for a checkpoint", () => importCheckpoint(wrong("model.safetensors")), "INVALID_ARGUMENT", /^tensors/],
+  [
+    "no checkpoint",
+    () => quantizerFromCheckpoint(wrong(undefined)),
+    "INVALID_ARGUMENT",
+    /^tensors: expected Safetensors/,
+  ],
+  [
+    "progress of groups that is no function, before any work",
+    () => GroupedQuantizer.train(codebook, { dim: 3, groups: 3, codebookSize: 2, stages: 1, onProgress: wrong("x") }),
+    "INVALID_ARGUMENT",
+    /^onProgress: expected a function/,
+  ],
+  [
+    "no bits of stages",
+    () => allocateStages(new Float64Array(6), wrong(undefined), rate),
+    "INVALID_ARGUMENT",
+    /^bitsPerStage/,
+  ],
+  [
+    "bits whose sum overflows",
+    () => allocateStages(new Float64Array(3), [1e308, 1e308], { frameRate: 1, maxError: 0 }),
+    "INVALID_ARGUMENT",
+    /sum of bitsPerStage/,
+  ],
+  ["errors that are NaN", () => allocateStages(Float64Array.of(1, NaN), [1], rate), "INVALID_ARGUMENT", /^errors\[1\]/],
+  [
+    "errors that are lost",
+    () => allocateStages(detach(new Float64Array(2)), [1], rate),
+    "INVALID_ARGUMENT",
+    /detached/,
+  ],
+  ["errors of no quantizer", () => frameErrors(wrong({}), codebook, codes), "INVALID_ARGUMENT", /^quantizer/],
+  [
+    "errors of NaN",
+    () => frameErrors(rq, Float32Array.of(0, NaN, 0), codes),
+    "NOT_FINITE",
+    /^vectors: .* row 0, column 1/,
+  ],
+  ["a stream of no quantizer", () => encodeStream(wrong(undefined)), "INVALID_ARGUMENT", /^quantizer/],
+  ["a stream back by no options", () => decodeStream(rq, wrong(null)), "INVALID_ARGUMENT", /^options/],
+  [
+    "a stream of 5",
+    () => encodeStream(rq)(wrong(5)).next(),
+    "INVALID_ARGUMENT",
+    /^source: expected an iterable, got 5/,
+  ],
+  ["a step that is none", () => asTransformStream(wrong(() => 1)), "INVALID_ARGUMENT", /^step/],
+  [
+    "a source of no batches",
+    () =>
+      ResidualQuantizer.trainFromBatches(
+        wrong(() => 5),
+        { dim: 3, codebookSize: 2, stages: 1 },
+      ),
+    "INVALID_ARGUMENT",
+    /^what source\(\) returns: expected an iterable, got 5/,
+  ],
+  [
+    "a source of bytes that gives none",
+    async () => (await RvqReader.open({ sizeBytes: 1000, read: wrong(async () => undefined) })).read(),
+    "INVALID_ARGUMENT",
+    /input\.read resolves to: expected a Uint8Array/,
+  ],
+  [
+    "metadata too deep to be written",
+    () => ResidualQuantizer.fromCodebooks([codebook], { dim: 3, metadata: nested(600) }),
+    "INVALID_ARGUMENT",
+    /^metadata: expected at most 500 levels/,
+  ],
+  ["tensors that are none", () => writeSafetensors(wrong(undefined)), "INVALID_ARGUMENT", /^tensors/],
+  [
+    "a tensor that readers would take for metadata",
+    () => writeSafetensors({ __metadata__: { shape: [1], data: Float32Array.of(1) } }),
+    "INVALID_ARGUMENT",
+    /no tensor __metadata__/,
+  ],
+  [
+    "metadata that is no string",
+    () => writeSafetensors({}, wrong({ x: 5 })),
+    "INVALID_ARGUMENT",
+    /^metadata.x: expected a string/,
+  ],
+  [
+    "a signal that is half one",
+    () => rq.batcher().encode(codebook, { signal: wrong({ aborted: false, throwIfAborted() {} }) }),
+    "INVALID_ARGUMENT",
+    /^signal: expected an AbortSignal/,
+  ],
+  [
+    "a matrix that a getter of the options shrinks",
+    () => {
+      const memory = resizable(120);
+      const options = {
+        dim: 3,
+        get mask() {
+          memory.resize(24);
+          return new Uint8Array(10);
+        },
+      };
+      return straightThroughGradient(new Float32Array(memory), options);
+    },
+    "INVALID_ARGUMENT",
+    /^dQuantized/,
+  ],
   ["a missing model file", () => ResidualQuantizer.load("/nonexistent/model.rvqm"), "IO", /nonexistent/],
   ["a folder that does not exist", () => rq.save("/nonexistent/model.rvqm"), "IO", /nonexistent/],
 ];
+
+/** Arrays in arrays in an object. */
+function nested(levels: number): Record<string, unknown> {
+  let inner: unknown[] = [];
+  for (let level = 2; level < levels; level++) inner = [inner];
+  return { inner };
+}
 
 describe("typed errors", () => {
   for (const [what, call, code, message] of cases) {
@@ -522,6 +676,24 @@ describe("what a quantizer says of itself", () => {
       one[Symbol.dispose]();
     }
     expect(() => quantizer.encodeSync(new Float32Array(3))).toThrow(/after dispose/);
+  });
+});
+
+describe("lists", () => {
+  /** An array that gives nothing to who iterates over it. */
+  const silent = <Item>(list: Item[]) => Object.defineProperty(list, Symbol.iterator, { value: function* () {} });
+
+  it("count by their elements, whatever their iterators say", async () => {
+    const options = { dim: 3, backend: "js" } as const;
+    expect(ResidualQuantizer.fromCodebooks(silent([codebook]), options).stages).toBe(1);
+    const sizes = { ...options, codebookSize: silent([2, 2]), stages: 2 };
+    expect((await ResidualQuantizer.train(codebook, sizes)).codebookSizes).toEqual([2, 2]);
+    expect(packedSizeBytes(8, silent([16, 4]))).toBe(6);
+    const range = { rows: 5, magnitudes: silent([1, 2, 3]), maxWeight: null };
+    const statistics = await Statistics.start(rq, range, { backend: "js" });
+    expect(statistics.range).toEqual({ ...range, magnitudes: [1, 2, 3] });
+    expect(() => Object.assign(statistics.range, { rows: 9 })).toThrow(TypeError);
+    expect(() => Object.assign(statistics, { range })).toThrow(TypeError);
   });
 });
 

@@ -58,7 +58,9 @@ export function decodeOperation(
       const columns = columnCounts[0];
       if (columnCounts.every((one) => one === columns)) return decode(codes, columns);
       const counted = { ...codes, stageCounts: columnCounts };
-      return decodeCounted(counted, {}, dim, codebookSizes, (some) => decode(some, some.stages));
+      return decodeCounted(counted, { stages: codebookSizes.length, into: undefined }, dim, codebookSizes, (some) =>
+        decode(some, some.stages),
+      );
     },
 
     take(result, at, { rows: count }, output, first, rows) {

@@ -27,7 +27,18 @@ export async function openSource(input: unknown): Promise<{ name: string; source
   if (typeof source !== "object" || typeof source?.read !== "function" || !Number.isSafeInteger(source.sizeBytes)) {
     throw invalidArgument("input", "a path, a Uint8Array or a ByteSource", input);
   }
-  return { name: "input", source: source as ByteSource };
+  return { name: "input", source: checkedSource(source as ByteSource) };
+}
+
+/** The caller's source, whose `read` may give anything. */
+function checkedSource(source: ByteSource): ByteSource {
+  return {
+    sizeBytes: source.sizeBytes,
+    read: async (offset, length) => checkBytes("what input.read resolves to", await source.read(offset, length)),
+    close: async () => {
+      await source.close?.();
+    },
+  };
 }
 
 async function openFile(path: string): Promise<ByteSource> {

@@ -106,7 +106,7 @@ export class StreamEncoder {
 
   /** The index that ends the file. */
   end(summary: unknown): Uint8Array {
-    const checked = checkMetadata(summary);
+    const checked = checkMetadata(summary, "summary");
     const sizeBytes = Buffer.byteLength(JSON.stringify(checked));
     if (sizeBytes > mostMetadataBytes) {
       throw invalidArgument("summary", `at most ${mostMetadataBytes} bytes of JSON`, sizeBytes);

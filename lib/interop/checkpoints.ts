@@ -14,7 +14,7 @@ import {
   readProjection,
   wrong,
 } from "./checkpoint-tensors.js";
-import type { Safetensors } from "./safetensors.js";
+import { Safetensors } from "./safetensors.js";
 
 /** A residual quantizer of a checkpoint, and the maps around it. */
 export interface ImportedQuantizer {
@@ -142,6 +142,7 @@ export function importCheckpoint(tensors: Safetensors, options: ImportOptions = 
 
 /** `complete`: a codec's projections must all be there. */
 export function readCheckpoint(tensors: Safetensors, options: ImportOptions, complete: boolean): ImportedCheckpoint {
+  if (!(tensors instanceof Safetensors)) throw invalidArgument("tensors", "Safetensors", tensors);
   checkOptions("options", options);
   const metric = options.metric === undefined ? undefined : checkMetric(options.metric);
   for (const names of [...groupNames(tensors), ...known]) {

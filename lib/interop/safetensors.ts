@@ -1,7 +1,7 @@
 // `.safetensors` files: named tensors behind a JSON header; every length, offset and shape is checked before it is used.
 
-import { checkBytes } from "../check.js";
-import { RvqError } from "../errors.js";
+import { checkBytes, checkRequiredOptions } from "../check.js";
+import { invalidArgument, RvqError } from "../errors.js";
 import { checkTensor, elementCount, type NumberType, readNumbers, type Tensor } from "./tensor.js";
 
 // Layout: uint64 header length, header { name: { dtype, shape, data_offsets: [begin, end] }, __metadata__: { text: text } }, data.
@@ -98,7 +98,16 @@ export function writeSafetensors(
   tensors: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
-  const checked = Object.entries(tensors).map(([name, tensor]) => [name, checkTensor(name, tensor)] as const);
+  checkRequiredOptions("tensors", tensors);
+  checkRequiredOptions("metadata", metadata);
+  for (const [name, value] of Object.entries(metadata)) {
+    if (typeof value !== "string") throw invalidArgument(`metadata.${name}`, "a string", value);
+  }
+  const checked = Object.entries(tensors).map(([name, tensor]) => {
+    // Readers take the first for metadata; the second is no name of a property in JavaScript.
+    if (name === "__metadata__" || name === "__proto__") throw invalidArgument("tensors", `no tensor ${name}`, name);
+    return [name, checkTensor(name, tensor)] as const;
+  });
   const header: Record<string, unknown> = Object.keys(metadata).length > 0 ? { __metadata__: metadata } : {};
   let offset = 0;
   for (const [name, { shape, data }] of checked) {

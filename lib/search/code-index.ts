@@ -18,6 +18,7 @@ import { invalidArgument } from "../errors.js";
 import { openBackend } from "../open-backend.js";
 import { ProjectedQuantizer } from "../projected-quantizer.js";
 import type { BackendChoiceOptions } from "../quantizer-options.js";
+import { makeReadOnly } from "../read-only.js";
 import { ResidualQuantizer } from "../residual-quantizer.js";
 import { stageRows } from "../staging.js";
 import { inSlices, runInSlices, StepMeter, type Steps } from "../time-slice.js";
@@ -108,6 +109,7 @@ export class CodeIndex {
     this.count = norms.length;
     this.stages = columns.stages;
     this.dim = dim;
+    makeReadOnly(this, ["count", "stages", "dim"]);
   }
 
   /**
