@@ -64,6 +64,7 @@ export class ResidualQuantizer {
   readonly codebookSizes: readonly number[];
   /** A frozen copy of the JSON object given at creation; stored in the model. */
   readonly metadata: Readonly<Record<string, unknown>>;
+
   private readonly spec: CodebookSpec;
   private readonly engine: Backend;
   private readonly prepared: PreparedCodebooks;

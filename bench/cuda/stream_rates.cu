@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(Form::kWarpgroups * 128 + 32) stream(Parameter
       operand_descriptor(shared_address(shared) + warp / 4 * Size::kRowBytes, kRowHalfBytes);
   // Of two tiles in turn where registers last, as in the search: products of one are under way while those of the next
   // begin.
-  constexpr bool kAhead = Form::kTileSteps == 9;
+  constexpr bool kAhead = Form::kTileSteps == Form::kPieceSteps && Form::kTileSteps <= 12;
   float sums[kAhead ? 2 : 1][Form::kGroups][4] = {};
   auto release = [&](int place) {
     if (lane < kCluster) arrive_at(released + place * 8, lane);
